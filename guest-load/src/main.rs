@@ -1,0 +1,2 @@
+//! guest-load
+fn main() {}

@@ -1,0 +1,1 @@
+//! check (phase under construction)

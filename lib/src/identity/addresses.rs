@@ -1,0 +1,45 @@
+//! Where the scheduler's own symbols are in vmlinux.
+
+use crate::address::Addr;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Addresses in vmlinux of the symbols that each scheduler unit defines. Kept in the work dir as JSON.
+///
+/// Function-local statics (`__already_done.21`) are listed under their full ELF name too, but a later build
+/// numbers them otherwise: look those up by function and base name in the boundary, never here.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Addresses {
+    /// Unit (`kernel/sched/core.c`) → ELF symbol name → place.
+    pub units: BTreeMap<String, BTreeMap<String, Placed>>,
+}
+
+/// One symbol's place in vmlinux.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Placed {
+    /// Address in vmlinux (for per-CPU data, within the per-CPU section).
+    pub addr: Addr,
+    /// st_size.
+    pub size: u64,
+    /// Name of the section that holds it in the gate object (`.data`, `.data..percpu`, …).
+    pub section: String,
+    /// How it is known.
+    pub known_by: KnownBy,
+}
+
+/// How a symbol's address is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KnownBy {
+    /// From vmlinux's bytes below a relocation of identical code.
+    Relocation,
+    /// From vmlinux's symbol table (FILE group, name and size).
+    SymbolTable,
+}
+
+impl Addresses {
+    /// The place of a unit's symbol.
+    pub fn get(&self, unit: &str, name: &str) -> Option<&Placed> {
+        self.units.get(unit)?.get(name)
+    }
+}

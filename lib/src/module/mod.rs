@@ -1,0 +1,1 @@
+//! module (phase under construction)

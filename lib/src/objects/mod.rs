@@ -1,0 +1,5 @@
+//! Relocatable objects: read, bound to vmlinux, verified, written.
+
+mod model;
+
+pub use model::*;

@@ -1,0 +1,1 @@
+//! source (phase under construction)

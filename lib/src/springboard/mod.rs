@@ -1,0 +1,1 @@
+//! springboard (phase under construction)

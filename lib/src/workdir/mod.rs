@@ -1,0 +1,1 @@
+//! workdir (phase under construction)

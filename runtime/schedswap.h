@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
+/*
+ * The tables that the build writes (tables.S) and the runtime reads.
+ *
+ * Every vmlinux address in them is a relocation against the exported anchor, so that KASLR costs nothing
+ * and the file stays static.
+ */
+#ifndef SCHEDSWAP_H
+#define SCHEDSWAP_H
+
+#include <linux/types.h>
+
+#define SS_WINDOW_MAX 16	/* bytes of a patch window, at most */
+#define SS_BUILD_ID_MAX 64
+
+/* One place in vmlinux's text that is diverted. */
+struct ss_patch {
+	unsigned long site;	/* first byte written */
+	unsigned long target;	/* where it shall jump: a function of the module, or the stub */
+	unsigned long func;	/* entry of vmlinux's function */
+	const char *name;	/* its symbol name */
+	u8 len;			/* bytes written (5 on x86-64) */
+	u8 behind_fentry;
+	u8 expect[SS_WINDOW_MAX];	/* what vmlinux's file holds there */
+	u8 mask[SS_WINDOW_MAX];		/* 0xff: must match; 0: boot code may have rewritten it */
+	u8 pad[6];
+};
+
+/* Code of vmlinux that no thread may be inside of when it is diverted. Sorted by start, disjoint. */
+struct ss_range {
+	unsigned long start;
+	unsigned long end;	/* exclusive */
+	const char *name;	/* function it belongs to */
+};
+
+/* A sched_class object: vmlinux's, and the module's build of the same. */
+struct ss_class {
+	void *vmlinux;
+	const void *module;
+	unsigned long size;
+	const char *name;
+};
+
+extern const struct ss_patch ss_patches[];
+extern const unsigned int ss_patch_count;
+extern const struct ss_range ss_ranges[];	/* vmlinux's functions that are diverted, cold parts too */
+extern const unsigned int ss_range_count;
+extern const struct ss_class ss_classes[];
+extern const unsigned int ss_class_count;
+extern const u8 ss_build_id[SS_BUILD_ID_MAX];
+extern const unsigned int ss_build_id_len;
+extern const char ss_version[];			/* shown in sysfs: name and release of this scheduler */
+/* First and last+1 byte of the module's scheduler code (not of the runtime). */
+extern const char ss_text_start[], ss_text_end[];
+
+#endif
