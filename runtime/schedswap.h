@@ -41,6 +41,18 @@ struct ss_class {
 	const char *name;
 };
 
+struct static_key;
+
+/* The scheduler's feature switches, one set in vmlinux and one in the module; count 0: the kernel has none. */
+struct ss_feature_set {
+	void *bits;			/* sysctl_sched_features */
+	const char *const *names;	/* sched_feat_names */
+	struct static_key *keys;	/* sched_feat_keys; NULL without jump labels */
+	unsigned int count;		/* names and keys */
+	unsigned int bits_size;		/* bytes of *bits */
+};
+
+extern const struct ss_feature_set ss_features_vmlinux, ss_features_module;
 extern const struct ss_patch ss_patches[];
 extern const unsigned int ss_patch_count;
 extern const struct ss_range ss_ranges[];	/* vmlinux's functions that are diverted, cold parts too */

@@ -26,6 +26,7 @@ pub mod guest;
 pub mod identity;
 pub mod module;
 pub mod objects;
+pub mod progress;
 pub mod source;
 pub mod springboard;
 pub mod vmlinux;
