@@ -54,7 +54,7 @@ impl FromStr for BuildId {
             .map(|c| c.to_digit(16).map(|d| d as u8))
             .collect::<Option<_>>()
             .ok_or_else(error)?;
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(error());
         }
         let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();

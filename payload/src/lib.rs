@@ -14,3 +14,7 @@ pub mod sysfs;
 
 pub use build_id::{BuildId, BuildIdError};
 pub use manifest::Manifest;
+
+/// Name of the kernel module, in `/sys/module` and for `rmmod`. All scheduler modules have it, so that the
+/// kernel itself never holds two.
+pub const MODULE_NAME: &str = "scheduler";

@@ -65,8 +65,6 @@ pub struct Status {
 /// A scheduler module that is loaded.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LoadedScheduler {
-    /// Name of the kernel module.
-    pub module: Option<String>,
     /// Name and version of the scheduler.
     pub version: String,
     /// Where it stands.

@@ -152,11 +152,8 @@ impl FromStr for Timing {
     type Err = SysfsError;
 
     fn from_str(text: &str) -> Result<Timing, SysfsError> {
-        let bad_line = |line: &str, expected| SysfsError::Line {
-            file: "timing",
-            line: line.to_owned(),
-            expected,
-        };
+        let bad_line =
+            |line: &str, expected| SysfsError::Line { file: "timing", line: line.to_owned(), expected };
         let mut values = BTreeMap::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let (key, value) = line.split_once('=').ok_or_else(|| bad_line(line, "`key=value`"))?;
