@@ -125,6 +125,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             })
         })
         .collect::<Result<_, _>>()?;
+    // From here on, who stands still is late.
+    monitor.write("starting", groups.as_ref())?;
 
     while !args.seconds.is_some_and(|n| monitor.begun.elapsed() >= Duration::from_secs(n))
         && !args.until_file.as_ref().is_some_and(|f| f.exists())

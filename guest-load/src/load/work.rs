@@ -11,8 +11,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Integer and floating-point rounds of one unit of computation; some 0.2 ms under emulation.
-const ROUNDS: u32 = 10_000;
+/// Integer and floating-point rounds of one unit of computation; some 0.2 ms under emulation,
+/// which does floating point in software.
+const ROUNDS: u32 = 2_000;
 const MS: u64 = 1_000_000;
 
 type Body = Box<dyn FnOnce(&'static Board) -> Result<()> + Send>;

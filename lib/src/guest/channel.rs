@@ -134,7 +134,8 @@ fn listen(mut stream: UnixStream, inbox: &(Mutex<Inbox>, Condvar)) -> std::io::R
     loop {
         let mut header = [0; 9];
         stream.read_exact(&mut header)?;
-        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (id, len) = (word(1), word(5) as usize);
         if len > FRAME_MAX {
             return Err(std::io::ErrorKind::InvalidData.into());

@@ -15,12 +15,15 @@ pub const KERNEL_PARAMETERS: &[(&str, &str)] = &[
     ("oops=panic", "an oops leaves locks held: the guest would hang until the time limit instead of ending"),
     ("tsc=reliable", "the emulated TSC is steady, but a busy host makes its watchdog think otherwise"),
     ("no_timer_check", "the boot-time timer test fails when the host takes the CPU away in the middle of it"),
-    ("rcupdate.rcu_cpu_stall_timeout=100", "a busy host stops single virtual CPUs for seconds; a real stall lasts"),
+    (
+        "rcupdate.rcu_cpu_stall_timeout=100",
+        "a busy host stops single virtual CPUs for seconds; a real stall lasts",
+    ),
     ("watchdog_thresh=40", "the same for soft lockups, found after twice that many seconds"),
 ];
 
 /// A guest to be launched.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The kernel image (bzImage, `vmlinuz-*`).
     pub kernel: PathBuf,
@@ -91,7 +94,12 @@ impl Config {
         add(&["-M", "q35", "-cpu", &self.cpu_model, "-smp", &self.cpus.to_string()]);
         add(&["-m", &format!("{}M", self.memory_mib)]);
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        add(&["-chardev", &format!("file,id=console,path={}", option_value(console)), "-serial", "chardev:console"]);
+        add(&[
+            "-chardev",
+            &format!("file,id=console,path={}", option_value(console)),
+            "-serial",
+            "chardev:console",
+        ]);
         add(&["-chardev", "socket,id=agent,fd=0", "-serial", "chardev:agent"]);
         add(&["-append", &self.command_line()]);
         arguments.extend(["-kernel".into(), self.kernel.clone().into()]);

@@ -75,14 +75,29 @@ pub struct Complaint {
 /// In order: the first that matches a line gives its kind.
 const PATTERNS: &[(Kind, &str)] = &[
     (Kind::Panic, r"kernel panic - not syncing"),
-    (Kind::Atomic, r"scheduling while atomic|sleeping function called from invalid context|scheduling from the idle thread"),
+    (
+        Kind::Atomic,
+        r"scheduling while atomic|sleeping function called from invalid context|scheduling from the idle thread",
+    ),
     (Kind::Lockup, r"soft lockup - CPU#|hard lockup on cpu|detected hard lockup|BUG: workqueue lockup"),
-    (Kind::RcuStall, r"rcu: .*(detected|self-detected) .*stall|rcu_\w+ (self-)?detected (expedited )?stalls?|rcu_\w+ kthread (starved|timer wakeup didn't happen)|rcu_tasks_wait_gp|INFO: rcu_tasks detected stalls"),
-    (Kind::HungTask, r"INFO: task \S+ blocked (in I/O wait )?for more than|INFO: task \S+ .*blocked on (a )?"),
-    (Kind::Oops, r"unable to handle|^oops(:|\[| -)|internal error: |^general protection fault|^traps: PANIC|double fault:|stack segment:|^(invalid opcode|divide error|int3|bounds|invalid TSS|stack guard page|exc_\w+): |recursive fault|bad RIP|stack-protector:|VMAP'?d? stack overflow|stack guard page was hit|kernel stack overflow"),
+    (
+        Kind::RcuStall,
+        r"rcu: .*(detected|self-detected) .*stall|rcu_\w+ (self-)?detected (expedited )?stalls?|rcu_\w+ kthread (starved|timer wakeup didn't happen)|rcu_tasks_wait_gp|INFO: rcu_tasks detected stalls",
+    ),
+    (
+        Kind::HungTask,
+        r"INFO: task \S+ blocked (in I/O wait )?for more than|INFO: task \S+ .*blocked on (a )?",
+    ),
+    (
+        Kind::Oops,
+        r"unable to handle|^oops(:|\[| -)|internal error: |^general protection fault|^traps: PANIC|double fault:|stack segment:|^(invalid opcode|divide error|int3|bounds|invalid TSS|stack guard page|exc_\w+): |recursive fault|bad RIP|stack-protector:|VMAP'?d? stack overflow|stack guard page was hit|kernel stack overflow",
+    ),
     (Kind::Bug, r"^(watchdog: )?BUG[: ]|kernel BUG at "),
     (Kind::Warning, r"^WARNING: "),
-    (Kind::Corruption, r"list_(add|del) corruption|list_(add|del)[^ ]* .*corrupt|refcount_t: |bad page (state|map)|corrupted (stack|page|list)|stack is corrupted|unwind stack type|slab corruption|corrupted preempt_count|ODEBUG:|UBSAN: |KASAN: |KCSAN: |KFENCE: |ftrace bug|jump_label: Fatal|static_call.*Fatal|unexpected (static_call|op at)|Fatal kernel bug"),
+    (
+        Kind::Corruption,
+        r"list_(add|del) corruption|list_(add|del)[^ ]* .*corrupt|refcount_t: |bad page (state|map)|corrupted (stack|page|list)|stack is corrupted|unwind stack type|slab corruption|corrupted preempt_count|ODEBUG:|UBSAN: |KASAN: |KCSAN: |KFENCE: |ftrace bug|jump_label: Fatal|static_call.*Fatal|unexpected (static_call|op at)|Fatal kernel bug",
+    ),
     (Kind::Taint, r"disabling lock debugging due to kernel taint"),
     (Kind::DroppedMessages, r"\*\* \d+ printk messages dropped \*\*"),
     (Kind::CallTrace, r"^Call Trace:"),
@@ -111,7 +126,12 @@ pub fn complaints(console: &str, expected: &[String]) -> Vec<Complaint> {
             continue;
         }
         let context = &lines[index.saturating_sub(CONTEXT_BEFORE)..lines.len().min(index + CONTEXT_AFTER)];
-        found.push(Complaint { kind: *kind, line: index + 1, text: line.to_string(), context: context.join("\n") });
+        found.push(Complaint {
+            kind: *kind,
+            line: index + 1,
+            text: line.to_string(),
+            context: context.join("\n"),
+        });
     }
     found
 }
@@ -122,7 +142,9 @@ fn continues_report(kind: Kind, last: &Complaint, index: usize, lines: &[&str]) 
     let ended = lines[between].iter().any(|line| line.contains("---[ end trace"));
     match kind {
         Kind::CallTrace => !ended && index - last.line < REPORT_LINES,
-        Kind::Oops => !ended && matches!(last.kind, Kind::Oops | Kind::Bug) && index - last.line < REPORT_LINES,
+        Kind::Oops => {
+            !ended && matches!(last.kind, Kind::Oops | Kind::Bug) && index - last.line < REPORT_LINES
+        }
         _ => false,
     }
 }
@@ -139,9 +161,8 @@ fn is_echo(line: &str) -> bool {
 /// carriage return.
 fn message(line: &str) -> &str {
     static STAMP: OnceLock<Regex> = OnceLock::new();
-    let stamp = STAMP.get_or_init(|| {
-        Regex::new(r"^(<\d+>)?\[ *\d+\.\d+\](\[ *[TC]\d+\])? ?").expect("a constant")
-    });
+    let stamp =
+        STAMP.get_or_init(|| Regex::new(r"^(<\d+>)?\[ *\d+\.\d+\](\[ *[TC]\d+\])? ?").expect("a constant"));
     let line = line.trim_end_matches('\r');
     stamp.find(line).map_or(line, |found| &line[found.end()..])
 }

@@ -85,7 +85,9 @@ pub enum Error {
         console_tail: String,
     },
     /// The guest ended although nobody had told it to, without a complaint.
-    #[error("{doing}: the guest ended by itself, without its end marker. The console ends with:\n{console_tail}")]
+    #[error(
+        "{doing}: the guest ended by itself, without its end marker. The console ends with:\n{console_tail}"
+    )]
     EndedEarly {
         /// What was being done.
         doing: String,
@@ -143,7 +145,11 @@ fn describe_complaints(complaints: &[Complaint], doing: &str) -> String {
         if complaints.len() == 1 { "once".to_string() } else { format!("{} times", complaints.len()) }
     );
     for complaint in complaints {
-        let _ = write!(text, "\n{} in line {} of the console:\n{}", complaint.kind, complaint.line, complaint.context);
+        let _ = write!(
+            text,
+            "\n{} in line {} of the console:\n{}",
+            complaint.kind, complaint.line, complaint.context
+        );
     }
     text
 }

@@ -44,7 +44,11 @@ impl Initramfs {
             initramfs.directory(name);
         }
         initramfs.bytes("/init", INIT.as_bytes(), 0o755);
-        initramfs.bytes("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n", 0o644);
+        initramfs.bytes(
+            "/etc/passwd",
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+            0o644,
+        );
         initramfs.bytes("/etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644);
         initramfs.copy(&tools.busybox, "/usr/bin/busybox")?;
         initramfs.symlink("/usr/bin/sh", "busybox");
@@ -164,7 +168,9 @@ impl Initramfs {
         let mut components = resolved.components();
         let first = components.next().map(|c| PathBuf::from(c.as_os_str())).unwrap_or_default();
         match self.entries.get(&first) {
-            Some(Entry::Symlink(target)) if components.clone().next().is_some() => target.join(components.as_path()),
+            Some(Entry::Symlink(target)) if components.clone().next().is_some() => {
+                target.join(components.as_path())
+            }
             _ => resolved,
         }
     }
@@ -239,7 +245,10 @@ mod tests {
         initramfs.setup("echo hello");
         let listing = listing(&initramfs);
         let names: Vec<&str> = listing.iter().map(|(name, ..)| name.as_str()).collect();
-        assert_eq!(names, ["b", "b/c", "lib", "usr", "usr/lib", "usr/lib/x", "usr/lib/x/libc.so", "etc/schedswap-setup"]);
+        assert_eq!(
+            names,
+            ["b", "b/c", "lib", "usr", "usr/lib", "usr/lib/x", "usr/lib/x/libc.so", "etc/schedswap-setup"]
+        );
         assert_eq!(listing[1].1, 0o100_600);
         assert_eq!((listing[2].1, listing[2].2.as_slice()), (0o120_777, &b"usr/lib"[..]));
     }

@@ -80,13 +80,15 @@ impl Guest {
     /// Starts QEMU and waits until the agent answers.
     pub fn launch(config: Config) -> Result<Guest> {
         // QEMU's own message for a missing kernel is that of a missing file it does not name.
-        fs::metadata(&config.kernel).map_err(Error::io(format!("cannot read the kernel {}", config.kernel.display())))?;
+        fs::metadata(&config.kernel)
+            .map_err(Error::io(format!("cannot read the kernel {}", config.kernel.display())))?;
         let dir = tempfile::Builder::new().prefix("schedswap-guest-").tempdir();
         let dir = dir.map_err(Error::io("cannot create a temporary directory"))?;
         let initramfs = dir.path().join("initramfs");
         config.initramfs.write(&initramfs)?;
         let console = config.console.clone().unwrap_or_else(|| dir.path().join("console"));
-        fs::write(&console, "").map_err(Error::io(format!("cannot write the console to {}", console.display())))?;
+        fs::write(&console, "")
+            .map_err(Error::io(format!("cannot write the console to {}", console.display())))?;
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("cannot create a socket"))?;
         let arguments = config.qemu_arguments(&initramfs, &console);
         let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
@@ -234,7 +236,8 @@ impl Guest {
         let doing = "shutdown";
         let tainted = self.sh("cat /proc/sys/kernel/tainted")?;
         let usage = self.usage();
-        let marker = format!("schedswap guest ends in good order: {}-{}", std::process::id(), usage.wall.as_nanos());
+        let marker =
+            format!("schedswap guest ends in good order: {}-{}", std::process::id(), usage.wall.as_nanos());
         self.channel.quit(&marker)?;
         if self.process.wait(END_LIMIT).is_none() {
             return Err(self.timed_out(doing, END_LIMIT, "silent"));
@@ -273,7 +276,11 @@ impl Guest {
             return Err(Error::EndedEarly { doing: doing.to_string(), console_tail: self.tail() });
         }
         if self.channel.is_closed() && self.process.wait(Duration::from_secs(5)).is_none() {
-            return Err(self.timed_out(&format!("{doing}: the agent's channel broke"), Duration::from_secs(5), "silent"));
+            return Err(self.timed_out(
+                &format!("{doing}: the agent's channel broke"),
+                Duration::from_secs(5),
+                "silent",
+            ));
         }
         if self.launched.elapsed() > self.config.time_limit + ANSWER_GRACE {
             return Err(self.timed_out(doing, self.config.time_limit, "silent"));

@@ -56,7 +56,12 @@ impl Memory {
         }
         // Trampolines of static calls are rewritten together with the calls.
         for symbol in image.symbols.iter().filter(|s| s.name.starts_with("__SCT__")) {
-            let _ = writeln!(memory.ignore, "{:x} {:x} static-call-trampoline", symbol.addr.0, symbol.size.max(8));
+            let _ = writeln!(
+                memory.ignore,
+                "{:x} {:x} static-call-trampoline",
+                symbol.addr.0,
+                symbol.size.max(8)
+            );
         }
         let anchor = image.unique_symbol("_text").map_or(Addr(0), |symbol| symbol.addr);
         memory.anchor = format!("_text={:x}", anchor.0);

@@ -83,8 +83,14 @@ impl Process {
     pub(super) fn usage(&self) -> Option<(Duration, u64)> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         // The name in parentheses may hold blanks; utime and stime are fields 14 and 15 of all.
-        let ticks: u64 =
-            stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+        let ticks: u64 = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|t| t.parse::<u64>().ok())
+            .sum();
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         let peak_kib: u64 = peak.split_whitespace().next()?.parse().ok()?;

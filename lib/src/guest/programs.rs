@@ -1,9 +1,9 @@
 //! What a program of this machine needs to run elsewhere: its interpreter and libraries.
 
 use super::{Error, Result};
+use object::LittleEndian;
 use object::elf::{ET_DYN, ET_EXEC, FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::LittleEndian;
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
@@ -23,7 +23,8 @@ pub(super) fn interpreter(bytes: &[u8]) -> std::result::Result<Option<PathBuf>, 
     }
     for segment in header.program_headers(endian, bytes).map_err(reason)? {
         if segment.p_type(endian) == PT_INTERP {
-            let name = segment.data(endian, bytes).map_err(|()| "its interpreter's name lies outside the file")?;
+            let name =
+                segment.data(endian, bytes).map_err(|()| "its interpreter's name lies outside the file")?;
             let name = name.split(|byte| *byte == 0).next().unwrap_or(name);
             return Ok(Some(PathBuf::from(OsStr::from_bytes(name))));
         }
@@ -77,7 +78,8 @@ pub(super) fn needs(program: &Path) -> Result<BTreeSet<PathBuf>> {
     }
     let mut files = listed(&String::from_utf8_lossy(&output.stdout)).map_err(unusable)?;
     // glibc loads this one by name when a thread is cancelled or ends by pthread_exit.
-    let unwinder = files.iter().filter_map(|file| Some(file.parent()?.join("libgcc_s.so.1"))).find(|f| f.exists());
+    let unwinder =
+        files.iter().filter_map(|file| Some(file.parent()?.join("libgcc_s.so.1"))).find(|f| f.exists());
     files.extend(unwinder);
     files.insert(interpreter);
     Ok(files)
@@ -123,7 +125,10 @@ mod tests {
         let files: Vec<_> = listed(text).unwrap().into_iter().collect();
         let expected = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib64/ld-linux-x86-64.so.2"];
         assert_eq!(files, expected.map(PathBuf::from));
-        assert_eq!(listed("\tlibx.so.1 => not found\n").unwrap_err(), "its library libx.so.1 is not installed");
+        assert_eq!(
+            listed("\tlibx.so.1 => not found\n").unwrap_err(),
+            "its library libx.so.1 is not installed"
+        );
         assert!(listed("\tstatically linked\n").unwrap().is_empty());
     }
 

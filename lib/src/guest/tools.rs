@@ -22,12 +22,16 @@ impl Tools {
     /// in `deps/`), and in `../libexec/schedswap`.
     pub fn find() -> Result<Tools> {
         let ours = our_directories();
-        let listed = |dirs: &[PathBuf]| dirs.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", ");
+        let listed =
+            |dirs: &[PathBuf]| dirs.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", ");
         let busybox: Vec<PathBuf> = env::var_os("SCHEDSWAP_BUSYBOX")
             .map(PathBuf::from)
             .into_iter()
             .chain(ours.iter().map(|dir| dir.join("busybox")))
-            .chain(["/bin/busybox", "/usr/bin/busybox", "/sbin/busybox", "/bin/busybox.static"].map(PathBuf::from))
+            .chain(
+                ["/bin/busybox", "/usr/bin/busybox", "/sbin/busybox", "/bin/busybox.static"]
+                    .map(PathBuf::from),
+            )
             .collect();
         Ok(Tools {
             busybox: busybox.iter().find(|path| is_static(path)).cloned().ok_or_else(|| Error::ToolMissing {
