@@ -13,6 +13,9 @@ use thiserror::Error;
 /// STB_LOCAL.
 const LOCAL: u8 = 0;
 
+/// What the work dir holds.
+const SOURCES: &str = "kernel/sched/";
+
 /// Why no boundary can be computed.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -115,6 +118,9 @@ impl Facts<'_> {
         }
         if let Some(reason) = self.must_stay(function) {
             return Ok(Fate::Stay(reason));
+        }
+        if !function.decl_file.starts_with(SOURCES) {
+            return Ok(Fate::Duplicate(function.decl_file.clone()));
         }
         Ok(match site() {
             Ok(site) => Fate::Redirect(site),

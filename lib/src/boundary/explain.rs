@@ -55,6 +55,11 @@ fn function(f: &BoundaryFunction) -> Explanation {
             format!("only replaced functions reach it, and its entry has no room for a jump: {obstacle}"),
             signature(f.class),
         ),
+        Fate::Duplicate(header) => (
+            "in vmlinux and, as a copy, in the module",
+            format!("it comes from {header}, which is not part of the work dir, so both copies are the same"),
+            "nothing: it is not in the work dir".to_string(),
+        ),
         Fate::Springboard(_) => (
             "replaced, through the stub",
             "every sleeping thread's stack ends in it, so the module's runs behind a stub that leaves the \

@@ -16,7 +16,7 @@ pub fn patch_site(image: &Image, function: &Function) -> Result<PatchSite, Strin
     let entry = function.addr;
     let has_endbr = image.bytes(entry, 4).is_some_and(|b| b == ENDBR64);
     let body = if has_endbr { entry + 4 } else { entry };
-    let fentry = sites_in(image, body, 1).iter().find(|s| s.addr == body && s.kind == SiteKind::Fentry);
+    let fentry = sites_in(image, body, 1).into_iter().find(|s| s.addr == body && s.kind == SiteKind::Fentry);
     let at = fentry.map_or(body, |site| body + u64::from(site.len));
     let end = at + JUMP_BYTES;
 

@@ -1,9 +1,10 @@
 //! Functions of the scheduler inside which threads sleep. Some thread is always on such a function's stack
 //! frame, so it can never be replaced.
 //!
-//! Two ways lead there. A function may call `__schedule` directly, perhaps through others; that includes
-//! functions outside the scheduler that call `schedule` themselves (`schedule_timeout`). Or it waits by
-//! calling a sleeping function that its caller handed to it (`__wait_for_common(x, schedule_timeout, …)`).
+//! Three ways lead there. A function may reach `__schedule` by direct branches through other functions of the
+//! scheduler. It may wait by calling a sleeping function that its caller handed to it
+//! (`__wait_for_common(x, schedule_timeout, …)`). Or it calls such a function, which lies outside the
+//! scheduler, by name (`wait_woken()` calls `schedule_timeout()`).
 
 use super::callers::SchedulerText;
 use crate::address::Addr;
@@ -21,8 +22,7 @@ pub fn sleepers(image: &Image, text: &SchedulerText, schedule: Addr) -> BTreeMap
     found
 }
 
-/// Everything that reaches `__schedule` by direct branches. Paths go up through the scheduler's functions
-/// and one level through functions outside that call a scheduler function of the set themselves.
+/// Everything in the scheduler that reaches `__schedule` by direct branches through the scheduler.
 fn direct(image: &Image, text: &SchedulerText, schedule: Addr) -> BTreeMap<Addr, Vec<String>> {
     let mut callers: HashMap<Addr, BTreeSet<SymbolId>> = HashMap::new();
     for branch in &image.uses.branches {

@@ -128,7 +128,7 @@ impl Tables<'_> {
                     (site, target.as_str())
                 }
                 Fate::Springboard(site) => (site, STUB),
-                Fate::InsideOnly(_) | Fate::Stay(_) => continue,
+                Fate::InsideOnly(_) | Fate::Duplicate(_) | Fate::Stay(_) => continue,
             };
             self.patch(out, site, target, function.addr, &names.label(&function.name))?;
             count += 1;
