@@ -1,7 +1,7 @@
 //! Running the commands, several at a time, only where an object is out of date.
 
 use super::commands::spawn_error;
-use super::freshness::{FileHashes, hash_of, prerequisites, still_fresh, write_stamp};
+use super::freshness::{FileHashes, Made, hash_of, prerequisites, still_fresh, write_stamp};
 use super::{Commands, Error, Result, Slots, Template};
 use crate::progress::Progress;
 use std::fs;
@@ -47,7 +47,7 @@ pub struct Job<'a> {
     pub object: PathBuf,
     /// Root of the kernel source copy.
     pub tree: &'a Path,
-    /// Flags after the template's.
+    /// Flags after the template's; may have its holes.
     pub extra_flags: Vec<String>,
     /// `KBUILD_MODNAME`, for module files.
     pub modname: &'a str,
@@ -74,7 +74,7 @@ pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, o
         let stem = Path::new(unit).file_stem().unwrap_or_default();
         let mut extra_flags = kind.extra_flags(&commands.srcarch);
         // `__FILE__` as the kernel's build had it.
-        extra_flags.push(format!("-fmacro-prefix-map={}/=", tree.display()));
+        extra_flags.push("-fmacro-prefix-map={tree}/=".to_owned());
         Job {
             label: unit.clone(),
             template,
@@ -166,9 +166,9 @@ fn make_one(commands: &Commands, job: &Job, compiler: &str, hashes: &FileHashes)
         modname: job.modname,
     };
     let mut compile = job.template.compile_argv(&slots);
-    compile.extend(job.extra_flags.iter().cloned());
-    let objtool = job.template.objtool_argv(&slots);
-    let command = hash_of(&(&compile, &objtool, compiler));
+    compile.extend(job.extra_flags.iter().map(|flag| slots.fill(flag)));
+    // The holes stay unfilled here: an object does not depend on where it and its tree are.
+    let command = hash_of(&(job.template, &job.extra_flags, job.modname, compiler));
     let result = |cached, diagnostics| Compiled {
         label: job.label.clone(),
         object: job.object.clone(),
@@ -176,20 +176,21 @@ fn make_one(commands: &Commands, job: &Job, compiler: &str, hashes: &FileHashes)
         diagnostics,
         took: started.elapsed(),
     };
-    if let Some(diagnostics) = still_fresh(&job.object, &stamp, command, hashes) {
+    if let Some(diagnostics) = still_fresh(&job.object, &stamp, command, job.tree, hashes) {
         return Ok(result(true, diagnostics));
     }
     if let Some(dir) = job.object.parent() {
         fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     }
     let mut diagnostics = run(commands, &compile, job)?;
-    if let Some(objtool) = objtool {
+    if let Some(objtool) = job.template.objtool_argv(&slots) {
         diagnostics += &run(commands, &objtool, job)?;
     }
     let deps = fs::read_to_string(&depfile).map_err(|e| Error::io("read", &depfile, e))?;
     let _ = fs::remove_file(&depfile);
     fs::rename(&fresh_object, &job.object).map_err(|e| Error::io("write", &job.object, e))?;
-    write_stamp(&stamp, command, &prerequisites(&deps, &commands.cwd), &diagnostics, hashes)?;
+    let inputs = prerequisites(&deps, &commands.cwd);
+    write_stamp(&stamp, Made { command, inputs: &inputs, diagnostics: &diagnostics }, job.tree, hashes)?;
     Ok(result(false, diagnostics))
 }
 

@@ -33,7 +33,7 @@ pub struct Commands {
 
 /// A command with holes: `{source}`, `{object}`, `{depfile}`, `{tree}` (the kernel source's root),
 /// `{basename}` and `{modname}`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Template {
     /// The compiler and its arguments.
     pub compile: Vec<String>,
@@ -69,7 +69,7 @@ impl Template {
 }
 
 impl Slots<'_> {
-    fn fill(&self, word: &str) -> String {
+    pub(super) fn fill(&self, word: &str) -> String {
         if !word.contains('{') {
             return word.to_owned();
         }

@@ -11,13 +11,21 @@ use std::sync::Mutex;
 
 /// What an object was made from. Kept beside it.
 #[derive(PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Stamp {
+struct Stamp {
     /// The command lines and the compiler's version.
-    pub command: u64,
-    /// Source and headers → hash of their content.
-    pub inputs: BTreeMap<PathBuf, u64>,
+    command: u64,
+    /// Source and headers → hash of their content. Those in the tree are relative to it, so that an object
+    /// made in one copy of the tree serves another of the same content.
+    inputs: BTreeMap<PathBuf, u64>,
     /// What the compiler said.
-    pub diagnostics: String,
+    diagnostics: String,
+}
+
+/// What an object has just been made from.
+pub(super) struct Made<'a> {
+    pub command: u64,
+    pub inputs: &'a [PathBuf],
+    pub diagnostics: &'a str,
 }
 
 /// Hashes of files, each read once a build: units share most headers.
@@ -44,24 +52,25 @@ pub(super) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
 }
 
 /// The stamp's diagnostics if the object is there and nothing it was made from has changed.
-pub(super) fn still_fresh(object: &Path, stamp: &Path, command: u64, hashes: &FileHashes) -> Option<String> {
+pub(super) fn still_fresh(
+    object: &Path,
+    stamp: &Path,
+    command: u64,
+    tree: &Path,
+    hashes: &FileHashes,
+) -> Option<String> {
     let stamp: Stamp = serde_json::from_slice(&fs::read(stamp).ok()?).ok()?;
     let fresh = stamp.command == command
         && object.exists()
-        && stamp.inputs.iter().all(|(path, hash)| hashes.of(path) == Some(*hash));
+        && stamp.inputs.iter().all(|(path, hash)| hashes.of(&tree.join(path)) == Some(*hash));
     fresh.then_some(stamp.diagnostics)
 }
 
 /// Writes the stamp of an object just made.
-pub(super) fn write_stamp(
-    stamp: &Path,
-    command: u64,
-    inputs: &[PathBuf],
-    diagnostics: &str,
-    hashes: &FileHashes,
-) -> Result<()> {
-    let inputs = inputs.iter().filter_map(|path| Some((path.clone(), hashes.of(path)?))).collect();
-    let value = Stamp { command, inputs, diagnostics: diagnostics.to_owned() };
+pub(super) fn write_stamp(stamp: &Path, made: Made, tree: &Path, hashes: &FileHashes) -> Result<()> {
+    let relative = |path: &'_ PathBuf| path.strip_prefix(tree).unwrap_or(path).to_owned();
+    let inputs = made.inputs.iter().filter_map(|path| Some((relative(path), hashes.of(path)?))).collect();
+    let value = Stamp { command: made.command, inputs, diagnostics: made.diagnostics.to_owned() };
     let json = serde_json::to_vec(&value).map_err(|e| Error::io("write", stamp, e.into()))?;
     fs::write(stamp, json).map_err(|e| Error::io("write", stamp, e))
 }
@@ -111,9 +120,10 @@ mod tests {
         for name in ["a.c", "a.h", "a.o"] {
             fs::write(at(name), name).unwrap();
         }
-        let inputs = [at("a.c"), at("a.h")];
-        write_stamp(&at("stamp"), 7, &inputs, "a warning", &FileHashes::default()).unwrap();
-        let fresh = |command| still_fresh(&at("a.o"), &at("stamp"), command, &FileHashes::default());
+        let made = Made { command: 7, inputs: &[at("a.c"), at("a.h")], diagnostics: "a warning" };
+        write_stamp(&at("stamp"), made, dir.path(), &FileHashes::default()).unwrap();
+        let fresh =
+            |command| still_fresh(&at("a.o"), &at("stamp"), command, dir.path(), &FileHashes::default());
         assert_eq!(fresh(7).as_deref(), Some("a warning"));
         assert_eq!(fresh(8), None);
         fs::write(at("a.h"), "other").unwrap();
