@@ -1,4 +1,5 @@
 //! The module: runtime, tables, stub and the bound scheduler, linked into one `scheduler.ko`.
 
 pub mod link;
+pub mod runtime;
 pub mod tables;
