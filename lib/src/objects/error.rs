@@ -32,7 +32,9 @@ pub enum Error {
         what: String,
     },
     /// Built for a machine that has no binding rules.
-    #[error("{name} is built for ELF machine {machine}; objects can be bound to vmlinux for x86-64 (62) only")]
+    #[error(
+        "{name} is built for ELF machine {machine}; objects can be bound to vmlinux for x86-64 (62) only"
+    )]
     Machine {
         /// File.
         name: String,
@@ -91,7 +93,9 @@ pub enum Error {
         hint: String,
     },
     /// More than one thing of vmlinux could be meant.
-    #[error("{user} uses {symbol}, which vmlinux defines {count} times; it cannot be told which one is meant")]
+    #[error(
+        "{user} uses {symbol}, which vmlinux defines {count} times; it cannot be told which one is meant"
+    )]
     Ambiguous {
         /// Who uses it.
         user: String,
@@ -113,7 +117,9 @@ pub enum Error {
         clone: String,
     },
     /// The anchor is missing.
-    #[error("vmlinux does not export {0}, against which every vmlinux address is written; this is no kernel that modules can be loaded into")]
+    #[error(
+        "vmlinux does not export {0}, against which every vmlinux address is written; this is no kernel that modules can be loaded into"
+    )]
     NoAnchor(String),
     /// Code or data refers to something that cannot be had.
     #[error("{user} in {unit} refers to {target}: {why}")]
@@ -143,7 +149,9 @@ pub enum Error {
         found: u64,
     },
     /// `__schedule` does not switch exactly once.
-    #[error("{function} in {unit} calls {callee} {count} times, expected once: the switch of stacks is where the module hands over to vmlinux")]
+    #[error(
+        "{function} in {unit} calls {callee} {count} times, expected once: the switch of stacks is where the module hands over to vmlinux"
+    )]
     Switch {
         /// Unit.
         unit: String,
@@ -158,7 +166,9 @@ pub enum Error {
     #[error("{0} is given twice")]
     Twice(String),
     /// A table's size is not a whole number of entries.
-    #[error("{unit}: section {section} has {size} bytes, not a whole number of {entry}-byte entries; is its structure another one in this kernel?")]
+    #[error(
+        "{unit}: section {section} has {size} bytes, not a whole number of {entry}-byte entries; is its structure another one in this kernel?"
+    )]
     OddTable {
         /// Unit.
         unit: String,
