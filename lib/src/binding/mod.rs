@@ -1,0 +1,1 @@
+//! binding (phase under construction)
