@@ -1,40 +1,11 @@
-//! Relocatable objects: read, bound to vmlinux, verified, written.
-//!
-//! [`rewrite()`] turns the scheduler's units, compiled as built-in code, into one object that a module can carry.
-//! Inside it goes, each step in a file of its own:
-//!
-//! | step | file |
-//! |---|---|
-//! | what becomes of each section | `special` |
-//! | an object cut into functions, objects and strings | `slice` |
-//! | relocations as references between those | `normalise`, `x86_64` |
-//! | tables' entries sorted by the code they describe | `tables` |
-//! | where each piece is to be found: vmlinux, module, both | `bind`, `initial` |
-//! | what the module needs to carry | `live` |
-//! | names in the module | `rename` |
-//! | one object of it all | `layout` |
+//! Relocatable objects as plain values: read and written.
 
-mod bind;
 mod error;
-mod initial;
-mod layout;
-mod live;
 mod model;
-mod normalise;
 mod read;
-mod rename;
-mod rewrite;
-mod runtime;
-mod slice;
-mod special;
-mod tables;
 mod write;
-mod x86_64;
 
-pub use bind::Binding;
 pub use error::Error;
 pub use model::*;
 pub use read::read;
-pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
-pub use runtime::bind_runtime;
 pub use write::write;

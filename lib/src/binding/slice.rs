@@ -1,7 +1,7 @@
 //! An object cut into pieces: the functions, objects and strings that are kept or dropped one by one.
 
 use super::x86_64::Fields;
-use super::{Object, Place, Section, SectionId, Symbol, SymbolId};
+use crate::objects::{Object, Place, Section, SectionId, Symbol, SymbolId};
 use object::elf;
 use std::collections::BTreeSet;
 

@@ -3,10 +3,11 @@
 use super::normalise::{Reference, Target, Unit};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
-use super::{Error, Place, SymbolId, x86_64};
+use super::{Error, x86_64};
 use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, BoundaryVariable, Fate, SchedClass, Sharing, StayReason};
 use crate::identity::Addresses;
+use crate::objects::{Place, SymbolId};
 use crate::vmlinux::{self, Image};
 use object::elf;
 use std::collections::HashMap;
@@ -141,7 +142,7 @@ impl<'a> Index<'a> {
         for name in unit.names(piece) {
             let Some(function) = self.function(unit.name, name) else { continue };
             return Ok(match &function.fate {
-                Fate::Redirect(_) | Fate::InsideOnly(_) => Home::Both(function.addr),
+                Fate::Redirect(_) | Fate::InsideOnly(_) | Fate::Duplicate(_) => Home::Both(function.addr),
                 Fate::Springboard(_) => Home::Body(function.addr),
                 Fate::Stay(StayReason::OverriddenWeak) => match self.global(name, unit.name)? {
                     Some(symbol) => {

@@ -1,6 +1,7 @@
 //! The scheduler's objects, compiled as built-in code, made into one object that a module can carry.
 
-use super::bind::{Binding, Home, Homes, Index, Resolved};
+use super::Error;
+use super::homes::{Binding, Home, Homes, Index, Resolved};
 use super::initial;
 use super::layout::layout;
 use super::live::{Live, check_switch};
@@ -9,8 +10,8 @@ use super::rename::Names;
 use super::slice::Form;
 use super::special::Policy;
 use super::tables::Tables;
-use super::{Error, Object};
 use crate::boundary::Fate;
+use crate::objects::Object;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One unit's module build: the kernel's flags and `-ffunction-sections -fdata-sections`, objtool run.
@@ -157,7 +158,7 @@ fn unheard_of(homes: &Homes) -> Vec<String> {
                 _ => continue,
             };
             debug_assert_eq!(unit.policies[i].0, Policy::Drop);
-            for reference in unit.section_references(super::SectionId(i as u32)) {
+            for reference in unit.section_references(crate::objects::SectionId(i as u32)) {
                 let Target::Piece(piece) = reference.target else { continue };
                 let is_new = match homes.home(u, piece) {
                     Home::Nowhere(_) => true,

@@ -1,6 +1,6 @@
 //! What of the units the module carries: everything that its roots lead to.
 
-use super::bind::{Home, Homes, Resolved};
+use super::homes::{Home, Homes, Resolved};
 use super::normalise::Target;
 use super::slice::{Form, PieceId};
 use super::special::Policy;
@@ -77,7 +77,7 @@ impl Live {
                 if *policy != Policy::Refuse {
                     continue;
                 }
-                for reference in unit.section_references(super::SectionId(i as u32)) {
+                for reference in unit.section_references(crate::objects::SectionId(i as u32)) {
                     if let Target::Piece(piece) = reference.target
                         && self.has(u, piece)
                     {

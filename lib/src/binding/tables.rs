@@ -1,9 +1,10 @@
 //! Tables whose entries each describe a place in code: which entries belong to which function.
 
+use super::Error;
 use super::normalise::{Target, Unit};
 use super::slice::PieceId;
 use super::special::{Entry, Policy};
-use super::{Error, Section, SectionId};
+use crate::objects::{Section, SectionId};
 use std::collections::{BTreeMap, HashMap};
 
 /// One entry of a table section.

@@ -1,7 +1,7 @@
 //! Shared data keeps the contents it has in the running kernel. Where an edit gives it other initial contents,
 //! constants become the module's own, and for variables the developer is told.
 
-use super::bind::{Home, Homes, InVmlinux};
+use super::homes::{Home, Homes, InVmlinux};
 use super::normalise::{Reference, Target};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};

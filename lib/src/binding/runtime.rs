@@ -1,7 +1,8 @@
 //! The runtime's C objects: ordinary module code that also uses what vmlinux does not export.
 
-use super::bind::{global, hint, is_per_cpu};
-use super::{Error, Object, Place, Relocation, Symbol, SymbolId, x86_64};
+use super::homes::{global, hint, is_per_cpu};
+use super::{Error, x86_64};
+use crate::objects::{Object, Place, Relocation, Symbol, SymbolId};
 use crate::vmlinux::{self, Image};
 use object::elf;
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! Names in the module. A module that carries a second `try_to_wake_up` makes kprobes on that name fail as not
 //! unique by merely being loaded, so nothing keeps its name.
 
-use super::bind::Homes;
+use super::homes::Homes;
 use super::live::Live;
 use super::slice::{Form, PieceId};
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ pub(super) fn stem(unit: &str) -> &str {
 pub(super) fn is_global(form: Form, name: &str) -> bool {
     match form {
         Form::Function => !name.contains(".cold"),
-        Form::Object => super::bind::local_static(name).is_none(),
+        Form::Object => super::homes::local_static(name).is_none(),
         Form::Stub | Form::Anonymous => false,
     }
 }

@@ -1,13 +1,14 @@
 //! The kept pieces of all units laid out as one object.
 
-use super::bind::{Home, Homes, Resolved};
+use super::Error;
+use super::homes::{Home, Homes, Resolved};
 use super::live::Live;
 use super::normalise::Reference;
 use super::rename::{Names, is_global};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
 use super::tables::Tables;
-use super::{Error, Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
+use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use object::elf;
 use std::collections::HashMap;
 

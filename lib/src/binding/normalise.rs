@@ -1,10 +1,11 @@
 //! Every relocation as a reference from one piece to another: section symbols replaced by what they mean, the
 //! trailing bytes of instructions taken out of addends, and branches that the assembler resolved made explicit.
 
+use super::Error;
 use super::slice::{Cut, PieceId, Slices, decode};
 use super::special::{Policy, policy};
 use super::x86_64::{self, Fields};
-use super::{Error, Object, Place, SectionId, SymbolId};
+use crate::objects::{Object, Place, SectionId, SymbolId};
 use object::elf;
 use std::collections::BTreeSet;
 
