@@ -146,7 +146,7 @@ impl<'a> Code<'a> {
             | FlowControl::IndirectCall
             | FlowControl::ConditionalBranch => self.fall_through(at, behind, &mut next),
             FlowControl::Return => next.returns = true,
-            FlowControl::Exception | FlowControl::Interrupt if self.warns.contains(&at.addr) => {
+            FlowControl::Exception if self.warns.contains(&at.addr) => {
                 self.fall_through(at, behind, &mut next)
             }
             _ => {}

@@ -6,7 +6,7 @@
 
 use super::code::{At, Callee, Code, Join, is_direct_branch, named};
 use super::contract::{CalleeSaved, Guard};
-use super::error::{Error, Instruction as Named};
+use super::error::Error;
 use super::height::{Height, immediate};
 use crate::address::Addr;
 use iced_x86::{
@@ -156,7 +156,7 @@ impl Walk<'_, '_> {
             FlowControl::Next => self.compute(instruction, &mut state)?,
             FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
                 if is_direct_branch(instruction) => {}
-            FlowControl::Exception if instruction.mnemonic() == Mnemonic::Ud2 => {}
+            FlowControl::Exception => {}
             _ => return Err(Error::Unforeseen { instruction: named(instruction) }),
         }
         let next = self.code.next(at, instruction);
