@@ -2,8 +2,8 @@
 
 use super::report::{Origins, Refusal, Summary, unit_rows};
 use super::steps::{Step, Steps};
-use super::store::{copy_dir, copy_file, read_json, remove_dir, write_atomically, write_compact_json, write_json};
-use super::{Config, Error, KernelFacts, Layout, Result, Workdir, config, git, kernel_source, read_object};
+use super::store::{copy_dir, copy_file, read_json, remove_dir, same_content, write_atomically, write_compact_json, write_json};
+use super::{Config, Error, KernelFacts, Layout, Result, Workdir, git, kernel_source, read_object};
 use crate::boundary::{self, Boundary, Fate};
 use crate::compile::{self, Build, Commands};
 use crate::identity::{self, Addresses, Gate, KnownBy};
@@ -103,9 +103,6 @@ impl Run<'_> {
         steps.run(Step::Kernel, file_stamp(&config.vmlinux)?, None, |_| self.read_kernel())?;
         let kernel: KernelFacts = read_json(&layout.kernel())?;
 
-        if steps.is_stale(Step::Source, &source_stamp) {
-            self.refuse_to_change_an_edited_tree()?;
-        }
         steps.run(Step::Source, &source_stamp, None, |_| self.copy_source(&found, &kernel))?;
         let mut origins: Origins = read_json(&self.origins_path())?;
         if !origins.same_version && !config.allow_different {
@@ -116,7 +113,10 @@ impl Run<'_> {
         }
         let headers = (&config.headers, &config.sysroot, file_stamp(&config.headers.join("Makefile"))?);
         steps.run(Step::Headers, headers, None, |_| self.prepare_headers())?;
-        steps.run(Step::Commands, compiler_stamp(&layout.commands()), None, |_| self.ask_kbuild(&kernel))?;
+        if compiler_has_changed(&layout.commands()) {
+            steps.forget_from(Step::Commands)?;
+        }
+        steps.run(Step::Commands, (), None, |_| self.ask_kbuild(&kernel))?;
         let commands: Commands = read_json(&layout.commands())?;
         origins.compiler_found = commands.compiler.comment.clone();
         origins.same_compiler = commands.compiler.built(&kernel.compiler);
@@ -180,18 +180,6 @@ impl Run<'_> {
         Ok(format!("{} units, build-id {}", facts.units.len(), facts.build_id))
     }
 
-    /// The pristine tree is about to change. The tree that is edited was made from it and is not touched, so
-    /// the two would no longer belong together.
-    fn refuse_to_change_an_edited_tree(&self) -> Result<()> {
-        if self.layout.root.join("kernel").exists() && self.layout.tree().exists() {
-            return Err(Error::SourceChanged {
-                path: self.layout.root.clone(),
-                source_path: self.config.source.clone(),
-            });
-        }
-        Ok(())
-    }
-
     fn copy_source(&self, found: &Found, kernel: &KernelFacts) -> Result<String> {
         let unpacked = self.layout.unpacked();
         let source = match found {
@@ -199,7 +187,9 @@ impl Run<'_> {
             Found::Tarball(tarball) => kernel_source::unpack(tarball, &unpacked)?,
         };
         let version = kernel_source::version(&source)?;
-        let headers = kernel_source::copy_scheduler(&source, &self.layout.tree())?;
+        let fresh = self.layout.generated().join("tree-new");
+        let headers = kernel_source::copy_scheduler(&source, &fresh)?;
+        self.replace_pristine_tree(&fresh)?;
         let debian = kernel_source::debian_version(&source);
         let origins = Origins {
             compiler_of_kernel: kernel.compiler.clone(),
@@ -214,6 +204,21 @@ impl Run<'_> {
         remove_dir(&unpacked)?;
         write_json(&self.origins_path(), &origins)?;
         Ok(format!("version {}, {headers} private headers", origins.source_version))
+    }
+
+    /// The tree that is edited was made from the pristine one and is not touched; so once it is there, the
+    /// pristine one must stay the same.
+    fn replace_pristine_tree(&self, fresh: &Path) -> Result<()> {
+        let tree = self.layout.tree();
+        if self.layout.root.join("kernel").exists() && !same_content(&tree, fresh)? {
+            remove_dir(fresh)?;
+            return Err(Error::SourceChanged {
+                path: self.layout.root.clone(),
+                source_path: self.config.source.clone(),
+            });
+        }
+        remove_dir(&tree)?;
+        fs::rename(fresh, &tree).map_err(|e| Error::io("write", &tree, e))
     }
 
     fn prepare_headers(&self) -> Result<String> {
@@ -349,16 +354,15 @@ fn source_stamp(found: &Found) -> Result<Vec<(PathBuf, u64, u128)>> {
     files.iter().chain([&dir.join("Makefile")]).map(|path| file_stamp(path)).collect()
 }
 
-/// The version of the compiler that the recorded commands run; it changes with an upgrade, and then the
-/// commands are asked for again.
-fn compiler_stamp(commands: &Path) -> Option<String> {
-    let recorded: Commands = read_json(commands).ok()?;
-    Some(recorded.compiler.version).filter(|version| recorded.compiler.version_is_still(version))
+/// Whether the recorded commands would run another compiler than when they were asked for.
+fn compiler_has_changed(commands: &Path) -> bool {
+    read_json::<Commands>(commands).is_ok_and(|recorded| !recorded.compiler.is_as_recorded(&recorded.cwd))
 }
 
+/// The boundary as a list to be read.
 fn boundary_text(boundary: &Boundary) -> String {
     let mut text = format!(
-        "# The boundary of {} (build-id {}).\n# `schedswap explain` says why, and what may be changed.\n",
+        "# The boundary of {} (build-id {}).\n# `schedswap explain` says more of each, and what may be changed.\n",
         boundary.release, boundary.build_id
     );
     let mut unit = "";
@@ -372,20 +376,27 @@ fn boundary_text(boundary: &Boundary) -> String {
             boundary::Class::Callback => "callback",
             boundary::Class::Insider => "insider",
         };
-        text += &format!("{:<44} {class:<10} {}\n", function.name, fate_in_words(&function.fate));
+        let symbol = format!("{} ({unit})", function.name);
+        let why = || {
+            let explanations = boundary::explain(boundary, &function.name);
+            explanations.into_iter().find(|e| e.symbol == symbol).map(|e| e.why).unwrap_or_default()
+        };
+        let fate = match &function.fate {
+            Fate::Redirect(_) => "replaced".to_owned(),
+            Fate::Springboard(_) => "replaced, through the stub".to_owned(),
+            Fate::InsideOnly(_) => format!("replaced inside the module: {}", why()),
+            Fate::Duplicate(header) => format!("in both, from {header}"),
+            Fate::Stay(_) => format!("stays: {}", why()),
+        };
+        text += &format!("{:<40} {class:<9}  {fate}\n", function.name);
+    }
+    text += "\n## variables\n";
+    for variable in &boundary.variables {
+        let sharing = match &variable.sharing {
+            boundary::Sharing::Shared => "shared with vmlinux".to_owned(),
+            boundary::Sharing::Private(why) => format!("private to the module: {why}"),
+        };
+        text += &format!("{:<40} {sharing}\n", variable.name);
     }
     text
 }
-
-fn fate_in_words(fate: &Fate) -> String {
-    match fate {
-        Fate::Redirect(_) => "replaced".to_owned(),
-        Fate::Springboard(_) => "replaced, through the stub".to_owned(),
-        Fate::InsideOnly(_) => "replaced inside the module".to_owned(),
-        Fate::Duplicate(header) => format!("in both, from {header}"),
-        Fate::Stay(reason) => format!("stays: {reason:?}"),
-    }
-}
-
-#[allow(unused_imports)]
-use config as _;
