@@ -24,12 +24,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Fate::InsideOnly(_) => "inside only".to_string(),
             Fate::Duplicate(_) => "duplicate".to_string(),
             Fate::Springboard(_) => "springboard".to_string(),
-            Fate::Stay(reason) => format!("stays: {}", format!("{reason:?}").split(' ').next().unwrap_or_default()),
+            Fate::Stay(reason) => {
+                format!("stays: {}", format!("{reason:?}").split(' ').next().unwrap_or_default())
+            }
         };
         fates.entry(fate).or_default().push(&function.name);
     }
     for (fate, names) in &fates {
-        println!("{:4} {fate}{}", names.len(), if names.len() < 90 { format!(": {}", names.join(" ")) } else { String::new() });
+        println!(
+            "{:4} {fate}{}",
+            names.len(),
+            if names.len() < 90 { format!(": {}", names.join(" ")) } else { String::new() }
+        );
     }
     let count = |class| boundary.functions.iter().filter(|f| f.class == class).count();
     println!(

@@ -43,8 +43,7 @@ pub struct Reached {
 impl Reached {
     /// Sorts every use of a scheduler function by where it comes from.
     pub fn of(image: &Image, text: &SchedulerText) -> Reached {
-        let entries: BTreeSet<Addr> =
-            image.units.iter().flat_map(|u| &u.functions).map(|f| f.addr).collect();
+        let entries: BTreeSet<Addr> = image.units.iter().flat_map(|u| &u.functions).map(|f| f.addr).collect();
         let mut reached = Reached::default();
         for branch in image.uses.branches.iter().filter(|b| entries.contains(&b.callee)) {
             if text.contains(branch.at) {

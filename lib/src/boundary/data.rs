@@ -11,7 +11,9 @@ fn sharing(variable: &Variable) -> Sharing {
         return Sharing::Private((*reason).to_string());
     }
     match &variable.in_function {
-        Some(function) => Sharing::Private(format!("static in {function}(): its number differs between builds")),
+        Some(function) => {
+            Sharing::Private(format!("static in {function}(): its number differs between builds"))
+        }
         None => Sharing::Shared,
     }
 }

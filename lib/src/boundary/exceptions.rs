@@ -3,8 +3,10 @@
 /// Source files all of whose functions may run in NMI context: the stop cannot keep an NMI from running them
 /// while their text is written. An NMI handler is registered at run time through a pointer, so the binary
 /// does not show what it reaches.
-pub const NMI_SOURCES: &[(&str, &str)] =
-    &[("kernel/sched/clock.c", "local_clock() and sched_clock_cpu() are called by printk and perf from NMIs")];
+pub const NMI_SOURCES: &[(&str, &str)] = &[(
+    "kernel/sched/clock.c",
+    "local_clock() and sched_clock_cpu() are called by printk and perf from NMIs",
+)];
 
 /// Variables that must be the module's own although vmlinux has them: their size and order follow
 /// features.h, which an edit may change, and the code that reads them is compiled with the edited order.

@@ -92,7 +92,10 @@ fn signature(class: Class) -> String {
 fn stay(reason: &StayReason) -> String {
     match reason {
         StayReason::Sleeps { via } => {
-            format!("threads sleep inside it, so some thread is always on its frame: it reaches {}", via.join(" → "))
+            format!(
+                "threads sleep inside it, so some thread is always on its frame: it reaches {}",
+                via.join(" → ")
+            )
         }
         StayReason::Init => "__init code: it ran at boot and its memory is gone".to_string(),
         StayReason::OverriddenWeak => {

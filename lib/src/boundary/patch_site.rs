@@ -31,7 +31,9 @@ pub fn patch_site(image: &Image, function: &Function) -> Result<PatchSite, Strin
             SiteKind::StaticCall => return Err(format!("a static call at {}", site.addr)),
             SiteKind::Fentry => return Err(format!("ftrace's nop at {}", site.addr)),
             // Rewritten again when a second CPU comes up.
-            SiteKind::SmpLock => return Err(format!("a lock prefix at {} that CPU hotplug rewrites", site.addr)),
+            SiteKind::SmpLock => {
+                return Err(format!("a lock prefix at {} that CPU hotplug rewrites", site.addr));
+            }
             SiteKind::Alternative
             | SiteKind::Paravirt
             | SiteKind::Return

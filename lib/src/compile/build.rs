@@ -202,7 +202,8 @@ fn run(commands: &Commands, argv: &[String], job: &Job) -> Result<String> {
         .envs(&commands.env)
         .output()
         .map_err(|e| spawn_error(program, e))?;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() {
         Ok(said)
     } else if said.contains("No space left on device") {

@@ -98,8 +98,7 @@ pub fn commands(kbuild: &Path, sched_makefile: &Path, units: &[String]) -> Resul
     let stems: Vec<&str> = units.iter().map(|unit| stem(unit)).collect();
     lay_out_probe(&dir, sched_makefile, &stems)?;
 
-    let targets =
-        stems.iter().copied().chain([MODULE_C, MODULE_ASM]).map(|stem| format!("{stem}.o"));
+    let targets = stems.iter().copied().chain([MODULE_C, MODULE_ASM]).map(|stem| format!("{stem}.o"));
     let mut make = Command::new("make");
     make.arg("-C")
         .arg(kbuild)
@@ -179,7 +178,8 @@ fn lay_out_probe(dir: &Path, sched_makefile: &Path, stems: &[&str]) -> Result<()
 /// The program of which make's shell said that it is not there.
 fn missing_program(said: &str) -> Option<String> {
     said.lines().filter(|line| line.contains("not found") || line.contains("No such file")).find_map(|line| {
-        let (before, _) = line.split_once(": not found").or_else(|| line.split_once(": command not found"))?;
+        let (before, _) =
+            line.split_once(": not found").or_else(|| line.split_once(": command not found"))?;
         let program = before.rsplit(": ").next()?.trim();
         (!program.is_empty() && !program.contains(' ')).then(|| program.to_owned())
     })
@@ -305,14 +305,16 @@ mod tests {
 
     #[test]
     fn relative_paths_become_holes() {
-        let t = template(Path::new("/p"), "core", ".c", "gcc -Wp,-MMD,./.core.o.d -c -o core.o core.c").unwrap();
+        let t =
+            template(Path::new("/p"), "core", ".c", "gcc -Wp,-MMD,./.core.o.d -c -o core.o core.c").unwrap();
         assert_eq!(t.compile.join(" "), "gcc -MMD -MF {depfile} -c -o {object} {source}");
         assert_eq!(t.objtool, None);
     }
 
     #[test]
     fn a_linked_module_object_keeps_only_compiler_and_objtool() {
-        let line = "gcc -Wp,-MMD,./.m.o.d -c -o m.o m.c ; ld -r -o .tmp_m.o m.o; mv .tmp_m.o m.o ; /k/objtool m.o";
+        let line =
+            "gcc -Wp,-MMD,./.m.o.d -c -o m.o m.c ; ld -r -o .tmp_m.o m.o; mv .tmp_m.o m.o ; /k/objtool m.o";
         let t = template(Path::new("/p"), "m", ".c", line).unwrap();
         assert_eq!(t.objtool.unwrap(), ["/k/objtool", "{object}"]);
     }

@@ -23,7 +23,8 @@ pub struct Compiler {
 impl Compiler {
     /// The compiler of a command line, and the `.comment` of an object it made.
     pub(super) fn of(compile: &[String], cwd: &Path, object: &Path) -> Result<Compiler> {
-        let command: Vec<String> = compile.iter().take_while(|word| !word.starts_with('-')).cloned().collect();
+        let command: Vec<String> =
+            compile.iter().take_while(|word| !word.starts_with('-')).cloned().collect();
         let version = version_line(&command, cwd)?;
         let bytes = fs::read(object).map_err(|e| Error::io("read", object, e))?;
         Ok(Compiler { command, version, comment: comment(&bytes).unwrap_or_default() })

@@ -50,7 +50,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Kbuild refused to tell its commands.
-    #[error("the kernel's build system in {kbuild} does not say how kernel/sched is compiled; make said:\n{output}")]
+    #[error(
+        "the kernel's build system in {kbuild} does not say how kernel/sched is compiled; make said:\n{output}"
+    )]
     Kbuild {
         /// The directory given to `make -C`.
         kbuild: PathBuf,

@@ -68,6 +68,10 @@ impl Addresses {
 
     /// How many symbols are known in that way.
     pub fn known_by(&self, how: KnownBy) -> usize {
-        self.units.values().flat_map(|symbols| symbols.values()).filter(|placed| placed.known_by == how).count()
+        self.units
+            .values()
+            .flat_map(|symbols| symbols.values())
+            .filter(|placed| placed.known_by == how)
+            .count()
     }
 }

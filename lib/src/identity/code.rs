@@ -18,7 +18,12 @@ pub(super) fn relocations_in(section: &Section, range: &Range<u64>) -> std::ops:
 }
 
 /// The field of a relocation, with an error that names it when its kind is not known.
-pub(super) fn known_field(image: &Image, object: &Object, section: &Section, r: &Relocation) -> Result<Field> {
+pub(super) fn known_field(
+    image: &Image,
+    object: &Object,
+    section: &Section,
+    r: &Relocation,
+) -> Result<Field> {
     field(image.machine, r.kind).ok_or_else(|| Error::UnknownRelocation {
         object: object.name.clone(),
         section: section.name.clone(),
@@ -34,7 +39,12 @@ pub(super) fn is_merged(section: &Section) -> bool {
 
 /// vmlinux's bytes for a part of an object's section. Per-CPU data lies at address 0 up to 6.12, where no
 /// address can tell its section.
-pub(super) fn vmlinux_bytes<'a>(image: &'a Image, section: &Section, addr: Addr, len: u64) -> Option<&'a [u8]> {
+pub(super) fn vmlinux_bytes<'a>(
+    image: &'a Image,
+    section: &Section,
+    addr: Addr,
+    len: u64,
+) -> Option<&'a [u8]> {
     if section.name.starts_with(".data..percpu") {
         let percpu = image.sections.iter().find(|s| s.name == ".data..percpu")?;
         let offset = addr.0.checked_sub(percpu.addr.0)?;
@@ -127,7 +137,8 @@ impl<'a> Overlay<'a> {
         for (r, field, filled) in self.filled()? {
             let Filled::Target(target) = filled else { continue };
             let symbol = self.object.symbol(r.symbol);
-            if let Some(why) = self.other_string(r, &field, target, symbol).or_else(|| self.other_target(r, target, symbol))
+            if let Some(why) =
+                self.other_string(r, &field, target, symbol).or_else(|| self.other_target(r, target, symbol))
             {
                 return Ok(Some(why));
             }

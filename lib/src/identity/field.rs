@@ -85,9 +85,7 @@ fn aarch64(kind: u32) -> Option<Field> {
         R_AARCH64_CONDBR19 => branch(19, 5),
         R_AARCH64_TSTBR14 => branch(14, 5),
         R_AARCH64_ADR_PREL_LO21 => code(0x60ff_ffe0, Kind::Adr),
-        R_AARCH64_ADR_PREL_PG_HI21 | R_AARCH64_ADR_PREL_PG_HI21_NC => {
-            code(0x60ff_ffe0, Kind::Page)
-        }
+        R_AARCH64_ADR_PREL_PG_HI21 | R_AARCH64_ADR_PREL_PG_HI21_NC => code(0x60ff_ffe0, Kind::Page),
         R_AARCH64_ADD_ABS_LO12_NC | R_AARCH64_LDST8_ABS_LO12_NC => low12(0),
         R_AARCH64_LDST16_ABS_LO12_NC => low12(1),
         R_AARCH64_LDST32_ABS_LO12_NC => low12(2),

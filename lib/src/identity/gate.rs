@@ -91,7 +91,12 @@ impl fmt::Display for Why {
                 write!(f, "{vmlinux} bytes in vmlinux, {compiled} bytes compiled here")
             }
             Why::Code { offset, vmlinux, compiled } => {
-                write!(f, "from +{offset:#x} on vmlinux has {}, compiled here {}", hex(vmlinux), hex(compiled))
+                write!(
+                    f,
+                    "from +{offset:#x} on vmlinux has {}, compiled here {}",
+                    hex(vmlinux),
+                    hex(compiled)
+                )
             }
             Why::Literal { offset, vmlinux, compiled } => {
                 write!(f, "at +{offset:#x} vmlinux has the text {vmlinux:?}, compiled here {compiled:?}")
@@ -129,7 +134,11 @@ impl UnitGate {
 
     /// Weak functions of which vmlinux runs another definition.
     pub fn overridden(&self) -> Vec<&str> {
-        self.functions.iter().filter(|(_, s)| **s == State::Overridden).map(|(name, _)| name.as_str()).collect()
+        self.functions
+            .iter()
+            .filter(|(_, s)| **s == State::Overridden)
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 
     /// Functions that are not the same, and why.
@@ -201,7 +210,10 @@ fn compare_unit(image: &Image, unit: &Unit, object: &Object) -> Result<UnitGate>
                 let section = object.section(pair.section);
                 let range = pair.symbol.value..pair.symbol.value + pair.symbol.size;
                 if range.end > section.data.len() as u64 {
-                    return Err(Error::BadSymbol { object: object.name.clone(), symbol: pair.symbol.name.clone() });
+                    return Err(Error::BadSymbol {
+                        object: object.name.clone(),
+                        symbol: pair.symbol.name.clone(),
+                    });
                 }
                 let overlay = Overlay { image, object, section, range, addr: theirs.addr };
                 overlay.why_different()?.map_or(State::Identical, State::Different)

@@ -70,7 +70,11 @@ fn find_function<'a>(image: &'a Image, unit: &Unit, symbol: &Symbol) -> Found<'a
 
 /// The only symbol of vmlinux that may be this one, by name and, for a local one, by its FILE group; by size
 /// too where there is still a choice.
-pub(super) fn only_one_in_file<'a>(image: &'a Image, unit: &Unit, symbol: &Symbol) -> Option<&'a VmlinuxSymbol> {
+pub(super) fn only_one_in_file<'a>(
+    image: &'a Image,
+    unit: &Unit,
+    symbol: &Symbol,
+) -> Option<&'a VmlinuxSymbol> {
     let file = unit.name.rsplit('/').next().unwrap_or(&unit.name);
     let local = symbol.binding == elf::STB_LOCAL.0;
     let may_be = |s: &&VmlinuxSymbol| {

@@ -25,7 +25,9 @@ pub enum Error {
         unit: String,
     },
     /// A relocation of a kind that is not known.
-    #[error("{object}: relocation of unknown kind {kind} at {section}+{offset:#x}; this architecture's table of relocations needs it")]
+    #[error(
+        "{object}: relocation of unknown kind {kind} at {section}+{offset:#x}; this architecture's table of relocations needs it"
+    )]
     UnknownRelocation {
         /// Object.
         object: String,
@@ -45,7 +47,9 @@ pub enum Error {
         symbol: String,
     },
     /// Two references to one thing say that it is at two places.
-    #[error("{unit}: {what} is at {one} by {one_by}, but at {other} by {other_by}; vmlinux and the compiled objects are not from the same source")]
+    #[error(
+        "{unit}: {what} is at {one} by {one_by}, but at {other} by {other_by}; vmlinux and the compiled objects are not from the same source"
+    )]
     Disagreement {
         /// Unit.
         unit: String,

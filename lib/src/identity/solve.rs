@@ -208,7 +208,10 @@ impl<'a> Solver<'a> {
         for symbol in self.object.symbols.iter().filter(|s| s.place == Place::Section(id) && s.size > 0) {
             let range = symbol.value..symbol.value.saturating_add(symbol.size);
             if range.end > section.data.len() as u64 {
-                return Err(Error::BadSymbol { object: self.object.name.clone(), symbol: symbol.name.clone() });
+                return Err(Error::BadSymbol {
+                    object: self.object.name.clone(),
+                    symbol: symbol.name.clone(),
+                });
             }
             if overlay(range.clone()).first_difference()?.is_none() {
                 self.todo.push((id, range.clone(), base + range.start));
@@ -228,7 +231,10 @@ impl<'a> Solver<'a> {
         let object = self.object;
         for symbol in object.symbols.iter().filter(|s| is_wanted(object, s)) {
             let Place::Section(id) = symbol.place else { continue };
-            if self.sections.contains_key(&id) || is_merged(object.section(id)) || symbol.binding == elf::STB_WEAK.0 {
+            if self.sections.contains_key(&id)
+                || is_merged(object.section(id))
+                || symbol.binding == elf::STB_WEAK.0
+            {
                 continue;
             }
             if let Some(theirs) = only_one_in_file(self.image, self.unit, symbol) {
@@ -273,7 +279,12 @@ impl<'a> Solver<'a> {
     }
 
     /// All units must mean the same thing by the name of something outside.
-    fn finish_extern(&self, id: SymbolId, symbol: &Symbol, externs: &mut BTreeMap<String, Known>) -> Result<()> {
+    fn finish_extern(
+        &self,
+        id: SymbolId,
+        symbol: &Symbol,
+        externs: &mut BTreeMap<String, Known>,
+    ) -> Result<()> {
         let Some(known) = self.globals.get(&id) else { return Ok(()) };
         if let Some(other) = externs.get(&symbol.name) {
             return self.agree(other, known.addr, &symbol.name, &known.source);
@@ -286,7 +297,8 @@ impl<'a> Solver<'a> {
         if let Some(known) = self.globals.get(&id) {
             return Some((known.addr, known.by));
         }
-        let by_table = || only_one_in_file(self.image, self.unit, symbol).map(|s| (s.addr, KnownBy::SymbolTable));
+        let by_table =
+            || only_one_in_file(self.image, self.unit, symbol).map(|s| (s.addr, KnownBy::SymbolTable));
         if symbol.binding == elf::STB_WEAK.0 {
             // Where its own section is says nothing: another definition may be in force.
             return match self.image.by_name.get(&symbol.name)?.as_slice() {
@@ -305,8 +317,11 @@ impl<'a> Solver<'a> {
     /// Where the symbol table has the name in this unit's FILE group, it must have it at that address.
     fn check_against_symbol_table(&self, symbol: &Symbol, addr: Addr) -> Result<()> {
         let Some(theirs) = only_one_in_file(self.image, self.unit, symbol) else { return Ok(()) };
-        let known =
-            Known { addr: theirs.addr, by: KnownBy::SymbolTable, source: "vmlinux's symbol table".to_owned() };
+        let known = Known {
+            addr: theirs.addr,
+            by: KnownBy::SymbolTable,
+            source: "vmlinux's symbol table".to_owned(),
+        };
         self.agree(&known, addr, &symbol.name, "relocations")
     }
 }

@@ -105,7 +105,12 @@ pub fn compile_runtime(
 }
 
 /// Links the bound objects into `dir/scheduler.ko` and returns its path.
-pub fn link(kbuild: &Path, dir: &Path, scheduler: &[u8], runtime: &[RuntimeObject]) -> Result<PathBuf, Error> {
+pub fn link(
+    kbuild: &Path,
+    dir: &Path,
+    scheduler: &[u8],
+    runtime: &[RuntimeObject],
+) -> Result<PathBuf, Error> {
     let named = runtime.iter().map(|o| (o.name.as_str(), o.bytes.as_slice()));
     let objects: Vec<(&str, &[u8])> = std::iter::once((SCHEDULER, scheduler)).chain(named).collect();
     for (name, bytes) in &objects {
@@ -113,7 +118,9 @@ pub fn link(kbuild: &Path, dir: &Path, scheduler: &[u8], runtime: &[RuntimeObjec
         // modpost looks for the sources that an object was made of; a shipped object has none.
         let object = dir.join(format!("{name}.o"));
         let object = object.display();
-        let sources = format!("source_{object} := {object}_shipped\n\ndeps_{object} := \\\n\n{object}: $(deps_{object})\n");
+        let sources = format!(
+            "source_{object} := {object}_shipped\n\ndeps_{object} := \\\n\n{object}: $(deps_{object})\n"
+        );
         write_if_changed(&dir.join(format!(".{name}.o.cmd")), sources.as_bytes())?;
     }
     let list: Vec<String> = objects.iter().map(|(name, _)| format!("{name}.o")).collect();

@@ -138,10 +138,21 @@ impl Tables<'_> {
         Ok(count)
     }
 
-    fn patch(&self, out: &mut String, site: &PatchSite, target: &str, func: Addr, name: &str) -> Result<(), Error> {
+    fn patch(
+        &self,
+        out: &mut String,
+        site: &PatchSite,
+        target: &str,
+        func: Addr,
+        name: &str,
+    ) -> Result<(), Error> {
         let len = site.expect.len();
         if len > WINDOW_MAX {
-            return Err(Error::TooLong { what: format!("the window at {}", site.at), found: len, limit: WINDOW_MAX });
+            return Err(Error::TooLong {
+                what: format!("the window at {}", site.at),
+                found: len,
+                limit: WINDOW_MAX,
+            });
         }
         let _ = writeln!(
             out,
