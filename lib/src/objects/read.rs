@@ -34,7 +34,8 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Object, Error> {
             continue;
         }
         let section_name = headers.section_name(LE, section).map_err(bad)?;
-        let section_name = text(section_name).ok_or_else(|| damaged("a section's name is not text".into()))?;
+        let section_name =
+            text(section_name).ok_or_else(|| damaged("a section's name is not text".into()))?;
         let data = section.data(LE, bytes).map_err(bad)?.to_vec();
         let size = section.sh_size(LE);
         let align = section.sh_addralign(LE);
@@ -86,7 +87,9 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Object, Error> {
                     Some(Some(id)) => Place::Section(*id),
                     // Section symbols of tables that are made anew when the object is written.
                     Some(None) => continue,
-                    None => return Err(damaged(format!("{symbol_name} is in section {section}, which is none"))),
+                    None => {
+                        return Err(damaged(format!("{symbol_name} is in section {section}, which is none")));
+                    }
                 }
             }
         };
@@ -128,11 +131,9 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Object, Error> {
             let symbol = match relocation.r_sym(LE, false) as usize {
                 // The null symbol: the addend is the whole value.
                 0 => *absolute.get_or_insert_with(|| add_absolute(&mut object)),
-                index => symbol_ids
-                    .get(index)
-                    .copied()
-                    .flatten()
-                    .ok_or_else(|| damaged(format!("a relocation refers to symbol {index}, which is none")))?,
+                index => symbol_ids.get(index).copied().flatten().ok_or_else(|| {
+                    damaged(format!("a relocation refers to symbol {index}, which is none"))
+                })?,
             };
             list.push(Relocation { offset, kind, symbol, addend: relocation.r_addend(LE) });
         }

@@ -62,11 +62,18 @@ pub fn write(object: &Object) -> Result<Vec<u8>, Error> {
     writer.reserve_file_header();
     let offsets: Vec<u64> =
         object.sections.iter().map(|s| writer.reserve(s.data.len() as u64, s.align.max(1))).collect();
-    let rela_offsets: Vec<u64> = object
-        .sections
-        .iter()
-        .map(|s| if s.relocations.is_empty() { 0 } else { writer.reserve_relocations(s.relocations.len(), true) })
-        .collect();
+    let rela_offsets: Vec<u64> =
+        object
+            .sections
+            .iter()
+            .map(|s| {
+                if s.relocations.is_empty() {
+                    0
+                } else {
+                    writer.reserve_relocations(s.relocations.len(), true)
+                }
+            })
+            .collect();
     writer.reserve_symtab();
     writer.reserve_strtab().map_err(|e| fail(e.to_string()))?;
     writer.reserve_shstrtab().map_err(|e| fail(e.to_string()))?;
@@ -140,7 +147,14 @@ pub fn write(object: &Object) -> Result<Vec<u8>, Error> {
     for (i, section) in object.sections.iter().enumerate() {
         if let Some(name) = rela[i] {
             let count = section.relocations.len();
-            writer.write_relocation_section_header(name, section_indexes[i], symtab, rela_offsets[i], count, true);
+            writer.write_relocation_section_header(
+                name,
+                section_indexes[i],
+                symtab,
+                rela_offsets[i],
+                count,
+                true,
+            );
         }
     }
     writer.write_symtab_section_header(locals.len() as u32 + 1);
