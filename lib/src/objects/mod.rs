@@ -1,4 +1,4 @@
-//! Relocatable objects: read, bound to vmlinux, verified, written.
+//! Relocatable objects as plain values: read and written.
 
 mod error;
 mod model;

@@ -88,10 +88,16 @@ impl Fields {
             if offsets.has_immediate() {
                 let field = at + offsets.immediate_offset() as u64;
                 let width = offsets.immediate_size() as u64;
-                self.by_offset
-                    .insert(field, Field { to_end: (end - field) as i64, is_branch: is_direct && width == 4 });
+                self.by_offset.insert(
+                    field,
+                    Field { to_end: (end - field) as i64, is_branch: is_direct && width == 4 },
+                );
                 if is_direct {
-                    self.branches.push(LocalBranch { field, width, target: instruction.near_branch_target() });
+                    self.branches.push(LocalBranch {
+                        field,
+                        width,
+                        target: instruction.near_branch_target(),
+                    });
                 }
             }
         }
@@ -112,9 +118,14 @@ pub(super) fn apply(bytes: &mut [u8], offset: u64, number: u32, at: u64, value: 
     let kind = kind(number).ok_or_else(|| out("unknown"))?;
     let value = if kind.is_relative { value.wrapping_sub(at) } else { value };
     let start = offset as usize;
-    let field = bytes.get_mut(start..start + kind.width as usize).ok_or_else(|| out("reaches behind the end"))?;
+    let field =
+        bytes.get_mut(start..start + kind.width as usize).ok_or_else(|| out("reaches behind the end"))?;
     if kind.width == 4 {
-        let fits = if kind.is_signed { value as i64 == i64::from(value as i32) } else { value <= u64::from(u32::MAX) };
+        let fits = if kind.is_signed {
+            value as i64 == i64::from(value as i32)
+        } else {
+            value <= u64::from(u32::MAX)
+        };
         if !fits {
             return Err(out("the value does not fit its 32-bit field"));
         }

@@ -118,7 +118,12 @@ const TABLE: &[Row] = &[
     table("__ex_table", "exception_table_entry", 0, "faults in kept code"),
     fields("__mcount_loc", 8, "ftrace sites of kept code"),
     fields("_kprobe_blacklist", 8, "kept functions that must not be probed"),
-    fields("_error_injection_whitelist", 0, "kept functions whose result may be overridden"),
+    table(
+        "_error_injection_whitelist",
+        "error_injection_entry",
+        16,
+        "kept functions whose result may be overridden",
+    ),
     // Data.
     exact(".data.once", Policy::Data(Kept::Once), "the module prints its own warnings once"),
     exact(".data..once", Policy::Data(Kept::Once), "the module prints its own warnings once"),
@@ -136,7 +141,11 @@ const TABLE: &[Row] = &[
     exact(".bss", Policy::Data(Kept::Bss), "zeroed data"),
     prefix(".bss.", Policy::Data(Kept::Bss), "zeroed data, one object a section"),
     exact(".rodata", Policy::Data(Kept::ReadOnly), "constants"),
-    prefix(".rodata.", Policy::Data(Kept::ReadOnly), "constants and strings, one object or function a section"),
+    prefix(
+        ".rodata.",
+        Policy::Data(Kept::ReadOnly),
+        "constants and strings, one object or function a section",
+    ),
     // vmlinux's own lists. What they announce is announced already; a second time would be wrong.
     prefix(".initcall", Policy::Drop, "vmlinux has called them"),
     prefix(".init.", Policy::Drop, "vmlinux has used it, and freed it"),
@@ -160,7 +169,11 @@ const TABLE: &[Row] = &[
     exact("__dyndbg_classes", Policy::Drop, "vmlinux's own debug statements"),
     prefix(".discard.", Policy::Drop, "notes from the compiler to objtool"),
     exact(".ibt_endbr_seal", Policy::Drop, "the loader would turn the endbr of kept functions into nops"),
-    exact("__patchable_function_entries", Policy::Drop, "padding before functions, which boot code finds itself"),
+    exact(
+        "__patchable_function_entries",
+        Policy::Drop,
+        "padding before functions, which boot code finds itself",
+    ),
     exact(".printk_index", Policy::Drop, "index of vmlinux's messages"),
     exact(".modinfo", Policy::Drop, "built-in code has none of its own"),
     exact("__start_once", Policy::Drop, "vmlinux's own"),
@@ -179,7 +192,8 @@ pub(super) fn policy(name: &str, flags: u64) -> Option<(Policy, &'static str)> {
     if name.starts_with("__") && name.ends_with("_sched_class") {
         return Some((Policy::Data(Kept::ReadOnly), "a scheduling class"));
     }
-    let row = TABLE.iter().find(|row| if row.is_prefix { name.starts_with(row.name) } else { name == row.name });
+    let row =
+        TABLE.iter().find(|row| if row.is_prefix { name.starts_with(row.name) } else { name == row.name });
     if let Some(row) = row {
         let is_code = matches!(row.policy, Policy::Code | Policy::Stubs);
         // `.text.` of something that is not code, or the like: not what the row is about.
