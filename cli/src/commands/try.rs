@@ -7,6 +7,7 @@ use schedswap::guest::memory::Memory;
 use schedswap::guest::scenario::{Cycle, CycleResult, Event, Findings, MODULE_PATH, Scenario};
 use schedswap::guest::{Config, Guest, Initramfs, Stream, Tools, Usage};
 use schedswap::workdir::Workdir;
+use schedswap_payload::manifest;
 use schedswap_payload::sysfs::Timing;
 use serde::Serialize;
 use std::fs;
@@ -95,7 +96,7 @@ pub fn run(args: TryArgs) -> anyhow::Result<Outcome> {
     if let Some(warning) = work.warning() {
         eprintln!("warning: {warning}");
     }
-    let module = work.build_dir().join("scheduler.ko");
+    let module = work.root().join("scheduler.ko");
     if !module.is_file() {
         bail!("there is no {}; run `schedswap build {}` first", module.display(), args.work_dir.display());
     }
@@ -147,6 +148,10 @@ fn guest_config(args: &TryArgs, work: &Workdir, module: &Path) -> anyhow::Result
     };
     let mut initramfs = Initramfs::new(&tools(args)?)?;
     initramfs.copy(module, MODULE_PATH)?;
+    let manifest = module.with_file_name(manifest::FILE_NAME);
+    if manifest.is_file() {
+        initramfs.copy(&manifest, &format!("/schedswap/{}", manifest::FILE_NAME))?;
+    }
     for program in &args.with {
         initramfs.program(program)?;
     }

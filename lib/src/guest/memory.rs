@@ -14,7 +14,7 @@ const EXECUTABLE: u64 = 4;
 pub struct Memory {
     /// Lines of `start length name`, hexadecimal, linked addresses.
     pub ranges: String,
-    /// Lines of `start length why`: what the kernel toggles by itself at run time.
+    /// Lines of `start length`: what the kernel toggles by itself at run time.
     pub ignore: String,
     /// `symbol=address`, by which KASLR is undone.
     pub anchor: String,
@@ -23,9 +23,9 @@ pub struct Memory {
 impl Memory {
     /// All of the text that stays after boot, and every `sched_class` object.
     ///
-    /// Jump labels and static calls are left out, for the kernel toggles them whenever it likes, and so is
-    /// ftrace's call at each function's entry. The places where a scheduler module patches are never among
-    /// them.
+    /// Jump labels and static calls are left out, for the kernel toggles them whenever it likes; a
+    /// scheduler module never patches there. ftrace's call at each function's entry counts: whoever compares
+    /// while a tracer is on will find it.
     pub fn of(image: &Image) -> Memory {
         let mut memory = Memory::default();
         for section in &image.sections {
@@ -45,14 +45,10 @@ impl Memory {
             let _ = writeln!(memory.ranges, "{:x} {:x} {}", class.addr.0, class.size, class.name);
         }
         for site in &image.sites {
-            let why = match site.kind {
-                SiteKind::JumpLabel => "jump-label",
-                SiteKind::StaticCall => "static-call",
-                SiteKind::Fentry => "ftrace",
-                // Rewritten at boot only, or when CPUs come and go.
-                _ => continue,
-            };
-            let _ = writeln!(memory.ignore, "{:x} {:x} {why}", site.addr.0, site.len);
+            // The others are rewritten at boot only, or by who is asked to.
+            if matches!(site.kind, SiteKind::JumpLabel | SiteKind::StaticCall) {
+                let _ = writeln!(memory.ignore, "{:x} {:x}", site.addr.0, site.len);
+            }
         }
         // Trampolines of static calls are rewritten together with the calls.
         for symbol in image.symbols.iter().filter(|s| s.name.starts_with("__SCT__")) {
