@@ -20,6 +20,7 @@ pub const KERNEL_PARAMETERS: &[(&str, &str)] = &[
         "a busy host stops single virtual CPUs for seconds; a real stall lasts",
     ),
     ("watchdog_thresh=40", "the same for soft lockups, found after twice that many seconds"),
+    ("workqueue.watchdog_thresh=100", "and for work queues, in kernels that watch them"),
 ];
 
 /// A guest to be launched.

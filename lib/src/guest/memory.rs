@@ -2,6 +2,7 @@
 //!
 //! `guest-load kcore` does the comparison, inside the guest and without asking the module.
 
+use super::Initramfs;
 use crate::address::Addr;
 use crate::vmlinux::{Image, SiteKind};
 use std::fmt::Write;
@@ -9,7 +10,11 @@ use std::fmt::Write;
 /// SHF_EXECINSTR.
 const EXECUTABLE: u64 = 4;
 
-/// What to save and compare: the text of three files for `guest-load kcore`.
+/// Where [`Memory::put_into`] puts the files.
+const RANGES: &str = "/schedswap/memory-ranges";
+const IGNORE: &str = "/schedswap/memory-ignore";
+
+/// What to save and compare: the files that `guest-load kcore` reads.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Lines of `start length name`, hexadecimal, linked addresses.
@@ -62,5 +67,26 @@ impl Memory {
         let anchor = image.unique_symbol("_text").map_or(Addr(0), |symbol| symbol.addr);
         memory.anchor = format!("_text={:x}", anchor.0);
         memory
+    }
+
+    /// Puts the files where the commands below expect them. Over the serial port they would take minutes.
+    pub fn put_into(&self, initramfs: &mut Initramfs) {
+        initramfs.bytes(RANGES, self.ranges.as_bytes(), 0o644).bytes(IGNORE, self.ignore.as_bytes(), 0o644);
+    }
+
+    /// Shell command that saves the memory to a file of the guest.
+    pub fn save_command(&self, file: &str) -> String {
+        format!("guest-load kcore save --ranges {RANGES} --anchor {} {file}", self.anchor)
+    }
+
+    /// Shell command that lists where two saves differ; its status is 1 when they do.
+    pub fn compare_command(&self, before: &str, after: &str) -> String {
+        format!("guest-load kcore compare --ignore {IGNORE} {before} {after}")
+    }
+
+    /// Bytes in all ranges.
+    pub fn len_bytes(&self) -> u64 {
+        let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+        self.ranges.lines().filter_map(len).sum()
     }
 }
