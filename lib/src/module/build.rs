@@ -138,6 +138,8 @@ fn bind(
         .flat_map(|o| &o.symbols)
         .filter(|s| s.place != Place::Undefined && s.binding != LOCAL)
         .map(|s| s.name.clone())
+        // Kbuild supplies this one in the last link.
+        .chain([String::from("__this_module")])
         .collect();
     read.into_iter()
         .zip(compiled)

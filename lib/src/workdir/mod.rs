@@ -306,6 +306,11 @@ impl Workdir {
         self.kernel.units.iter().map(|unit| read_object(unit, &object_path(&dir, unit))).collect()
     }
 
+    /// The commit that the edited tree is at; `None` while it has uncommitted changes.
+    pub fn commit(&self) -> Option<String> {
+        git::clean_commit(&self.root)
+    }
+
     /// The directory for what `build` makes.
     pub fn build_dir(&self) -> PathBuf {
         self.layout().build()
