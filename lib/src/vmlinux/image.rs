@@ -185,6 +185,8 @@ pub struct Variable {
     pub size: u64,
     /// DW_AT_external.
     pub external: bool,
+    /// Name of its type, where that is a structure (`sched_class`).
+    pub type_name: Option<String>,
     /// The function it is local to, if any.
     pub in_function: Option<String>,
     /// Source file.

@@ -132,6 +132,20 @@ impl<'a> Tables<'a> {
         std::iter::successors(up(die), move |d| up(d))
     }
 
+    /// Name of the structure that an entry's type is, behind typedefs and qualifiers; not an array of it.
+    pub(super) fn structure_of_type(&self, die: &Die<'a>) -> Option<String> {
+        let mut type_ = self.resolve(die, |_, d| d.type_)?;
+        for _ in 0..CHAIN_MAX {
+            let (_, die) = self.find(type_)?;
+            match die.tag {
+                dw::DW_TAG_structure_type => return Some(die.name?.to_string_lossy().into_owned()),
+                dw::DW_TAG_const_type | dw::DW_TAG_volatile_type | dw::DW_TAG_typedef => type_ = die.type_?,
+                _ => return None,
+            }
+        }
+        None
+    }
+
     /// Bytes of an entry's type.
     pub(super) fn size_of_type(&self, die: &Die<'a>) -> Option<u64> {
         let mut type_ = self.resolve(die, |_, d| d.type_)?;

@@ -44,6 +44,7 @@ fn variable(tables: &Tables<'_>, die: &Die<'_>, addr: u64, symbols: &Sizes<'_>) 
         addr: Addr(addr),
         size: tables.size_of_type(die).unwrap_or(symbol_size),
         external: tables.is_external(die),
+        type_name: tables.structure_of_type(die),
         in_function: function.and_then(|f| tables.name(f)),
         decl_file,
         decl_line,

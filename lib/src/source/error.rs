@@ -1,0 +1,171 @@
+//! What can go wrong while a kernel's files are looked for or fetched.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error of [`super::locate`], [`super::shadow_headers`] or [`super::fetch`].
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No place that distributions use holds the file.
+    #[error(
+        "no {part} of kernel {release}; looked for\n{}\nInstall {package}, or run `schedswap fetch {release}` \
+         (Debian), or name the place with --sysroot or the file itself",
+        indented(tried.iter().map(|path| path.display().to_string()))
+    )]
+    NotFound {
+        /// Which of the kernel's files.
+        part: &'static str,
+        /// The kernel's release.
+        release: String,
+        /// Every path that was looked at.
+        tried: Vec<PathBuf>,
+        /// The packages that hold the file.
+        package: String,
+    },
+    /// A file named on the command line is not there, or is not what it should be.
+    #[error("{} was named as the {part}, and is not there or is something else", path.display())]
+    NamedFileMissing {
+        /// Which of the kernel's files.
+        part: &'static str,
+        /// As it was named.
+        path: PathBuf,
+    },
+    /// Unpacked headers refer to a package that was not unpacked beside them.
+    #[error(
+        "{} refers to {}, which is not below {}: unpack the package that holds it there (dpkg-deb -x), or run \
+         `schedswap fetch`",
+        path.display(), target.display(), sysroot.display()
+    )]
+    DanglingLink {
+        /// The link, or the directory whose makefile has the path.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// Below this.
+        sysroot: PathBuf,
+    },
+    /// Kbuild cannot work in a directory of this name.
+    #[error("make cannot work in {} because of the character {character:?}: choose another directory", path.display())]
+    PathUnfitForMake {
+        /// The directory.
+        path: PathBuf,
+        /// The first character that make would take for something else.
+        character: char,
+    },
+    /// Neither variable nor home says where the cache is.
+    #[error("no place for the cache: set SCHEDSWAP_CACHE, XDG_CACHE_HOME or HOME")]
+    NoCacheDirectory,
+    /// The argument of `fetch` is neither a suite and flavour nor a release.
+    #[error(
+        "{spec:?} is neither SUITE/FLAVOUR (such as bookworm/cloud-amd64) nor a kernel release (such as \
+         6.1.0-13-cloud-amd64)"
+    )]
+    BadSpec {
+        /// As it was given.
+        spec: String,
+    },
+    /// The machine has no apt sources of Debian's.
+    #[error(
+        "no Debian archive in {}: fetch works on Debian with its package sources configured; elsewhere unpack the \
+         packages yourself and use --sysroot",
+        files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    NoArchive {
+        /// The files read.
+        files: Vec<PathBuf>,
+    },
+    /// None of the machine's archives has the suite, or none could be reached.
+    #[error("none of this machine's Debian archives has the suite {suite}; apt said\n{}", indented(said.lines()))]
+    NoSuite {
+        /// As asked for.
+        suite: String,
+        /// The messages of apt.
+        said: String,
+    },
+    /// The suite has no such kernel.
+    #[error("there is no package {package} in {suites}; {available}")]
+    NoKernel {
+        /// Named so that the user can look for it.
+        package: String,
+        /// Where it was looked for.
+        suites: String,
+        /// What there is instead.
+        available: String,
+    },
+    /// A package belonging to the kernel is missing, or there in another version only.
+    #[error(
+        "kernel {release} needs {package} in version {version}, which is not in {suites}; {available}. Debug symbols, \
+         headers and source must be those of the image's exact version"
+    )]
+    NoPackage {
+        /// The kernel's release.
+        release: String,
+        /// The package.
+        package: String,
+        /// The image's version.
+        version: String,
+        /// Where it was looked for.
+        suites: String,
+        /// What there is instead.
+        available: String,
+    },
+    /// A program of the host is missing.
+    #[error("{program} is not installed: install the package {package}")]
+    NoProgram {
+        /// Its name.
+        program: String,
+        /// The Debian package it is in.
+        package: &'static str,
+    },
+    /// A program of the host failed.
+    #[error("{doing} failed ({program} ended with {status}); it said\n{}", indented(said.lines()))]
+    ProgramFailed {
+        /// What it was run for.
+        doing: String,
+        /// Its name.
+        program: String,
+        /// Its exit status.
+        status: String,
+        /// Its error output.
+        said: String,
+    },
+    /// No room for the packages.
+    #[error(
+        "the disk is full: {doing} in {} found no room. A kernel takes about 1.5 GB while it is fetched and 1 GB \
+         after; free some, or put the cache elsewhere with SCHEDSWAP_CACHE. What is there is kept, and the fetch \
+         goes on from it",
+        directory.display()
+    )]
+    DiskFull {
+        /// What was written.
+        doing: String,
+        /// Where.
+        directory: PathBuf,
+    },
+    /// A file of the cache or the headers could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl SourceError {
+    /// For `map_err`: says which file an I/O error is about.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
+        let path = path.to_path_buf();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SourceError::DiskFull {
+                doing: "writing".into(),
+                directory: path.parent().map(Path::to_path_buf).unwrap_or(path),
+            },
+            _ => SourceError::Io { path, source },
+        }
+    }
+}
+
+fn indented<S: AsRef<str>>(lines: impl Iterator<Item = S>) -> String {
+    lines.map(|line| format!("  {}", line.as_ref())).collect::<Vec<_>>().join("\n")
+}

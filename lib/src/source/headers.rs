@@ -1,0 +1,201 @@
+//! Headers for `make -C`. Debian's headers package names its other half by absolute path
+//! (`include /usr/src/linux-headers-6.1.0-13-common/Makefile`), which is right only when both are installed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::sysroot;
+use super::{Kernel, SourceError};
+
+/// The top-level files of a headers directory that may name absolute paths; all small.
+const MENDED_FILES: [&str; 2] = ["Makefile", ".kernelvariables"];
+
+/// A directory for `make -C` that means the same as `kernel.headers` would if its packages were installed.
+///
+/// That is `kernel.headers` itself on the host. For unpacked packages `dest` is filled with links to every
+/// entry, and with copies of the makefiles in which absolute paths are led below the sysroot. Calling it
+/// again is harmless.
+///
+/// # Errors
+/// A link or path of the headers that leads nowhere below the sysroot names the file that is missing; a
+/// directory name that make cannot take is refused.
+pub fn shadow_headers(kernel: &Kernel, dest: &Path) -> Result<PathBuf, SourceError> {
+    if kernel.sysroot == Path::new("/") {
+        return Ok(kernel.headers.clone());
+    }
+    let dest = std::path::absolute(dest).map_err(SourceError::io(dest))?;
+    for path in [&dest, &kernel.headers] {
+        refuse_what_make_cannot_take(path)?;
+    }
+    fs::create_dir_all(&dest).map_err(SourceError::io(&dest))?;
+    for entry in fs::read_dir(&kernel.headers).map_err(SourceError::io(&kernel.headers))? {
+        let entry = entry.map_err(SourceError::io(&kernel.headers))?;
+        let shadow = dest.join(entry.file_name());
+        let inside = inside(kernel, &entry.path());
+        let target =
+            sysroot::resolve(&kernel.sysroot, &inside).ok_or_else(|| dangling(kernel, &entry.path()))?;
+        remove_if_there(&shadow).map_err(SourceError::io(&shadow))?;
+        if MENDED_FILES.iter().any(|name| entry.file_name() == *name) {
+            let text = fs::read_to_string(&target).map_err(SourceError::io(&target))?;
+            let mended = mend_paths(&text, kernel, &dest)?;
+            fs::write(&shadow, mended).map_err(SourceError::io(&shadow))?;
+        } else {
+            symlink(&target, &shadow).map_err(SourceError::io(&shadow))?;
+        }
+    }
+    Ok(dest)
+}
+
+/// `path`, as it is called when the sysroot is the root.
+fn inside(kernel: &Kernel, path: &Path) -> PathBuf {
+    path.strip_prefix(&kernel.sysroot).unwrap_or(path).to_path_buf()
+}
+
+fn dangling(kernel: &Kernel, path: &Path) -> SourceError {
+    SourceError::DanglingLink {
+        path: path.to_path_buf(),
+        target: path.read_link().unwrap_or_default(),
+        sysroot: kernel.sysroot.clone(),
+    }
+}
+
+/// Leads every absolute path below `/usr` or `/lib` that the text names to where it is below the sysroot,
+/// and the headers' own directory to its shadow.
+fn mend_paths(text: &str, kernel: &Kernel, dest: &Path) -> Result<String, SourceError> {
+    let mut mended = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('/') {
+        let (before, from) = rest.split_at(at);
+        mended.push_str(before);
+        let end = from.find(|c| !is_path_character(c)).unwrap_or(from.len());
+        let (path, after) = from.split_at(end);
+        let begins_a_path = !before.ends_with(is_path_character) && !before.ends_with([')', '}']);
+        if begins_a_path && (path.starts_with("/usr/") || path.starts_with("/lib/")) {
+            let target = sysroot::resolve(&kernel.sysroot, Path::new(path)).ok_or_else(|| {
+                SourceError::DanglingLink {
+                    path: kernel.headers.clone(),
+                    target: path.into(),
+                    sysroot: kernel.sysroot.clone(),
+                }
+            })?;
+            let led = match target.strip_prefix(&kernel.headers) {
+                Ok(own) if own.as_os_str().is_empty() => dest.to_path_buf(),
+                Ok(own) => dest.join(own),
+                Err(_) => target,
+            };
+            mended.push_str(&led.to_string_lossy());
+        } else {
+            mended.push_str(path);
+        }
+        rest = after;
+    }
+    mended.push_str(rest);
+    Ok(mended)
+}
+
+fn is_path_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "/._+~-".contains(c)
+}
+
+/// make splits at spaces and expands `$` and `#` wherever a path passes through a variable.
+fn refuse_what_make_cannot_take(path: &Path) -> Result<(), SourceError> {
+    let text = path.to_string_lossy();
+    match text.chars().find(|c| c.is_whitespace() || "#$:%'\"\\".contains(*c)) {
+        Some(character) => Err(SourceError::PathUnfitForMake { path: path.to_path_buf(), character }),
+        None => Ok(()),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unpacked(root: &Path) -> Kernel {
+        let headers = root.join("usr/src/linux-headers-1-x");
+        fs::create_dir_all(headers.join("include")).unwrap();
+        fs::create_dir_all(root.join("usr/src/linux-headers-1-common")).unwrap();
+        fs::create_dir_all(root.join("usr/lib/linux-kbuild-1/scripts")).unwrap();
+        fs::write(root.join("usr/src/linux-headers-1-common/Makefile"), "all:\n").unwrap();
+        fs::write(
+            headers.join("Makefile"),
+            "KBUILD_OUTPUT=/usr/src/linux-headers-1-x\ninclude /usr/src/linux-headers-1-common/Makefile\n",
+        )
+        .unwrap();
+        symlink("/usr/lib/linux-kbuild-1/scripts", headers.join("scripts")).unwrap();
+        Kernel {
+            release: "1-x".into(),
+            sysroot: root.into(),
+            vmlinux: PathBuf::new(),
+            config: PathBuf::new(),
+            headers,
+            bzimage: None,
+            modules: None,
+            source: None,
+        }
+    }
+
+    #[test]
+    fn includes_and_links_are_led_below_the_sysroot() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let kernel = unpacked(root);
+        let dest = root.join("shadow");
+        for _again in 0..2 {
+            assert_eq!(shadow_headers(&kernel, &dest).unwrap(), dest);
+        }
+        let makefile = fs::read_to_string(dest.join("Makefile")).unwrap();
+        assert_eq!(
+            makefile,
+            format!(
+                "KBUILD_OUTPUT={}\ninclude {}/usr/src/linux-headers-1-common/Makefile\n",
+                dest.display(),
+                root.display()
+            )
+        );
+        assert_eq!(dest.join("scripts").read_link().unwrap(), root.join("usr/lib/linux-kbuild-1/scripts"));
+        assert_eq!(dest.join("include").read_link().unwrap(), kernel.headers.join("include"));
+    }
+
+    #[test]
+    fn headers_of_the_host_are_used_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = Kernel { sysroot: "/".into(), ..unpacked(dir.path()) };
+        let dest = dir.path().join("shadow");
+        assert_eq!(shadow_headers(&kernel, &dest).unwrap(), kernel.headers);
+        assert!(!dest.exists());
+    }
+
+    #[test]
+    fn a_package_that_was_not_unpacked_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = unpacked(dir.path());
+        fs::remove_dir_all(dir.path().join("usr/lib/linux-kbuild-1")).unwrap();
+        let error = shadow_headers(&kernel, &dir.path().join("shadow")).unwrap_err().to_string();
+        assert!(error.contains("linux-kbuild-1"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_with_a_space_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = unpacked(dir.path());
+        let error = shadow_headers(&kernel, &dir.path().join("my work")).unwrap_err();
+        assert!(matches!(error, SourceError::PathUnfitForMake { character: ' ', .. }), "{error}");
+    }
+
+    #[test]
+    fn paths_behind_a_variable_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = unpacked(dir.path());
+        let text = "X = $(srctree)/usr/include and a/usr/b\n";
+        assert_eq!(mend_paths(text, &kernel, Path::new("/d")).unwrap(), text);
+    }
+}
