@@ -11,6 +11,7 @@ use crate::objects::{self, Place};
 use crate::progress::Progress;
 use crate::springboard::{self, Contract};
 use crate::vmlinux::Image;
+use schedswap_payload::manifest::RedirectedFunction;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -75,8 +76,8 @@ pub struct Module {
     pub path: PathBuf,
     /// How the scheduler was bound.
     pub rewritten: Rewritten,
-    /// How many functions of vmlinux are diverted.
-    pub diverted: usize,
+    /// The functions of vmlinux that are diverted.
+    pub functions: Vec<RedirectedFunction>,
 }
 
 /// Binds, verifies and links.
@@ -117,13 +118,7 @@ pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
     progress.begin("linking the module", None);
     let path = link::link(input.kbuild, &input.dir.join("link"), &scheduler, &runtime)?;
     progress.end("");
-    let diverted = input
-        .boundary
-        .functions
-        .iter()
-        .filter(|f| matches!(f.fate, Fate::Redirect(_) | Fate::Springboard(_)))
-        .count();
-    Ok(Module { path, rewritten, diverted })
+    Ok(Module { path, rewritten, functions: diverted(input) })
 }
 
 /// Binds the runtime's objects to vmlinux, but for what they have of each other.
@@ -151,6 +146,29 @@ fn bind(
             Ok(RuntimeObject { name: compiled.name, bytes: objects::write(&bound)? })
         })
         .collect()
+}
+
+/// The diverted functions as kallsyms tells them apart: by name, and by position among those of one name.
+fn diverted(input: &Input) -> Vec<RedirectedFunction> {
+    let mut functions = Vec::new();
+    for function in &input.boundary.functions {
+        if !matches!(function.fate, Fate::Redirect(_) | Fate::Springboard(_)) {
+            continue;
+        }
+        let mut namesakes: Vec<Addr> = input
+            .image
+            .by_name
+            .get(function.name.as_str())
+            .into_iter()
+            .flatten()
+            .map(|id| input.image.symbol(*id).addr)
+            .collect();
+        namesakes.sort();
+        let position = namesakes.iter().position(|addr| *addr == function.addr).unwrap_or_default() as u32 + 1;
+        let sympos = if namesakes.len() > 1 { position } else { 0 };
+        functions.push(RedirectedFunction { name: function.name.clone(), sympos });
+    }
+    functions
 }
 
 /// STB_LOCAL.

@@ -15,6 +15,7 @@
 //! | `tail` | what the code behind the springboard reads, restores and calls |
 //! | `orc` | the kernel's unwind table as a second opinion |
 //! | `header` | the contract for the assembler |
+//! | `prove` | runs the assembled stub and vmlinux's tail together |
 
 mod code;
 mod contract;
@@ -23,6 +24,7 @@ mod error;
 mod header;
 mod height;
 mod orc;
+mod prove;
 mod read;
 mod tail;
 #[cfg(test)]
@@ -31,4 +33,5 @@ mod tests;
 pub use contract::{Base, CalleeSaved, Canary, Contract, Guard, Slot};
 pub use error::{Error, Instruction};
 pub use header::{Anchor, header};
+pub use prove::{Proof, prove};
 pub use read::derive;

@@ -3,9 +3,15 @@
 use super::super::{Anchor, Base, CalleeSaved, derive, header};
 use crate::vmlinux::{self, Image};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// The kernel to test with; without one the test says so and proves nothing.
-pub fn image() -> Option<Image> {
+pub fn image() -> Option<&'static Image> {
+    static IMAGE: OnceLock<Option<Image>> = OnceLock::new();
+    IMAGE.get_or_init(open).as_ref()
+}
+
+fn open() -> Option<Image> {
     let Some(path) = std::env::var_os("SCHEDSWAP_TEST_VMLINUX").map(PathBuf::from) else {
         eprintln!("SKIPPED: SCHEDSWAP_TEST_VMLINUX names no debug vmlinux");
         return None;
@@ -16,7 +22,7 @@ pub fn image() -> Option<Image> {
 #[test]
 fn contract_of_a_stock_kernel_is_whole() {
     let Some(image) = image() else { return };
-    let contract = derive(&image).expect("a stock kernel has a springboard");
+    let contract = derive(image).expect("a stock kernel has a springboard");
     println!("{contract}");
 
     let symbol = image.unique_symbol(&contract.function).expect("its symbol");
@@ -47,16 +53,18 @@ fn contract_of_a_stock_kernel_is_whole() {
 #[test]
 fn header_points_at_the_springboard() {
     let Some(image) = image() else { return };
-    let contract = derive(&image).expect("a stock kernel has a springboard");
+    let contract = derive(image).expect("a stock kernel has a springboard");
     let anchor = image.unique_symbol("_printk").or(image.unique_symbol("printk")).expect("the anchor");
     let text = header(&contract, Anchor { name: &anchor.name, addr: anchor.addr });
     println!("{text}");
-    let line = text.lines().find_map(|line| line.strip_prefix("#define SS_SPRINGBOARD ")).expect("a definition");
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("#define SS_SPRINGBOARD ")).expect("a definition");
     let mut words = line.split(' ');
     assert_eq!(words.next(), Some(anchor.name.as_str()));
     let sign = words.next();
     let distance = words.next().and_then(|word| word.strip_prefix("0x")).expect("a distance in hex");
-    let distance = i64::from_str_radix(distance, 16).expect("a number") * if sign == Some("-") { -1 } else { 1 };
+    let distance =
+        i64::from_str_radix(distance, 16).expect("a number") * if sign == Some("-") { -1 } else { 1 };
     assert_eq!(anchor.addr.offset(distance), contract.springboard);
     assert_eq!(text.contains("#define SS_BASE_RBP 1"), contract.base == Base::Rbp);
 }

@@ -3,3 +3,4 @@
 mod assembly;
 mod kernel;
 mod planted;
+mod proof;

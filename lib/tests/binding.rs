@@ -1,0 +1,106 @@
+//! Binding a real kernel's scheduler, found through the environment: `SCHEDSWAP_TEST_VMLINUX` (a debug
+//! vmlinux), `SCHEDSWAP_TEST_KBUILD` (a directory for `make -C`), `SCHEDSWAP_TEST_SOURCE` (the kernel's source,
+//! or a tree with the private headers) and, to keep what is compiled, `SCHEDSWAP_TEST_OUT`. Skipped without them.
+
+use schedswap::binding::{self, Binding, UnitObject};
+use schedswap::boundary::{self, Boundary, Fate};
+use schedswap::compile::{self, Build};
+use schedswap::identity::{self, Addresses};
+use schedswap::objects::{self, Object};
+use schedswap::progress::Silent;
+use schedswap::vmlinux::Image;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+struct Kernel {
+    image: Image,
+    boundary: Boundary,
+    addresses: Addresses,
+    units: Vec<UnitObject>,
+}
+
+impl Kernel {
+    fn binding(&self) -> Binding<'_> {
+        Binding { image: &self.image, boundary: &self.boundary, addresses: &self.addresses, anchor: "_printk" }
+    }
+}
+
+fn path(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
+}
+
+/// Read and compiled once for all tests of this file; `None` without a kernel to test on.
+fn kernel() -> Option<&'static Kernel> {
+    static KERNEL: OnceLock<Option<Kernel>> = OnceLock::new();
+    KERNEL
+        .get_or_init(|| {
+            let (Some(vmlinux), Some(kbuild), Some(source)) = (
+                path("SCHEDSWAP_TEST_VMLINUX"),
+                path("SCHEDSWAP_TEST_KBUILD"),
+                path("SCHEDSWAP_TEST_SOURCE"),
+            ) else {
+                eprintln!("skipped: SCHEDSWAP_TEST_{{VMLINUX,KBUILD,SOURCE}} are not set");
+                return None;
+            };
+            let image = schedswap::vmlinux::open(&vmlinux).unwrap();
+            let boundary = boundary::compute(&image).unwrap();
+            let units: Vec<String> = image.units.iter().map(|u| u.name.clone()).collect();
+            let commands =
+                compile::commands(&kbuild, &source.join("kernel/sched/Makefile"), &units).unwrap();
+            let out = path("SCHEDSWAP_TEST_OUT").unwrap_or_else(|| tempfile::tempdir().unwrap().keep());
+            let build = |build: Build, dir: &str| -> Vec<(String, Object)> {
+                let jobs = compile::scheduler_jobs(&commands, build, &source, &out.join(dir));
+                compile::compile(&commands, &jobs, &Silent)
+                    .unwrap()
+                    .iter()
+                    .map(|c| (c.label.clone(), objects::read(&c.label, &std::fs::read(&c.object).unwrap()).unwrap()))
+                    .collect()
+            };
+            let gate_objects = build(Build::Gate, "gate");
+            let gate = identity::gate(&image, &gate_objects).unwrap();
+            let addresses = identity::addresses(&image, &gate_objects, &gate).unwrap();
+            let units = build(Build::Module, "module")
+                .into_iter()
+                .map(|(unit, object)| UnitObject { unit, object })
+                .collect();
+            Some(Kernel { image, boundary, addresses, units })
+        })
+        .as_ref()
+}
+
+#[test]
+fn the_unmodified_scheduler_is_bound() {
+    let Some(kernel) = kernel() else { return };
+    let clock = Instant::now();
+    let rewritten = binding::rewrite(&kernel.units, &kernel.binding()).unwrap();
+    eprintln!("rewritten in {:?}", clock.elapsed());
+    let bytes = objects::write(&rewritten.object).unwrap();
+    eprintln!("written in {:?}, {} bytes", clock.elapsed(), bytes.len());
+    if let Some(out) = path("SCHEDSWAP_TEST_OUT") {
+        std::fs::write(out.join("scheduler.o"), &bytes).unwrap();
+    }
+    eprintln!(
+        "{} targets, {} missing, {} new, {} private, {} dropped, classes {:?}",
+        rewritten.targets.len(),
+        rewritten.missing.len(),
+        rewritten.new_functions.len(),
+        rewritten.private_data.len(),
+        rewritten.dropped.len(),
+        rewritten.classes
+    );
+    for (unit, name) in &rewritten.missing {
+        eprintln!("missing {unit} {name}");
+    }
+    for new in rewritten.new_functions.iter().chain(&rewritten.private_data) {
+        eprintln!("{} {}: {}", new.unit, new.symbol, new.reason);
+    }
+    for warning in &rewritten.warnings {
+        eprintln!("warning: {warning}");
+    }
+    assert_eq!(rewritten.missing, []);
+    assert_eq!(rewritten.new_functions, []);
+    assert_eq!(rewritten.warnings, [""; 0]);
+    let diverted = |f: &&boundary::BoundaryFunction| matches!(f.fate, Fate::Redirect(_) | Fate::Springboard(_));
+    assert_eq!(rewritten.targets.len(), kernel.boundary.functions.iter().filter(diverted).count());
+}
