@@ -20,6 +20,7 @@ mod initial;
 mod layout;
 mod live;
 mod normalise;
+mod prove;
 mod rename;
 mod rewrite;
 mod runtime;
@@ -30,5 +31,6 @@ mod x86_64;
 
 pub use error::Error;
 pub use homes::Binding;
+pub use prove::{Difference, Proof, prove_identity};
 pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
 pub use runtime::bind_runtime;
