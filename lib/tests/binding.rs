@@ -136,3 +136,22 @@ fn the_unmodified_scheduler_laid_over_vmlinux_is_vmlinux() {
     assert_eq!(proof.different, []);
     assert_eq!(proof.functions, proof.identical + proof.relaid.len());
 }
+
+#[test]
+fn the_written_object_stands_up_to_verification() {
+    let Some(kernel) = kernel() else { return };
+    let rewritten = binding::rewrite(&kernel.units, &kernel.binding()).unwrap();
+    let bytes = objects::write(&rewritten.object).unwrap();
+    let clock = Instant::now();
+    let report = binding::verify(&bytes, &kernel.units, &kernel.binding(), &rewritten);
+    eprintln!("verified in {:?}", clock.elapsed());
+    match report {
+        Ok(report) => eprintln!("{report:?}"),
+        Err(faults) => {
+            for fault in faults.iter().take(40) {
+                eprintln!("{fault}");
+            }
+            panic!("{} faults", faults.len());
+        }
+    }
+}
