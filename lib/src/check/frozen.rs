@@ -103,7 +103,7 @@ pub fn is_replaced(function: &BoundaryFunction) -> bool {
 pub fn keeps_running(function: &BoundaryFunction) -> bool {
     match &function.fate {
         Fate::Stay(reason) => !matches!(reason, StayReason::Init | StayReason::OverriddenWeak),
-        Fate::Redirect(_) | Fate::Springboard(_) | Fate::InsideOnly(_) => false,
+        Fate::Redirect(_) | Fate::Springboard(_) | Fate::InsideOnly(_) | Fate::Duplicate(_) => false,
     }
 }
 
