@@ -31,6 +31,7 @@ enum Command {
     Build(commands::build::BuildArgs),
     Check(commands::check::CheckArgs),
     Explain(commands::explain::ExplainArgs),
+    Try(commands::r#try::TryArgs),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
 }
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Build(args) => commands::build::run(args),
         Command::Check(args) => commands::check::run(args),
         Command::Explain(args) => commands::explain::run(args),
+        Command::Try(args) => commands::r#try::run(args),
         Command::Completions(args) => commands::completions::run(args, Cli::command()),
         Command::Man(args) => commands::man::run(args, Cli::command()),
     };

@@ -6,3 +6,4 @@ pub mod completions;
 pub mod explain;
 pub mod init;
 pub mod man;
+pub mod r#try;

@@ -17,6 +17,7 @@
 //! Two later looks use none of that reasoning: [`verify()`] compares the written bytes with what the compiler
 //! wrote (`verify`, `compare`), and [`prove_identity`] lays an unmodified scheduler over vmlinux (`prove`).
 
+mod anchor;
 mod compare;
 mod error;
 mod homes;
@@ -34,6 +35,7 @@ mod tables;
 mod verify;
 mod x86_64;
 
+pub use anchor::anchor;
 pub use error::Error;
 pub use homes::Binding;
 pub use prove::{Difference, Proof, prove_identity};
