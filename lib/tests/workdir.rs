@@ -97,66 +97,51 @@ fn a_work_dir_is_made_resumed_and_built_from() {
     assert_eq!(failed.len(), 1);
     assert!(failed[0].1.contains("kernel/sched/core.c") && failed[0].1.contains("barier"), "{}", failed[0].1);
 
-    // Another source under an edited tree is refused.
-    let other = dir.path().join("other");
-    fs::create_dir_all(&other).unwrap();
-    fs::write(other.join("Makefile"), "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 1\n").unwrap();
-    let copy = Command::new("cp").arg("-r").arg(work.join(".schedswap/tree/kernel")).arg(&other).status().unwrap();
-    assert!(copy.success());
-    fs::remove_file(other.join("kernel/sched/mod")).unwrap();
-    edit(&other.join("kernel/sched/core.c"), "void scheduler_tick(void)\n{", "void scheduler_tick(void)\n{\n\n");
-    let changed = Options { source: other.clone(), ..options.clone() };
-    assert!(matches!(init(&changed, &Shown), Err(Error::SourceChanged { .. })));
-
-    // Of another version: said before anything is compiled.
-    let elsewhere = Options { source: other, work: dir.path().join("work2"), ..options.clone() };
-    let error = init(&elsewhere, &Shown).err().expect("a wrong version is refused");
-    assert!(matches!(error, Error::WrongSource { .. }) && error.to_string().contains("6.1.1"), "{error}");
+    other_sources_are_refused(&options, &summary.origins.source_version, dir.path());
 }
 
-#[test]
-fn a_source_that_differs_is_refused_by_function() {
-    let dir = tempfile::tempdir().unwrap();
-    let work = dir.path().join("work");
-    let Some(options) = options(&work) else { return };
-    init(&options, &Shown).unwrap();
-    let other = dir.path().join("other");
-    fs::create_dir_all(&other).unwrap();
-    let run = |program: &str, arguments: &[&Path]| {
-        assert!(Command::new(program).args(arguments).status().unwrap().success());
-    };
-    run("cp", &["-r".as_ref(), &work.join(".schedswap/tree/kernel"), &work.join("io_uring"), &other]);
+/// `work` in `dir` is a complete work dir.
+fn other_sources_are_refused(options: &Options, version: &str, dir: &Path) {
+    let other = dir.join("other");
+    let tree = dir.join("work/.schedswap/tree");
+    assert!(Command::new("cp").arg("-r").arg(&tree).arg(&other).status().unwrap().success());
     fs::remove_file(other.join("kernel/sched/mod")).unwrap();
     let core = other.join("kernel/sched/core.c");
-    edit(&core, "void scheduler_tick(void)\n{", "void scheduler_tick(void)\n{\n\tbarrier(); __asm__(\"nop\");");
-    edit(&core, "\"%s: set_affinity failed: %d\\n\"", "\"%s: set_affinity failed: %d\\n\"");
-    fs::write(other.join("Makefile"), "VERSION = 0\nPATCHLEVEL = 0\nSUBLEVEL = 0\n").unwrap();
+    // One function that makes all after it move, and one that differs in nothing but a text.
+    edit(&core, "void scheduler_tick(void)\n{", "void scheduler_tick(void)\n{\n\t__asm__(\"nop\");");
+    edit(&core, "BUG: scheduling while atomic", "BUG: scheduling while ATOMIC");
+    let makefile = |version: &str| {
+        let mut parts = version.split(['.', '-']);
+        let mut part = || parts.next().unwrap_or("0").to_owned();
+        let text = format!("VERSION = {}\nPATCHLEVEL = {}\nSUBLEVEL = {}\n", part(), part(), part());
+        fs::write(other.join("Makefile"), text).unwrap();
+    };
 
-    // The version is wrong too, so the direct check has to be passed first: the gate speaks next.
-    let refused = Options { source: other.clone(), work: dir.path().join("work2"), ..options.clone() };
-    assert!(matches!(init(&refused, &Shown), Err(Error::WrongSource { .. })));
-    let makefile = fs::read_to_string(work.join(".schedswap/origins.json")).unwrap();
-    let version = makefile.split("\"source_version\": \"").nth(1).unwrap().split('"').next().unwrap();
-    let mut parts = version.split(['.', '-']);
-    let mut part = || parts.next().unwrap().to_owned();
-    fs::write(
-        other.join("Makefile"),
-        format!("VERSION = {}\nPATCHLEVEL = {}\nSUBLEVEL = {}\n", part(), part(), part()),
-    )
-    .unwrap();
-    let error = init(&refused, &Shown).err().expect("the gate is closed");
+    // Another version: said before anything is compiled.
+    makefile("6.1.1");
+    let options = Options { source: other.clone(), work: dir.join("work2"), ..options.clone() };
+    let error = init(&options, &Shown).err().expect("a wrong version is refused");
+    assert!(matches!(error, Error::WrongSource { .. }) && error.to_string().contains("6.1.1"), "{error}");
+
+    // The right one, changed: the gate names the functions.
+    makefile(version);
+    let error = init(&options, &Shown).err().expect("the gate is closed");
     eprintln!("{error}");
     let Error::Different(refusal) = &error else { panic!("{error}") };
     let names: Vec<&str> = refusal.functions.iter().map(|(_, name, _)| name.as_str()).collect();
-    assert_eq!(names, ["scheduler_tick"]);
+    assert_eq!(names, ["__schedule_bug", "scheduler_tick"]);
 
-    let allowed = Options { allow_different: true, ..refused };
+    // Allowed all the same, remembered, and said at every later step.
+    let allowed = Options { allow_different: true, ..options };
     let (made, summary) = init(&allowed, &Shown).unwrap();
-    assert_eq!(summary.allowed_different, 1);
-    assert!(made.warning().unwrap().starts_with("1 function"));
-    // Remembered.
-    let again = Options { allow_different: false, ..allowed };
+    assert_eq!(summary.allowed_different, 2);
+    assert!(made.warning().unwrap().starts_with("2 functions"));
+    let again = Options { allow_different: false, ..allowed.clone() };
     assert!(init(&again, &Shown).unwrap().0.config().allow_different);
+
+    // Another source under a tree that may have been edited.
+    fs::write(&core, "").unwrap();
+    assert!(matches!(init(&allowed, &Shown), Err(Error::SourceChanged { .. })));
 }
 
 #[test]
