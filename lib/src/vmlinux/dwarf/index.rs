@@ -73,7 +73,7 @@ fn line_table_mentions_scheduler(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Slice<'_>
         is_or_is_below(dir)
             || roundabout && is_or_is_below(paths::join("", &String::from_utf8_lossy(dir)).as_bytes())
     };
-    if header.include_directories().iter().any(|dir| directory_matches(string(dir.clone()))) {
+    if header.include_directories().iter().any(|dir| directory_matches(string(*dir))) {
         return true;
     }
     // A file may be named with a directory of its own: `sched/sched.h` in `kernel`, or a path in one piece.
