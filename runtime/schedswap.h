@@ -55,7 +55,11 @@ struct ss_feature_set {
 extern const struct ss_feature_set ss_features_vmlinux, ss_features_module;
 extern const struct ss_patch ss_patches[];
 extern const unsigned int ss_patch_count;
-extern const struct ss_range ss_ranges[];	/* vmlinux's functions that are diverted, cold parts too */
+/*
+ * vmlinux's functions that are diverted, cold parts too. __schedule is left out: it is only ever entered with
+ * preemption off, so the one place where a thread can be inside it is the springboard, which stays in use.
+ */
+extern const struct ss_range ss_ranges[];
 extern const unsigned int ss_range_count;
 extern const struct ss_class ss_classes[];
 extern const unsigned int ss_class_count;

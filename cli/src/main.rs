@@ -1,2 +1,57 @@
-//! cli
-fn main() {}
+//! The `schedswap` command: one file a command in `commands/`; help, completions and man pages come from the
+//! definitions there.
+
+mod commands;
+mod outcome;
+mod progress;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Swap the scheduler of a running, unmodified Linux kernel.
+#[derive(Parser)]
+#[command(name = "schedswap", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+The usual order:
+  schedswap fetch bookworm/cloud-amd64
+  schedswap init <release> <kernel-src> <work-dir>
+  $EDITOR <work-dir>/kernel/sched/mod/core.c
+  schedswap build <work-dir>
+  schedswap try <work-dir>
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check.";
+
+#[derive(Subcommand)]
+enum Command {
+    Fetch(commands::fetch::FetchArgs),
+    Init(commands::init::InitArgs),
+    Build(commands::build::BuildArgs),
+    Check(commands::check::CheckArgs),
+    Explain(commands::explain::ExplainArgs),
+    Try(commands::r#try::TryArgs),
+    Completions(commands::completions::CompletionsArgs),
+    Man(commands::man::ManArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::from_arg_matches(&Cli::command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let result = match cli.command {
+        Command::Fetch(args) => commands::fetch::run(args),
+        Command::Init(args) => commands::init::run(args),
+        Command::Build(args) => commands::build::run(args),
+        Command::Check(args) => commands::check::run(args),
+        Command::Explain(args) => commands::explain::run(args),
+        Command::Try(args) => commands::r#try::run(args),
+        Command::Completions(args) => commands::completions::run(args, Cli::command()),
+        Command::Man(args) => commands::man::run(args, Cli::command()),
+    };
+    outcome::report(result)
+}

@@ -1,24 +1,26 @@
 //! schedswap replaces the whole scheduler of a running, unmodified Linux kernel.
 //!
-//! Each module below is one phase; a phase is a function from immutable inputs to one value and never
-//! imports a later one (`tests/` holds that). In order:
+//! Each module below is one phase: a function from immutable inputs to one value. A phase never imports a
+//! later one (a test over the sources holds that). In order:
 //!
 //! | phase | input | value |
 //! |---|---|---|
 //! | [`source`] | a release or a suite | where its packages' files are |
-//! | [`vmlinux`] | the debug vmlinux | [`vmlinux::Image`] |
+//! | [`vmlinux`], [`arch`] | the debug vmlinux | [`vmlinux::Image`] |
 //! | [`springboard`] | `Image` | the frame contract of `__schedule` |
-//! | [`boundary`] | `Image` | who is interface, callback, insider, outsider |
-//! | [`workdir`] | all of the above | where the developer edits |
-//! | [`compile`] | work dir | objects, compiled as the distribution did |
+//! | [`boundary`] | `Image` | who is replaced, who stays, and why |
+//! | [`objects`] | bytes | relocatable objects as values |
+//! | [`compile`] | sources, Kbuild's own commands | objects, compiled as the distribution did |
 //! | [`identity`] | `Image`, objects | the proof that both are the same code, and every symbol's address |
-//! | [`objects`] | objects, addresses | objects bound to vmlinux |
+//! | [`binding`] | objects, addresses | objects bound to vmlinux, verified |
 //! | [`check`] | pristine and edited objects | findings |
+//! | [`workdir`] | all of the above | where the developer edits |
 //! | [`module`] | bound objects | `scheduler.ko` |
 //! | [`guest`] | module | a QEMU guest in which it is swapped |
 
 pub mod address;
 pub mod arch;
+pub mod binding;
 pub mod boundary;
 pub mod check;
 pub mod compile;

@@ -1,1 +1,20 @@
-//! payload
+//! What the SDK writes and the loader reads.
+//!
+//! - [`manifest`]: `manifest.json`, which lies beside a scheduler module and says for which kernel it is.
+//! - [`sysfs`]: what a loaded module says of itself below `/sys/kernel/schedswap`.
+//! - [`report`]: what the loader prints with `--json`, for programs that drive it.
+//! - [`BuildId`]: the identity of a kernel, which all three carry.
+//!
+//! Parsing only: nothing here opens a file.
+
+mod build_id;
+pub mod manifest;
+pub mod report;
+pub mod sysfs;
+
+pub use build_id::{BuildId, BuildIdError};
+pub use manifest::Manifest;
+
+/// Name of the kernel module, in `/sys/module` and for `rmmod`. All scheduler modules have it, so that the
+/// kernel itself never holds two.
+pub const MODULE_NAME: &str = "scheduler";

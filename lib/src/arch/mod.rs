@@ -1,1 +1,3 @@
-//! arch (phase under construction)
+//! What depends on the machine's instruction set. One folder an architecture.
+
+pub mod x86_64;

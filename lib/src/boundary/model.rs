@@ -69,6 +69,9 @@ pub enum Fate {
     /// The module's copy serves the module; nothing outside reaches the function, and vmlinux's entry has no
     /// room for a jump, so vmlinux's copy is left as it is.
     InsideOnly(String),
+    /// Defined in a header outside `kernel/sched/`, which the work dir cannot change (trace events, list and
+    /// bitmap helpers): the module has its copy, vmlinux goes on running its own.
+    Duplicate(String),
     /// Vmlinux's stays in force, for this reason; calls to it bind to vmlinux.
     Stay(StayReason),
     /// `__schedule`: its entry jumps to the stub.

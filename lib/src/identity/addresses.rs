@@ -12,6 +12,29 @@ use std::collections::BTreeMap;
 pub struct Addresses {
     /// Unit (`kernel/sched/core.c`) → ELF symbol name → place.
     pub units: BTreeMap<String, BTreeMap<String, Placed>>,
+    /// What the units refer to but do not define → address in vmlinux, by relocations alone.
+    #[serde(default)]
+    pub externs: BTreeMap<String, Addr>,
+    /// Symbols of which nothing tells the place.
+    #[serde(default)]
+    pub unplaced: Vec<Unplaced>,
+    /// Data (unit, symbol or section) whose initial content is not vmlinux's; its references were not used.
+    #[serde(default)]
+    pub different_data: Vec<(String, String)>,
+    /// Relocations that were laid over vmlinux and agreed.
+    #[serde(default)]
+    pub relocations: usize,
+}
+
+/// A symbol of which nothing tells the place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Unplaced {
+    /// Unit.
+    pub unit: String,
+    /// ELF symbol name.
+    pub name: String,
+    /// Section in the gate object.
+    pub section: String,
 }
 
 /// One symbol's place in vmlinux.
@@ -41,5 +64,14 @@ impl Addresses {
     /// The place of a unit's symbol.
     pub fn get(&self, unit: &str, name: &str) -> Option<&Placed> {
         self.units.get(unit)?.get(name)
+    }
+
+    /// How many symbols are known in that way.
+    pub fn known_by(&self, how: KnownBy) -> usize {
+        self.units
+            .values()
+            .flat_map(|symbols| symbols.values())
+            .filter(|placed| placed.known_by == how)
+            .count()
     }
 }

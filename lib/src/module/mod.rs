@@ -1,1 +1,8 @@
-//! module (phase under construction)
+//! The module: runtime, tables, stub and the bound scheduler, linked into one `scheduler.ko`.
+
+mod build;
+pub mod link;
+pub mod runtime;
+pub mod tables;
+
+pub use build::{Error, Input, Module, anchor, build};

@@ -1,5 +1,11 @@
-//! Relocatable objects: read, bound to vmlinux, verified, written.
+//! Relocatable objects as plain values: read and written.
 
+mod error;
 mod model;
+mod read;
+mod write;
 
+pub use error::Error;
 pub use model::*;
+pub use read::read;
+pub use write::write;

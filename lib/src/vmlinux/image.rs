@@ -2,8 +2,9 @@
 
 use crate::address::Addr;
 use memmap2::Mmap;
+use object::elf;
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::PathBuf;
 
 /// Index into [`Image::symbols`].
@@ -19,12 +20,30 @@ pub enum Machine {
     Aarch64,
 }
 
+/// The bytes of a vmlinux: mapped from a file, or held in memory (tests, fuzzing).
+pub enum FileBytes {
+    /// Mapped read-only; only the pages that are looked at take memory.
+    Mapped(Mmap),
+    /// Read by the caller.
+    Owned(Vec<u8>),
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            FileBytes::Mapped(map) => map,
+            FileBytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
 /// All that is known of one vmlinux.
 pub struct Image {
     /// The file it was read from.
     pub path: PathBuf,
     /// The whole file.
-    pub map: Mmap,
+    pub map: FileBytes,
     /// Architecture.
     pub machine: Machine,
     /// `uname -r`, from `linux_banner`.
@@ -35,13 +54,14 @@ pub struct Image {
     pub producer: String,
     /// `.comment` of vmlinux: compiler with its package revision, e.g. `GCC: (Debian 12.2.0-14+deb12u1) 12.2.0`.
     pub compiler: String,
-    /// ELF sections.
+    /// ELF sections, by their ELF index (the null section is number 0).
     pub sections: Vec<Section>,
     /// Every named ELF symbol, in the symbol table's order.
     pub symbols: Vec<Symbol>,
     /// Name → symbols of that name (locals may share one).
     pub by_name: HashMap<String, Vec<SymbolId>>,
-    /// FUNC symbols (and NOTYPE symbols in text) sorted by address, for [`Image::function_at`].
+    /// FUNC symbols (and NOTYPE symbols in text) sorted by address, for [`Image::function_at`]. Of several
+    /// at one address the last is the one to show: a FUNC rather than a label, a global rather than a local.
     pub functions_by_addr: Vec<SymbolId>,
     /// Exported symbols, from `__ksymtab*` symbols: name → GPL only?
     pub exports: HashMap<String, bool>,
@@ -132,7 +152,7 @@ pub struct Function {
     pub decl_file: String,
     /// Source line.
     pub decl_line: u32,
-    /// Declared `inline` (DW_AT_inline 1 or 3 in the abstract instance, or declared so).
+    /// Declared `inline` (DW_AT_inline 2 or 3, "declared" inlined or not). In the kernel that implies notrace.
     pub declared_inline: bool,
 }
 
@@ -147,6 +167,8 @@ pub struct Variable {
     pub size: u64,
     /// DW_AT_external.
     pub external: bool,
+    /// Name of its type, where that is a structure (`sched_class`).
+    pub type_name: Option<String>,
     /// The function it is local to, if any.
     pub in_function: Option<String>,
     /// Source file.
@@ -184,6 +206,11 @@ pub struct Uses {
     /// Words of data that hold a function's address. Sorted by target. Tables that merely describe code
     /// (ksymtab, mcount_loc, ORC, bug table, initcalls' own sections, …) are not uses and are left out.
     pub stored: Vec<Stored>,
+    /// Functions' addresses handed to a function that is called directly. Sorted by target.
+    pub passed: Vec<Passed>,
+    /// Functions that call or jump through a pointer (on retpoline kernels, through `__x86_indirect_thunk_*`).
+    /// Calls that boot code makes direct (paravirt, alternatives) and static calls do not count. Sorted.
+    pub indirect: Vec<SymbolId>,
 }
 
 /// A direct branch to a function's entry.
@@ -208,6 +235,20 @@ pub struct Taken {
     pub function: SymbolId,
     /// Entry address that it yields.
     pub target: Addr,
+}
+
+/// A function's address in an argument register when another function is called directly, as in
+/// `wait_for_common(x, schedule_timeout)`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Passed {
+    /// The function whose address is passed.
+    pub target: Addr,
+    /// The function called with it.
+    pub callee: Addr,
+    /// Address of the instruction that loads the register.
+    pub at: Addr,
+    /// Function that holds the instruction.
+    pub caller: SymbolId,
 }
 
 /// A data word that holds a function's address.
@@ -259,15 +300,68 @@ pub struct Site {
     pub kind: SiteKind,
 }
 
+impl Section {
+    /// Whether it is part of the kernel in memory.
+    pub fn is_alloc(&self) -> bool {
+        self.flags & elf::SHF_ALLOC.0 != 0
+    }
+
+    /// Whether its code is code: 7.3 flags `.data` executable, which it is not.
+    pub fn is_text(&self) -> bool {
+        let executable = self.is_alloc() && self.flags & elf::SHF_EXECINSTR.0 != 0;
+        executable && (self.flags & elf::SHF_WRITE.0 == 0 || self.name.contains("text"))
+    }
+
+    /// Whether `len` bytes at `addr` are part of it.
+    fn holds(&self, addr: Addr, len: u64) -> bool {
+        let Some(offset) = addr.0.checked_sub(self.addr.0) else { return false };
+        self.is_alloc() && offset.checked_add(len).is_some_and(|end| end <= self.size)
+    }
+}
+
+impl Symbol {
+    /// One past its last byte.
+    pub fn end(&self) -> Addr {
+        Addr(self.addr.0.saturating_add(self.size))
+    }
+
+    /// Whether `addr` is one of its bytes; a symbol without a size has one.
+    fn covers(&self, addr: Addr) -> bool {
+        self.addr <= addr && addr.0 - self.addr.0 < self.size.max(1)
+    }
+
+    /// STT_FUNC.
+    pub fn is_function(&self) -> bool {
+        self.kind == elf::STT_FUNC.0
+    }
+
+    /// STB_LOCAL.
+    pub fn is_local(&self) -> bool {
+        self.binding == elf::STB_LOCAL.0
+    }
+}
+
 impl Image {
     /// The file's bytes for `len` bytes at `addr`; `None` outside the sections that have bytes.
     pub fn bytes(&self, addr: Addr, len: u64) -> Option<&[u8]> {
-        let section = self
-            .sections
-            .iter()
-            .find(|s| s.addr.0 != 0 && s.addr <= addr && addr.0.saturating_add(len) <= s.addr.0 + s.size)?;
-        let start = section.file.start + (addr - section.addr) as usize;
-        self.map.get(start..start + len as usize).filter(|_| !section.file.is_empty())
+        let section = self.sections.iter().find(|s| s.holds(addr, len) && !s.file.is_empty())?;
+        let offset = usize::try_from(addr.0 - section.addr.0).ok()?;
+        self.map.get(section.file.clone())?.get(offset..offset.checked_add(usize::try_from(len).ok()?)?)
+    }
+
+    /// The file's bytes of a section; empty for NOBITS.
+    pub fn section_bytes(&self, section: &Section) -> &[u8] {
+        self.map.get(section.file.clone()).unwrap_or_default()
+    }
+
+    /// The section of that name.
+    pub fn section_named(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|s| s.name == name)
+    }
+
+    /// The part of the kernel in memory that covers `addr`, and its index.
+    pub fn section_at(&self, addr: Addr) -> Option<(usize, &Section)> {
+        self.sections.iter().enumerate().find(|(_, s)| s.holds(addr, 1))
     }
 
     /// A symbol by its id.
@@ -275,22 +369,44 @@ impl Image {
         &self.symbols[id.0 as usize]
     }
 
+    /// All symbols of that name.
+    pub fn symbols_named(&self, name: &str) -> &[SymbolId] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// The only symbol of that name, or `None` if there is none or more than one.
     pub fn unique_symbol(&self, name: &str) -> Option<&Symbol> {
-        match self.by_name.get(name)?.as_slice() {
+        match self.symbols_named(name) {
             [id] => Some(self.symbol(*id)),
             _ => None,
         }
     }
 
-    /// The function whose code covers `addr`.
+    /// The function whose code covers `addr`; inside assembly, the function rather than a label within it.
     pub fn function_at(&self, addr: Addr) -> Option<SymbolId> {
         let after = self.functions_by_addr.partition_point(|id| self.symbol(*id).addr <= addr);
-        self.functions_by_addr[..after]
-            .iter()
-            .rev()
-            .take(8)
-            .copied()
-            .find(|id| addr.0 < self.symbol(*id).addr.0 + self.symbol(*id).size.max(1))
+        let mut label = None;
+        for id in self.functions_by_addr[..after].iter().rev().take(NESTED_LABELS_MAX) {
+            let symbol = self.symbol(*id);
+            if symbol.covers(addr) {
+                if symbol.size > 0 {
+                    return Some(*id);
+                }
+                label = label.or(Some(*id));
+            } else if symbol.size > 0 && symbol.is_function() {
+                break;
+            }
+        }
+        label
+    }
+
+    /// Functions that begin at `addr`: more than one where names are aliases.
+    pub fn functions_entered_at(&self, addr: Addr) -> &[SymbolId] {
+        let start = self.functions_by_addr.partition_point(|id| self.symbol(*id).addr < addr);
+        let count = self.functions_by_addr[start..].partition_point(|id| self.symbol(*id).addr == addr);
+        &self.functions_by_addr[start..start + count]
     }
 }
+
+/// How many labels may lie between an address and the start of the assembly function around it.
+const NESTED_LABELS_MAX: usize = 64;

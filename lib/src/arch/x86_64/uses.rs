@@ -1,0 +1,221 @@
+//! Which function calls, jumps to, or takes the address of which, from the code of all functions.
+
+use super::decoder;
+use crate::address::Addr;
+use crate::vmlinux::{Branch, Entries, Image, Passed, SiteKind, SymbolId, Taken, Uses};
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, OpAccess, OpKind, Register};
+use rayon::prelude::*;
+use std::collections::HashSet;
+
+/// Instructions looked at, at most, on the way from the load of an argument register to the call.
+const CALL_DISTANCE_MAX: usize = 256;
+
+/// Functions handled as one piece of parallel work.
+const FUNCTIONS_PER_TASK: usize = 256;
+
+/// Decodes all functions. Code is decoded symbol by symbol, since tables and padding between functions would
+/// throw the decoder out of step. `Uses::stored` is left empty.
+pub(crate) fn uses(image: &Image, entries: &Entries) -> Uses {
+    let scan = Scan { image, entries, thunks: indirect_thunks(image) };
+    let functions = functions_without_overlap(image);
+    let parts: Vec<Uses> =
+        functions.par_chunks(FUNCTIONS_PER_TASK).map(|part| scan.functions(part)).collect();
+    let mut uses = Uses::default();
+    for part in parts {
+        uses.branches.extend(part.branches);
+        uses.taken.extend(part.taken);
+        uses.passed.extend(part.passed);
+        uses.indirect.extend(part.indirect);
+    }
+    uses.branches.par_sort_unstable_by_key(|b| (b.callee, b.at));
+    uses.taken.par_sort_unstable_by_key(|t| (t.target, t.at));
+    uses.passed.sort_unstable();
+    uses.passed.dedup();
+    uses.indirect.sort_unstable();
+    uses
+}
+
+/// Retpolines: `__x86_indirect_thunk_rax`, `__x86_indirect_call_thunk_rax`, `__x86_indirect_its_thunk_rax`, ….
+fn indirect_thunks(image: &Image) -> HashSet<Addr> {
+    let functions = image.functions_by_addr.iter().map(|id| image.symbol(*id));
+    functions.filter(|s| s.name.starts_with("__x86_indirect_")).map(|s| s.addr).collect()
+}
+
+/// Symbols with code, each byte of code once: of aliases the one to show, and no label within a function.
+fn functions_without_overlap(image: &Image) -> Vec<SymbolId> {
+    let mut chosen: Vec<SymbolId> = Vec::new();
+    let mut end = Addr(0);
+    for id in image.functions_by_addr.iter().copied() {
+        let symbol = image.symbol(id);
+        if symbol.size == 0 {
+            continue;
+        }
+        let alias_of_last = chosen.last().is_some_and(|last| {
+            let last = image.symbol(*last);
+            last.addr == symbol.addr && last.size <= symbol.size
+        });
+        if alias_of_last {
+            chosen.pop();
+        } else if symbol.addr < end {
+            continue;
+        }
+        end = symbol.end();
+        chosen.push(id);
+    }
+    chosen
+}
+
+struct Scan<'a> {
+    image: &'a Image,
+    entries: &'a Entries,
+    thunks: HashSet<Addr>,
+}
+
+/// The function being decoded.
+struct Code<'a> {
+    id: SymbolId,
+    bytes: &'a [u8],
+    start: Addr,
+}
+
+impl<'a> Code<'a> {
+    fn holds(&self, addr: Addr) -> bool {
+        self.start <= addr && addr.0 - self.start.0 < self.bytes.len() as u64
+    }
+
+    fn from(&self, addr: Addr) -> Option<&'a [u8]> {
+        self.bytes.get(usize::try_from(addr.0.checked_sub(self.start.0)?).ok()?..)
+    }
+}
+
+impl Scan<'_> {
+    fn functions(&self, functions: &[SymbolId]) -> Uses {
+        let mut uses = Uses::default();
+        for id in functions {
+            let symbol = self.image.symbol(*id);
+            if let Some(bytes) = self.image.bytes(symbol.addr, symbol.size) {
+                self.function(&Code { id: *id, bytes, start: symbol.addr }, &mut uses);
+            }
+        }
+        uses
+    }
+
+    fn function(&self, code: &Code<'_>, uses: &mut Uses) {
+        let mut decoder = decoder(code.bytes, code.start.0);
+        let mut instruction = Instruction::default();
+        let mut is_indirect = false;
+        while decoder.can_decode() {
+            decoder.decode_out(&mut instruction);
+            let at = Addr(instruction.ip());
+            if let Some(target) = branch_target(&instruction) {
+                is_indirect |= self.thunks.contains(&target);
+                if !code.holds(target) && self.entries.contains(target) {
+                    let is_call = instruction.flow_control() == FlowControl::Call;
+                    uses.branches.push(Branch { at, caller: code.id, callee: target, is_call });
+                }
+                continue;
+            }
+            match instruction.flow_control() {
+                FlowControl::IndirectCall | FlowControl::IndirectBranch => {
+                    is_indirect |= !self.is_made_direct_at_boot(at);
+                }
+                FlowControl::Next => {
+                    if let Some(target) = self.address_taken(&instruction) {
+                        uses.taken.push(Taken { at, function: code.id, target });
+                        self.passed(code, &instruction, target, uses);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if is_indirect {
+            uses.indirect.push(code.id);
+        }
+    }
+
+    /// Paravirt operations are compiled as calls through `pv_ops`, which boot code replaces.
+    fn is_made_direct_at_boot(&self, at: Addr) -> bool {
+        let sites = &self.image.sites;
+        let after = sites.partition_point(|s| s.addr <= at);
+        sites[..after].iter().rev().take_while(|s| at.0 - s.addr.0 < u64::from(u8::MAX)).any(|s| {
+            matches!(s.kind, SiteKind::Paravirt | SiteKind::Alternative) && at.0 - s.addr.0 < u64::from(s.len)
+        })
+    }
+
+    /// A function's entry that the instruction computes or holds as an immediate.
+    fn address_taken(&self, instruction: &Instruction) -> Option<Addr> {
+        for operand in 0..instruction.op_count() {
+            let value = match instruction.op_kind(operand) {
+                OpKind::Immediate32to64 => instruction.immediate32to64() as u64,
+                OpKind::Immediate64 => instruction.immediate64(),
+                OpKind::Memory if instruction.mnemonic() == iced_x86::Mnemonic::Lea => {
+                    // RIP-relative operands come with the address already computed.
+                    instruction.memory_displacement64()
+                }
+                _ => continue,
+            };
+            if self.entries.contains(Addr(value)) {
+                return Some(Addr(value));
+            }
+        }
+        None
+    }
+
+    /// Follows the code from the load of an argument register to the calls that are made with it.
+    fn passed(&self, code: &Code<'_>, load: &Instruction, target: Addr, uses: &mut Uses) {
+        let register = load.op0_register().full_register();
+        if load.op0_kind() != OpKind::Register || !is_argument(register) {
+            return;
+        }
+        let at = Addr(load.ip());
+        let mut info = InstructionInfoFactory::new();
+        let mut starts = vec![Addr(load.next_ip())];
+        let mut seen = HashSet::new();
+        let mut budget = CALL_DISTANCE_MAX;
+        while let Some(start) = starts.pop() {
+            let Some(bytes) = code.from(start).filter(|_| seen.insert(start)) else { continue };
+            for instruction in decoder(bytes, start.0) {
+                budget = budget.saturating_sub(1);
+                if budget == 0 {
+                    return;
+                }
+                if let Some(next) = branch_target(&instruction) {
+                    let stays = code.holds(next) && instruction.flow_control() != FlowControl::Call;
+                    if stays {
+                        starts.push(next);
+                    } else if self.entries.contains(next) {
+                        uses.passed.push(Passed { target, callee: next, at, caller: code.id });
+                    }
+                    if instruction.flow_control() != FlowControl::ConditionalBranch {
+                        break;
+                    }
+                } else if instruction.flow_control() != FlowControl::Next
+                    || overwrites(&mut info, &instruction, register)
+                {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn branch_target(instruction: &Instruction) -> Option<Addr> {
+    (instruction.op0_kind() == OpKind::NearBranch64).then(|| Addr(instruction.near_branch64()))
+}
+
+/// The six registers in which the ABI passes integers and pointers.
+fn is_argument(register: Register) -> bool {
+    use Register::{R8, R9, RCX, RDI, RDX, RSI};
+    [RDI, RSI, RDX, RCX, R8, R9].contains(&register)
+}
+
+fn overwrites(info: &mut InstructionInfoFactory, instruction: &Instruction, register: Register) -> bool {
+    let writes = |access| {
+        matches!(
+            access,
+            OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite
+        )
+    };
+    let used = info.info(instruction).used_registers();
+    used.iter().any(|used| used.register().full_register() == register && writes(used.access()))
+}

@@ -1,0 +1,34 @@
+//! The scheduler's objects bound to vmlinux.
+//!
+//! [`rewrite()`] turns the scheduler's units, compiled as built-in code, into one object that a module can carry.
+//! Inside it goes, each step in a file of its own:
+//!
+//! | step | file |
+//! |---|---|
+//! | what becomes of each section | `special` |
+//! | an object cut into functions, objects and strings | `slice` |
+//! | relocations as references between those | `normalise`, `x86_64` |
+//! | tables' entries sorted by the code they describe | `tables` |
+//! | where each piece is to be found: vmlinux, module, both | `homes`, `initial` |
+//! | what the module needs to carry | `live` |
+//! | names in the module | `rename` |
+//! | one object of it all | `layout` |
+
+mod error;
+mod homes;
+mod initial;
+mod layout;
+mod live;
+mod normalise;
+mod rename;
+mod rewrite;
+mod runtime;
+mod slice;
+mod special;
+mod tables;
+mod x86_64;
+
+pub use error::Error;
+pub use homes::Binding;
+pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
+pub use runtime::bind_runtime;

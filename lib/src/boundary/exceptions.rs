@@ -1,0 +1,17 @@
+//! What nothing in the kernel's binary can tell. Every list of kernel names in the boundary is here.
+
+/// Source files all of whose functions may run in NMI context: the stop cannot keep an NMI from running them
+/// while their text is written. An NMI handler is registered at run time through a pointer, so the binary
+/// does not show what it reaches.
+pub const NMI_SOURCES: &[(&str, &str)] = &[(
+    "kernel/sched/clock.c",
+    "local_clock() and sched_clock_cpu() are called by printk and perf from NMIs",
+)];
+
+/// Variables that must be the module's own although vmlinux has them: their size and order follow
+/// features.h, which an edit may change, and the code that reads them is compiled with the edited order.
+pub const PRIVATE_VARIABLES: &[(&str, &str)] = &[
+    ("sysctl_sched_features", "its bits are in the order of the edited features.h"),
+    ("sched_feat_keys", "one static key for each feature of the edited features.h"),
+    ("sched_feat_names", "one name for each feature of the edited features.h"),
+];

@@ -1,0 +1,67 @@
+//! Which compiler it is, down to the package's revision: a distribution's patches to the compiler change the
+//! code it makes without changing its version.
+
+use super::commands::spawn_error;
+use super::{Error, Result};
+use object::{Object, ObjectSection};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// A compiler's identity.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Compiler {
+    /// How Kbuild calls it (`gcc-12`; more words with a wrapper such as ccache).
+    pub command: Vec<String>,
+    /// First line of `--version`.
+    pub version: String,
+    /// What it writes into `.comment`, e.g. `GCC: (Debian 12.2.0-14+deb12u1) 12.2.0`.
+    pub comment: String,
+}
+
+impl Compiler {
+    /// The compiler of a command line, and the `.comment` of an object it made.
+    pub(super) fn of(compile: &[String], cwd: &Path, object: &Path) -> Result<Compiler> {
+        let command: Vec<String> =
+            compile.iter().take_while(|word| !word.starts_with('-')).cloned().collect();
+        let version = version_line(&command, cwd)?;
+        let bytes = fs::read(object).map_err(|e| Error::io("read", object, e))?;
+        Ok(Compiler { command, version, comment: comment(&bytes).unwrap_or_default() })
+    }
+
+    /// Whether it is the compiler whose `.comment` a vmlinux carries.
+    pub fn built(&self, vmlinux_comment: &str) -> bool {
+        !self.comment.is_empty() && vmlinux_comment.contains(&self.comment)
+    }
+
+    /// Whether the command still runs this compiler; it does not after an upgrade.
+    pub fn is_as_recorded(&self, cwd: &Path) -> bool {
+        self.version_today(cwd).is_ok_and(|version| version == self.version)
+    }
+
+    /// The first line of `--version` of what the command runs today.
+    pub(super) fn version_today(&self, cwd: &Path) -> Result<String> {
+        version_line(&self.command, cwd)
+    }
+}
+
+fn version_line(command: &[String], cwd: &Path) -> Result<String> {
+    let program = command.first().map(String::as_str).unwrap_or("cc");
+    let output = Command::new(program)
+        .args(&command[1..])
+        .arg("--version")
+        .current_dir(cwd)
+        .output()
+        .map_err(|e| spawn_error(program, e))?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+}
+
+/// The first string of `.comment`.
+fn comment(elf: &[u8]) -> Option<String> {
+    let file = object::File::parse(elf).ok()?;
+    let section = file.section_by_name(".comment")?;
+    let data = section.data().ok()?;
+    let text = data.split(|b| *b == 0).find(|text| !text.is_empty())?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}

@@ -1,0 +1,153 @@
+//! Linking: runtime, stub, tables and the bound scheduler, in two runs of Kbuild.
+//!
+//! The first compiles the runtime as ordinary module code. Its objects are then bound to vmlinux like the
+//! scheduler's, since the runtime calls functions that are not exported. The second run takes all of them as
+//! they are (`.o_shipped`), and supplies what only the kernel's own build knows: `struct module`, vermagic and
+//! the CRCs of exported symbols.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use thiserror::Error;
+
+/// Name of the module.
+pub const MODULE: &str = "scheduler";
+/// The object of the bound scheduler.
+const SCHEDULER: &str = "sched";
+
+/// Why the module could not be linked.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A file of the build directory.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// make could not be started.
+    #[error("cannot run make: {0}; install the package make")]
+    NoMake(std::io::Error),
+    /// Kbuild failed.
+    #[error("{what} failed in {dir}:\n{output}")]
+    Kbuild {
+        /// Which of the two runs.
+        what: &'static str,
+        /// Where.
+        dir: PathBuf,
+        /// What make and the compiler printed.
+        output: String,
+    },
+}
+
+/// One object of the runtime, compiled and not yet bound.
+pub struct RuntimeObject {
+    /// Name without ending.
+    pub name: String,
+    /// The ELF file.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes a file only if its content differs, so that make rebuilds no more than it must.
+pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), Error> {
+    if fs::read(path).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    let write = || {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, content)
+    };
+    write().map_err(|source| Error::Write { path: path.to_path_buf(), source })
+}
+
+/// Compiles the runtime in `dir`. `sources` are its files as (path below `dir`, content); every `.c` and `.S`
+/// becomes an object. `include` are further directories of headers.
+pub fn compile_runtime(
+    kbuild: &Path,
+    dir: &Path,
+    sources: &[(&str, &[u8])],
+    include: &[&Path],
+) -> Result<Vec<RuntimeObject>, Error> {
+    let mut names = Vec::new();
+    for (path, content) in sources {
+        // Kbuild descends only into directories with a makefile of their own, so what is compiled lies flat.
+        let file = path.rsplit('/').next().unwrap_or(path);
+        match file.rsplit_once('.') {
+            Some((stem, "c" | "S")) => {
+                write_if_changed(&dir.join(file), content)?;
+                names.push(stem.to_string());
+            }
+            _ => write_if_changed(&dir.join(path), content)?,
+        }
+    }
+    names.sort();
+    let objects: Vec<String> = names.iter().map(|n| format!("{n}.o")).collect();
+    let flags: String = include.iter().map(|dir| format!(" -I{}", dir.display())).collect();
+    let kbuild_file = format!(
+        "obj-m := {MODULE}.o\n{MODULE}-y := {}\nccflags-y += -I{}{flags}\nasflags-y += -I{}\n",
+        objects.join(" "),
+        dir.display(),
+        dir.display()
+    );
+    write_if_changed(&dir.join("Kbuild"), kbuild_file.as_bytes())?;
+    make(kbuild, dir, "compiling the runtime", &objects)?;
+    names
+        .into_iter()
+        .map(|name| {
+            let path = dir.join(format!("{name}.o"));
+            let bytes = fs::read(&path).map_err(|source| Error::Write { path, source })?;
+            Ok(RuntimeObject { name, bytes })
+        })
+        .collect()
+}
+
+/// Links the bound objects into `dir/scheduler.ko` and returns its path.
+pub fn link(
+    kbuild: &Path,
+    dir: &Path,
+    scheduler: &[u8],
+    runtime: &[RuntimeObject],
+) -> Result<PathBuf, Error> {
+    let named = runtime.iter().map(|o| (o.name.as_str(), o.bytes.as_slice()));
+    let objects: Vec<(&str, &[u8])> = std::iter::once((SCHEDULER, scheduler)).chain(named).collect();
+    for (name, bytes) in &objects {
+        write_if_changed(&dir.join(format!("{name}.o_shipped")), bytes)?;
+        // modpost looks for the sources that an object was made of; a shipped object has none.
+        let object = dir.join(format!("{name}.o"));
+        let object = object.display();
+        let sources = format!(
+            "source_{object} := {object}_shipped\n\ndeps_{object} := \\\n\n{object}: $(deps_{object})\n"
+        );
+        write_if_changed(&dir.join(format!(".{name}.o.cmd")), sources.as_bytes())?;
+    }
+    let list: Vec<String> = objects.iter().map(|(name, _)| format!("{name}.o")).collect();
+    // Objects come from objtool already: it must not run again over the whole module. No BTF: the
+    // scheduler's types are vmlinux's.
+    let kbuild_file = format!("obj-m := {MODULE}.o\n{MODULE}-y := {}\n", list.join(" "));
+    write_if_changed(&dir.join("Kbuild"), kbuild_file.as_bytes())?;
+    let overrides = ["modules", "delay-objtool=", "CONFIG_DEBUG_INFO_BTF_MODULES="].map(String::from);
+    make(kbuild, dir, "linking the module", &overrides)?;
+    Ok(dir.join(format!("{MODULE}.ko")))
+}
+
+fn make(kbuild: &Path, dir: &Path, what: &'static str, arguments: &[String]) -> Result<(), Error> {
+    let output = Command::new("make")
+        .arg("-C")
+        .arg(kbuild)
+        .arg(format!("M={}", dir.display()))
+        .arg("-j2")
+        .args(arguments)
+        // A make that runs us must not hand its own options down.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .output()
+        .map_err(Error::NoMake)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    Err(Error::Kbuild { what, dir: dir.to_path_buf(), output: String::from_utf8_lossy(&text).into_owned() })
+}

@@ -1,0 +1,265 @@
+//! The tables that tell the runtime what to divert: `tables.S`, in the layout of `runtime/schedswap.h`.
+
+use crate::address::Addr;
+use crate::boundary::{Boundary, Fate, PatchSite};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::ops::Range;
+use thiserror::Error;
+
+/// `SS_WINDOW_MAX` of `runtime/schedswap.h`.
+const WINDOW_MAX: usize = 16;
+/// `SS_BUILD_ID_MAX` of `runtime/schedswap.h`.
+const BUILD_ID_MAX: usize = 64;
+/// The stub that vmlinux's `__schedule` jumps to (`runtime/arch/x86/stub.S`).
+const STUB: &str = "ss_schedule_stub";
+
+/// Why the tables cannot be written.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A replaced function has no counterpart in the module.
+    #[error(
+        "the module has no function for {name} ({unit}), which vmlinux's entry at {addr} should jump to; the edit \
+         removed it, or the compiler no longer makes that clone. Keep the function, or keep its signature"
+    )]
+    NoTarget {
+        /// The function.
+        name: String,
+        /// Its unit.
+        unit: String,
+        /// Its entry.
+        addr: Addr,
+    },
+    /// A patch window or the build-id is longer than the runtime's tables hold.
+    #[error("{what} takes {found} bytes; the runtime's tables hold {limit}")]
+    TooLong {
+        /// What.
+        what: String,
+        /// Bytes found.
+        found: usize,
+        /// Bytes there is room for.
+        limit: usize,
+    },
+}
+
+/// The feature switches on one side.
+#[derive(Clone, Debug, Default)]
+pub struct FeatureSet {
+    /// Assembler expression of `sysctl_sched_features`.
+    pub bits: String,
+    /// … of `sched_feat_names`.
+    pub names: String,
+    /// … of `sched_feat_keys`; `None` without jump labels.
+    pub keys: Option<String>,
+    /// How many features.
+    pub count: u64,
+    /// Bytes of `sysctl_sched_features`.
+    pub bits_bytes: u64,
+}
+
+/// What the tables are made of.
+pub struct Tables<'a> {
+    /// The boundary.
+    pub boundary: &'a Boundary,
+    /// (unit, function) → the module's symbol.
+    pub targets: &'a BTreeMap<(String, String), String>,
+    /// `sched_class` object → the module's symbol for its own build of it.
+    pub classes: &'a BTreeMap<String, String>,
+    /// An exported symbol and its address.
+    pub anchor: (&'a str, Addr),
+    /// Raw GNU build-id.
+    pub build_id: &'a [u8],
+    /// Shown in sysfs.
+    pub version: &'a str,
+    /// vmlinux's and the module's feature switches, where the kernel has them.
+    pub features: Option<(FeatureSet, FeatureSet)>,
+}
+
+impl Tables<'_> {
+    /// The assembler source.
+    pub fn assemble(&self) -> Result<String, Error> {
+        let mut out = String::from(
+            "/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */\n\
+             /* Written by the build; the layout is that of schedswap.h. */\n\
+             \t.section .rodata, \"a\"\n\t.balign 8\n",
+        );
+        let mut names = Names::default();
+        let patches = self.patches(&mut out, &mut names)?;
+        let ranges = self.ranges(&mut out, &mut names);
+        let classes = self.classes(&mut out, &mut names)?;
+        for (name, count) in
+            [("ss_patch_count", patches), ("ss_range_count", ranges), ("ss_class_count", classes)]
+        {
+            let _ = writeln!(out, "{}\t.long {count}", global(name));
+        }
+        self.features(&mut out);
+        if self.build_id.len() > BUILD_ID_MAX {
+            return Err(Error::TooLong {
+                what: "the build-id".into(),
+                found: self.build_id.len(),
+                limit: BUILD_ID_MAX,
+            });
+        }
+        let _ = writeln!(out, "{}\t.byte {}", global("ss_build_id"), bytes(self.build_id, BUILD_ID_MAX));
+        let _ = writeln!(out, "\t.balign 8\n{}\t.long {}", global("ss_build_id_len"), self.build_id.len());
+        let _ = writeln!(out, "{}\t.asciz {:?}", global("ss_version"), self.version);
+        names.write(&mut out);
+        let id: String = self.build_id.iter().map(|b| format!("{b:02x}")).collect();
+        let _ = writeln!(out, "\t.section .modinfo, \"a\"\n\t.asciz \"schedswap_build_id={id}\"");
+        let _ = writeln!(out, "\t.section .note.GNU-stack, \"\", @progbits");
+        Ok(out)
+    }
+
+    /// An address of vmlinux as a distance from the anchor.
+    fn anchored(&self, addr: Addr) -> String {
+        anchored(self.anchor, addr)
+    }
+
+    fn patches(&self, out: &mut String, names: &mut Names) -> Result<usize, Error> {
+        out.push_str(&global("ss_patches"));
+        let mut count = 0;
+        for function in &self.boundary.functions {
+            let (site, target) = match &function.fate {
+                Fate::Redirect(site) => {
+                    let key = (function.unit.clone(), function.name.clone());
+                    let target = self.targets.get(&key).ok_or_else(|| Error::NoTarget {
+                        name: function.name.clone(),
+                        unit: function.unit.clone(),
+                        addr: function.addr,
+                    })?;
+                    (site, target.as_str())
+                }
+                Fate::Springboard(site) => (site, STUB),
+                Fate::InsideOnly(_) | Fate::Duplicate(_) | Fate::Stay(_) => continue,
+            };
+            self.patch(out, site, target, function.addr, &names.label(&function.name))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn patch(
+        &self,
+        out: &mut String,
+        site: &PatchSite,
+        target: &str,
+        func: Addr,
+        name: &str,
+    ) -> Result<(), Error> {
+        let len = site.expect.len();
+        if len > WINDOW_MAX {
+            return Err(Error::TooLong {
+                what: format!("the window at {}", site.at),
+                found: len,
+                limit: WINDOW_MAX,
+            });
+        }
+        let _ = writeln!(
+            out,
+            "\t.quad {}, \"{target}\", {}, {name}\n\t.byte {len}, {}\n\t.byte {}\n\t.byte {}\n\t.zero 6",
+            self.anchored(site.at),
+            self.anchored(func),
+            u8::from(site.behind_fentry),
+            bytes(&site.expect, WINDOW_MAX),
+            bytes(&site.mask, WINDOW_MAX),
+        );
+        Ok(())
+    }
+
+    /// The code that nobody may be inside of. `__schedule` is not among it: every sleeping thread is there, and
+    /// the code behind its context switch goes on being used.
+    fn ranges(&self, out: &mut String, names: &mut Names) -> usize {
+        let mut ranges: Vec<(Range<Addr>, &str)> = self
+            .boundary
+            .functions
+            .iter()
+            .filter(|f| matches!(f.fate, Fate::Redirect(_) | Fate::InsideOnly(_)))
+            .flat_map(|f| f.ranges.iter().map(|r| (r.clone(), f.name.as_str())))
+            .collect();
+        ranges.sort_by_key(|(range, _)| range.start);
+        ranges.dedup_by_key(|(range, _)| range.start);
+        out.push_str(&global("ss_ranges"));
+        for (range, name) in &ranges {
+            let _ = writeln!(
+                out,
+                "\t.quad {}, {}, {}",
+                self.anchored(range.start),
+                self.anchored(range.end),
+                names.label(name)
+            );
+        }
+        ranges.len()
+    }
+
+    fn classes(&self, out: &mut String, names: &mut Names) -> Result<usize, Error> {
+        out.push_str(&global("ss_classes"));
+        for class in &self.boundary.classes {
+            let module = self.classes.get(&class.name).ok_or_else(|| Error::NoTarget {
+                name: class.name.clone(),
+                unit: class.unit.clone(),
+                addr: class.addr,
+            })?;
+            let _ = writeln!(
+                out,
+                "\t.quad {}, \"{module}\", {}, {}",
+                self.anchored(class.addr),
+                class.size,
+                names.label(&class.name)
+            );
+        }
+        Ok(self.boundary.classes.len())
+    }
+
+    fn features(&self, out: &mut String) {
+        let none = FeatureSet { bits: "0".into(), names: "0".into(), ..FeatureSet::default() };
+        let (vmlinux, module) = match &self.features {
+            Some((vmlinux, module)) => (vmlinux, module),
+            None => (&none, &none),
+        };
+        for (name, set) in [("ss_features_vmlinux", vmlinux), ("ss_features_module", module)] {
+            let _ = writeln!(
+                out,
+                "\t.balign 8\n{}\t.quad {}, {}, {}\n\t.long {}, {}",
+                global(name),
+                set.bits,
+                set.names,
+                set.keys.as_deref().unwrap_or("0"),
+                set.count,
+                set.bits_bytes
+            );
+        }
+    }
+}
+
+/// An address of vmlinux as an assembler expression on the anchor.
+pub fn anchored((anchor, at): (&str, Addr), addr: Addr) -> String {
+    format!("{anchor} + ({})", addr.distance_from(at))
+}
+
+fn global(name: &str) -> String {
+    format!("\t.globl {name}\n{name}:\n")
+}
+
+fn bytes(bytes: &[u8], width: usize) -> String {
+    let padded = bytes.iter().copied().chain(std::iter::repeat(0)).take(width.max(bytes.len()));
+    padded.map(|b| format!("{b:#04x}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The strings that the tables point to, each once.
+#[derive(Default)]
+struct Names {
+    labels: BTreeMap<String, usize>,
+}
+
+impl Names {
+    fn label(&mut self, name: &str) -> String {
+        let next = self.labels.len();
+        format!(".Lname{}", self.labels.entry(name.to_string()).or_insert(next))
+    }
+
+    fn write(&self, out: &mut String) {
+        for (name, index) in &self.labels {
+            let _ = writeln!(out, ".Lname{index}:\t.asciz {name:?}");
+        }
+    }
+}

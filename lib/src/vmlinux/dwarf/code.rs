@@ -1,0 +1,86 @@
+//! Functions with code, and the copies that were inlined into them.
+
+use super::super::image::{Function, Image, InlinedCopy, SymbolId};
+use super::tables::{Die, Tables};
+use crate::address::Addr;
+use gimli::constants as dw;
+use std::ops::Range;
+
+/// The functions of a unit that have code in vmlinux, sorted by address.
+pub(super) fn functions(image: &Image, tables: &Tables<'_>) -> Vec<Function> {
+    let concrete = tables.own.dies.iter().filter(|d| d.tag == dw::DW_TAG_subprogram && !d.code.is_empty());
+    let mut functions: Vec<Function> = concrete.filter_map(|die| function(image, tables, die)).collect();
+    functions.sort_by_key(|f| f.addr);
+    functions
+}
+
+/// `None` for code that no symbol names: it was discarded when vmlinux was linked.
+fn function(image: &Image, tables: &Tables<'_>, die: &Die<'_>) -> Option<Function> {
+    let source_name = tables.name(die)?;
+    let (first, symbol) = entry_symbol(image, die, &source_name)?;
+    let addr = image.symbol(symbol).addr;
+    let mut ranges: Vec<Range<Addr>> = die.code.iter().map(|r| Addr(r.start)..Addr(r.end)).collect();
+    ranges[..=first].rotate_right(1);
+    let (decl_file, decl_line) = tables.declared_at(die);
+    Some(Function {
+        name: image.symbol(symbol).name.clone(),
+        source_name,
+        symbol,
+        addr,
+        ranges,
+        external: tables.is_external(die),
+        decl_file,
+        decl_line,
+        declared_inline: tables.is_declared_inline(die),
+    })
+}
+
+/// Which of a function's ranges begins with its entry, and the symbol there. Ranges are in no fixed order, and
+/// DWARF does not know a clone's suffix; the symbol table knows both.
+fn entry_symbol(image: &Image, die: &Die<'_>, source_name: &str) -> Option<(usize, SymbolId)> {
+    let named_so = |id: &&SymbolId| {
+        let rest = image.symbol(**id).name.strip_prefix(source_name);
+        rest.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('.'))
+    };
+    let candidates = |range: &Range<u64>| image.functions_entered_at(Addr(range.start));
+    let is_entry =
+        |id: &&SymbolId| image.symbol(**id).is_function() && !is_cold_part(&image.symbol(**id).name);
+    let own_name = die.code.iter().enumerate().find_map(|(index, range)| {
+        candidates(range).iter().filter(is_entry).rfind(named_so).map(|id| (index, *id))
+    });
+    // An alias of another name may be all that is left at the address.
+    own_name.or_else(|| {
+        die.code
+            .iter()
+            .enumerate()
+            .find_map(|(index, range)| candidates(range).iter().rfind(is_entry).map(|id| (index, *id)))
+    })
+}
+
+/// `foo.cold`, `foo.isra.0.cold`, `foo.cold.12`: gcc's name for the unlikely part of `foo`.
+fn is_cold_part(name: &str) -> bool {
+    name.split('.').skip(1).any(|part| part == "cold")
+}
+
+/// Everything inlined into a unit's functions, in the order of the debug information.
+pub(super) fn inlined_copies(tables: &Tables<'_>) -> Vec<InlinedCopy> {
+    let own = &tables.own;
+    let inlined = own.dies.iter().filter(|d| d.tag == dw::DW_TAG_inlined_subroutine);
+    inlined
+        .filter_map(|die| {
+            let addr = die.entry_pc.or(die.code.first().map(|r| r.start))?;
+            let into = tables.ancestors(die).filter(|d| d.tag == dw::DW_TAG_subprogram).last()?;
+            let into_addr = into.code.first()?.start;
+            let (decl_file, decl_line) = tables.declared_at(die);
+            Some(InlinedCopy {
+                name: tables.name(die)?,
+                decl_file,
+                decl_line,
+                into: tables.name(into)?,
+                into_addr: Addr(into_addr),
+                unit: own.name.clone(),
+                addr: Addr(addr),
+            })
+        })
+        .collect()
+}

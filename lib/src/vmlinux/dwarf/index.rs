@@ -1,0 +1,80 @@
+//! All units of a vmlinux, known by name, and which of them refer to the scheduler's source at all.
+
+use super::paths::{self, SCHEDULER_DIR};
+use super::{Dwarf, Slice};
+use gimli::UnitHeader;
+use rayon::prelude::*;
+
+/// One unit, not yet walked.
+pub(super) struct IndexedUnit<'a> {
+    pub header: UnitHeader<Slice<'a>>,
+    /// Offset in `.debug_info`.
+    pub start: usize,
+    /// One past its last byte.
+    pub end: usize,
+    /// Name, with its compilation directory put before it where it is relative.
+    pub path: String,
+    /// Whether its line table lists a file of the scheduler's. A function can only be inlined into a unit
+    /// that includes the file, so the other units need no walk.
+    pub mentions_scheduler: bool,
+}
+
+/// All units, in `.debug_info`'s order.
+pub(super) struct UnitIndex<'a> {
+    pub units: Vec<IndexedUnit<'a>>,
+}
+
+impl<'a> UnitIndex<'a> {
+    pub(super) fn build(dwarf: &Dwarf<'a>) -> gimli::Result<UnitIndex<'a>> {
+        let mut headers = Vec::new();
+        let mut iter = dwarf.units();
+        while let Some(header) = iter.next()? {
+            headers.push(header);
+        }
+        let units = headers.into_par_iter().map(|h| index_unit(dwarf, h)).collect::<gimli::Result<_>>()?;
+        Ok(UnitIndex { units })
+    }
+
+    /// Directory of the kernel source as the units name it, ending in `/`; found from the scheduler's core.
+    pub(super) fn source_root(&self) -> Option<String> {
+        let roots = self.units.iter().filter_map(|u| paths::root_of_core(&u.path));
+        roots.min_by_key(|root| root.len()).map(str::to_owned)
+    }
+
+    /// The unit that holds an offset in `.debug_info`.
+    pub(super) fn unit_at(&self, offset: usize) -> Option<&IndexedUnit<'a>> {
+        let after = self.units.partition_point(|u| u.start <= offset);
+        self.units[..after].last().filter(|u| offset < u.end)
+    }
+}
+
+fn index_unit<'a>(dwarf: &Dwarf<'a>, header: UnitHeader<Slice<'a>>) -> gimli::Result<IndexedUnit<'a>> {
+    let start = header.debug_info_offset().map_or(0, |offset| offset.0);
+    let end = start.saturating_add(header.length_including_self());
+    let unit = dwarf.unit(header)?;
+    let text = |slice: Option<Slice<'a>>| slice.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let path = paths::join(&text(unit.comp_dir), &text(unit.name));
+    let mentions_scheduler = line_table_mentions_scheduler(dwarf, &unit);
+    Ok(IndexedUnit { header, start, end, path, mentions_scheduler })
+}
+
+/// A quick test on the raw strings; whoever walks the unit compares real paths.
+fn line_table_mentions_scheduler(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Slice<'_>>) -> bool {
+    let Some(program) = &unit.line_program else { return false };
+    let header = program.header();
+    let string = |value| dwarf.attr_string(unit, value).map(|s| s.slice()).unwrap_or_default();
+    let dir_name = SCHEDULER_DIR.trim_end_matches('/').as_bytes();
+    let dir_matches = |dir: &[u8]| dir.ends_with(dir_name) || contains(dir, SCHEDULER_DIR.as_bytes());
+    if header.include_directories().iter().any(|dir| dir_matches(string(dir.clone()))) {
+        return true;
+    }
+    // A file may be named with a directory of its own: `sched/sched.h` in `kernel`, or a path in one piece.
+    header.file_names().iter().any(|file| {
+        let name = string(file.path_name());
+        name.contains(&b'/') && contains(name, b"sched/")
+    })
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}

@@ -1,0 +1,112 @@
+//! DWARF of the scheduler's units, of what was inlined from them elsewhere, and of the structures of special
+//! sections. Versions 4 and 5, as gcc and clang write them for C.
+//!
+//! Units are told apart by name and line table alone; only the few that matter are walked.
+
+mod code;
+mod index;
+mod layouts;
+mod paths;
+mod tables;
+mod variables;
+
+pub(super) use layouts::Layouts;
+
+use super::error::Error;
+use super::image::{Image, InlinedCopy, Unit};
+use gimli::{EndianSlice, LittleEndian, Section, SectionId};
+use index::UnitIndex;
+use object::elf;
+use rayon::prelude::*;
+use tables::Tables;
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
+
+/// What the debug information says.
+pub(super) struct DebugInfo {
+    pub units: Vec<Unit>,
+    pub inlined_outside: Vec<InlinedCopy>,
+    pub layouts: Layouts,
+}
+
+/// Reads the debug information of the scheduler.
+pub(super) fn read(image: &Image) -> Result<DebugInfo, Error> {
+    let dwarf = load(image)?;
+    let malformed = |e: gimli::Error| Error::Malformed {
+        path: image.path.clone(),
+        what: "the debug information".to_owned(),
+        detail: e.to_string(),
+    };
+    let index = UnitIndex::build(&dwarf).map_err(malformed)?;
+    let root = index
+        .source_root()
+        .ok_or_else(|| Error::NoScheduler { path: image.path.clone(), units: index.units.len() })?;
+
+    let wanted: Vec<_> = index.units.iter().filter(|u| u.mentions_scheduler).collect();
+    let read: Vec<Read> = wanted
+        .par_iter()
+        .map(|unit| {
+            let tables = Tables::read(&dwarf, &index, unit, &root)?;
+            Ok(read_unit(image, &tables))
+        })
+        .collect::<gimli::Result<_>>()
+        .map_err(malformed)?;
+    let mut units = Vec::new();
+    let mut inlined_outside = Vec::new();
+    for unit in read {
+        match unit {
+            Read::Scheduler(unit) => units.push(*unit),
+            Read::Other(copies) => inlined_outside.extend(copies),
+        }
+    }
+    units.sort_by(|a, b| a.name.cmp(&b.name));
+    inlined_outside.sort_by_key(|copy| copy.addr);
+    let layouts = layouts::read(image, &dwarf, &index).map_err(malformed)?;
+    Ok(DebugInfo { units, inlined_outside, layouts })
+}
+
+/// What one unit that mentions `kernel/sched/` yields.
+enum Read {
+    Scheduler(Box<Unit>),
+    /// Copies of the scheduler's functions inlined elsewhere.
+    Other(Vec<InlinedCopy>),
+}
+
+fn read_unit(image: &Image, tables: &Tables<'_>) -> Read {
+    let own = &tables.own;
+    let mut inlined = code::inlined_copies(tables);
+    if !paths::is_below_scheduler(&own.name) {
+        inlined.retain(|copy| paths::is_below_scheduler(&copy.decl_file));
+        return Read::Other(inlined);
+    }
+    Read::Scheduler(Box::new(Unit {
+        name: own.name.clone(),
+        comp_dir: own.comp_dir.clone(),
+        producer: own.producer.clone(),
+        functions: code::functions(image, tables),
+        variables: variables::read(image, tables),
+        inlined,
+    }))
+}
+
+fn load<'a>(image: &'a Image) -> Result<Dwarf<'a>, Error> {
+    let section = |id: SectionId| -> Result<Slice<'a>, Error> {
+        let section = image.section_named(id.name());
+        if let Some(section) = section.filter(|s| s.flags & elf::SHF_COMPRESSED.0 != 0) {
+            return Err(Error::CompressedDwarf { path: image.path.clone(), section: section.name.clone() });
+        }
+        let bytes = section.map_or(&[][..], |s| image.section_bytes(s));
+        Ok(EndianSlice::new(bytes, LittleEndian))
+    };
+    let dwarf = Dwarf::load(section)?;
+    let needed = [
+        (".debug_info", dwarf.debug_info.reader().is_empty()),
+        (".debug_abbrev", dwarf.debug_abbrev.reader().is_empty()),
+        (".debug_line", dwarf.debug_line.reader().is_empty()),
+    ];
+    match needed.iter().find(|(_, empty)| *empty) {
+        Some((section, _)) => Err(Error::NoDwarf { path: image.path.clone(), section }),
+        None => Ok(dwarf),
+    }
+}

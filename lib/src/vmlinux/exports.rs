@@ -1,0 +1,49 @@
+//! Exported symbols. EXPORT_SYMBOL leaves a symbol `__ksymtab_<name>` on the entry that it makes.
+
+use super::image::{Image, Symbol};
+use std::collections::HashMap;
+
+/// Name → whether only GPL modules may link to it.
+pub(super) fn read(image: &Image) -> HashMap<String, bool> {
+    let flags = FlagTable::of(image);
+    image
+        .symbols
+        .iter()
+        .filter_map(|symbol| {
+            let name = symbol.name.strip_prefix("__ksymtab_")?;
+            let section = &image.sections[symbol.section?].name;
+            if !section.starts_with("__ksymtab") {
+                return None;
+            }
+            let gpl = section.contains("_gpl") || flags.as_ref().is_some_and(|f| f.gpl_only(image, symbol));
+            Some((name.to_owned(), gpl))
+        })
+        .collect()
+}
+
+/// Kernels without `__ksymtab_gpl` keep one byte of flags an export in `__kflagstab`, in `__ksymtab`'s order.
+struct FlagTable {
+    flags: u64,
+    ksymtab: u64,
+    /// Bytes of one `__ksymtab` entry.
+    stride: u64,
+}
+
+/// `enum ksym_flags` of include/linux/module_symbol.h.
+const KSYM_FLAG_GPL_ONLY: u8 = 1;
+
+impl FlagTable {
+    fn of(image: &Image) -> Option<FlagTable> {
+        let at = |name| image.unique_symbol(name).map(|s| s.addr.0);
+        let (flags, flags_end) = (at("__start___kflagstab")?, at("__stop___kflagstab")?);
+        let (ksymtab, ksymtab_end) = (at("__start___ksymtab")?, at("__stop___ksymtab")?);
+        let stride = ksymtab_end.checked_sub(ksymtab)?.checked_div(flags_end.checked_sub(flags)?)?;
+        (stride > 0).then_some(FlagTable { flags, ksymtab, stride })
+    }
+
+    fn gpl_only(&self, image: &Image, entry: &Symbol) -> bool {
+        let index = entry.addr.0.checked_sub(self.ksymtab).map(|offset| offset / self.stride);
+        let flag = index.and_then(|i| image.bytes(crate::address::Addr(self.flags.checked_add(i)?), 1));
+        flag.is_some_and(|byte| byte[0] & KSYM_FLAG_GPL_ONLY != 0)
+    }
+}

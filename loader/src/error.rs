@@ -1,0 +1,193 @@
+//! Why an install or uninstall did not happen.
+
+use schedswap_payload::manifest::ManifestError;
+use schedswap_payload::report::Outcome;
+use schedswap_payload::sysfs::{Blocker, State};
+use schedswap_payload::{BuildId, sysfs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What stopped a command. [`LoaderError::outcome`] says whether a safety check did.
+#[derive(Debug, thiserror::Error)]
+pub enum LoaderError {
+    #[error("{command} has to be run by root (this is user {uid}): modules are loaded by root only")]
+    NotRoot { command: &'static str, uid: u32 },
+
+    #[error("{} is locked: another install or uninstall is at work; try again when it has ended", path.display())]
+    Locked { path: PathBuf },
+
+    #[error("cannot read {}: give a .ko file, or a directory with manifest.json and the module", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error("{} cannot be used", path.display())]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: ManifestError,
+    },
+
+    #[error("{} is no kernel module: expected {expected}; build it again", path.display())]
+    NotAModule { path: PathBuf, expected: &'static str },
+
+    #[error(
+        "{} is not a scheduler module of schedswap: its .modinfo says {key}={found}, expected {expected}; \
+         build it with `schedswap build`",
+        path.display()
+    )]
+    NotAScheduler { path: PathBuf, key: &'static str, found: String, expected: &'static str },
+
+    #[error(
+        "{} and {} do not belong together: the first is for kernel build-id {manifest}, the second for {module}; \
+         build or unpack both again",
+        manifest_path.display(), module_path.display()
+    )]
+    ManifestOfAnotherModule {
+        manifest_path: PathBuf,
+        module_path: PathBuf,
+        manifest: BuildId,
+        module: BuildId,
+    },
+
+    #[error("the module is for kernel {expected}, this one is {running}: install the scheduler built for it")]
+    WrongRelease { running: String, expected: String },
+
+    #[error(
+        "this kernel {release} has build-id {running}, the module was built for {expected}: \
+         same release, other build; build the scheduler from this kernel's debug symbols"
+    )]
+    WrongBuildId { release: String, running: BuildId, expected: BuildId },
+
+    #[error(
+        "the running kernel's build-id cannot be told ({detail}), so the module's addresses cannot be checked \
+         against it; mount sysfs on /sys if it is missing"
+    )]
+    NoBuildId { detail: String },
+
+    #[error("the scheduler {version} is loaded already ({state}): run `uninstall` first")]
+    AlreadyLoaded { version: String, state: State },
+
+    #[error("another module named {name} is loaded: unload it first (rmmod {name})")]
+    NameTaken { name: String },
+
+    #[error("the module refused to load; the kernel log says why. Nothing was changed")]
+    ModuleRefused {
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error("the kernel did not load the module: {hint}")]
+    NotLoaded {
+        #[source]
+        source: std::io::Error,
+        hint: &'static str,
+    },
+
+    #[error("{}", busy_text(.what, *.attempts, .blockers))]
+    Busy { what: &'static str, attempts: u32, blockers: Vec<Blocker> },
+
+    #[error("writing {value} to {path} failed; the kernel log may say why", path = .path.display())]
+    Switch {
+        path: PathBuf,
+        value: char,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error(transparent)]
+    Contract(#[from] sysfs::SysfsError),
+
+    #[error("cannot read {}: is the module of the loader's version, and sysfs mounted?", path.display())]
+    Sysfs {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error(
+        "vmlinux's own scheduler runs again, but after {} s the module is still in use ({detail}): \
+         run `uninstall` again later",
+        waited.as_secs()
+    )]
+    StillInUse { waited: Duration, detail: String },
+
+    #[error("the module could not be unloaded")]
+    NotUnloaded {
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error("the module stays loaded, because taking it out again failed too: {cleanup}")]
+    LeftLoaded {
+        #[source]
+        first: Box<LoaderError>,
+        cleanup: Box<LoaderError>,
+    },
+}
+
+fn busy_text(what: &str, attempts: u32, blockers: &[Blocker]) -> String {
+    let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
+    let who = match blockers {
+        [] => "the module named no thread".to_owned(),
+        some => some.iter().map(Blocker::to_string).collect::<Vec<_>>().join("; "),
+    };
+    format!(
+        "{what} was given up after {times}: threads are inside functions to be replaced: {who}. \
+         Nothing was changed; stop these threads or try again with more --retries or a longer --wait"
+    )
+}
+
+impl LoaderError {
+    /// Whether a safety check refused, or something failed.
+    pub fn outcome(&self) -> Outcome {
+        use LoaderError::*;
+        match self {
+            Locked { .. }
+            | ManifestOfAnotherModule { .. }
+            | WrongRelease { .. }
+            | WrongBuildId { .. }
+            | NoBuildId { .. }
+            | AlreadyLoaded { .. }
+            | NameTaken { .. }
+            | ModuleRefused { .. }
+            | Busy { .. }
+            | StillInUse { .. } => Outcome::Refused,
+            NotRoot { .. }
+            | Unreadable { .. }
+            | Manifest { .. }
+            | NotAModule { .. }
+            | NotAScheduler { .. }
+            | NotLoaded { .. }
+            | Switch { .. }
+            | Contract(_)
+            | Sysfs { .. }
+            | NotUnloaded { .. }
+            | LeftLoaded { .. } => Outcome::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_kernel_is_a_refusal_that_names_the_threads() {
+        let blockers = vec![Blocker { comm: "a b".into(), pid: 7, function: "do_wait".into() }];
+        let error = LoaderError::Busy { what: "installing", attempts: 6, blockers };
+        assert_eq!(error.outcome(), Outcome::Refused);
+        let text = error.to_string();
+        assert!(text.contains("6 attempts") && text.contains("a b (thread 7) in do_wait"), "{text}");
+    }
+
+    #[test]
+    fn a_module_that_stays_loaded_is_no_mere_refusal() {
+        let busy = LoaderError::Busy { what: "installing", attempts: 1, blockers: vec![] };
+        let cleanup = LoaderError::NotUnloaded { source: std::io::Error::from_raw_os_error(16) };
+        let error = LoaderError::LeftLoaded { first: Box::new(busy), cleanup: Box::new(cleanup) };
+        assert_eq!(error.outcome(), Outcome::Failed);
+    }
+}

@@ -1,0 +1,79 @@
+//! What the kernel logs about the module during an attempt, from `/dev/kmsg`.
+
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+use schedswap_payload::MODULE_NAME;
+use std::os::fd::OwnedFd;
+
+/// The kernel log from one moment on.
+pub struct KernelLog {
+    /// `None` where the log cannot be read; nothing is shown then, and nothing else depends on it.
+    device: Option<OwnedFd>,
+}
+
+/// Longer than any record (`CONSOLE_EXT_LOG_MAX`, `include/linux/printk.h`): a read into less gets EINVAL.
+const RECORD_BYTES: usize = 16 << 10;
+
+impl KernelLog {
+    /// From now on.
+    pub fn from_here() -> KernelLog {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let device = rustix::fs::open("/dev/kmsg", flags, Mode::empty())
+            .ok()
+            .filter(|device| rustix::fs::seek(device, SeekFrom::End(0)).is_ok());
+        KernelLog { device }
+    }
+
+    /// The lines since then that the scheduler module wrote, or the kernel's module loader about it.
+    pub fn lines(&self) -> Vec<String> {
+        let Some(device) = &self.device else { return Vec::new() };
+        let mut lines = Vec::new();
+        let mut record = vec![0; RECORD_BYTES];
+        loop {
+            // One read gives one record. EPIPE: some were overwritten, the next read goes on behind them.
+            match rustix::io::read(device, &mut record) {
+                Ok(length) if length > 0 => {
+                    let text = String::from_utf8_lossy(&record[..length]);
+                    lines.extend(message(&text).filter(|m| concerns_the_module(m)).map(str::to_owned));
+                }
+                Err(Errno::PIPE | Errno::INTR) => {}
+                _ => return lines,
+            }
+        }
+    }
+}
+
+/// The message of a record `priority,sequence,microseconds,flags[,…];message\n KEY=value\n…`
+/// (`Documentation/ABI/testing/dev-kmsg`).
+fn message(record: &str) -> Option<&str> {
+    let (_, message) = record.split_once(';')?;
+    message.lines().next()
+}
+
+fn concerns_the_module(message: &str) -> bool {
+    // The module writes as schedswap; the kernel's module loader writes under the module's name
+    // ("scheduler: version magic … should be …", "scheduler: Unknown symbol …").
+    ["schedswap", MODULE_NAME].iter().any(|prefix| {
+        message.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(':') || rest.starts_with(' '))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_s_message() {
+        let record = "4,1234,56789,-;schedswap: text of foo differs; a kprobe?\n SUBSYSTEM=x\n";
+        assert_eq!(message(record), Some("schedswap: text of foo differs; a kprobe?"));
+        assert_eq!(message("no record"), None);
+    }
+
+    #[test]
+    fn only_lines_about_the_module() {
+        assert!(concerns_the_module("schedswap: enabled"));
+        assert!(concerns_the_module("scheduler: Unknown symbol foo (err -2)"));
+        assert!(!concerns_the_module("schedulers are fine"));
+        assert!(!concerns_the_module("systemd[1]: schedswap: no"));
+    }
+}

@@ -1,0 +1,165 @@
+//! A scheduler module on disk: what it says of itself, before the kernel sees it.
+
+use crate::error::LoaderError;
+use object::read::elf::ElfFile64;
+use object::{Endianness, Object as _, ObjectSection as _};
+use schedswap_payload::manifest::{self, Manifest};
+use schedswap_payload::{BuildId, MODULE_NAME};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// A module that was read and found to be a scheduler.
+#[derive(Debug)]
+pub struct ModuleFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Open for reading: what was checked is what is loaded, even if the path is replaced meanwhile.
+    pub file: File,
+    /// What its `.modinfo` says.
+    pub info: ModuleInfo,
+}
+
+/// What a scheduler module says in `.modinfo`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ModuleInfo {
+    /// First word of `vermagic`: `uname -r` of the kernel it is for.
+    pub kernel_release: String,
+    /// `schedswap_build_id`: the kernel it is for.
+    pub build_id: BuildId,
+    /// `version`, if it has one.
+    pub version: Option<String>,
+}
+
+/// Opens a `.ko`, or the module of a directory with a manifest, and checks that the two belong together.
+pub fn open(path: &Path) -> Result<ModuleFile, LoaderError> {
+    if !path.is_dir() {
+        return open_ko(path);
+    }
+    let manifest_path = path.join(manifest::FILE_NAME);
+    let json = std::fs::read(&manifest_path)
+        .map_err(|source| LoaderError::Unreadable { path: manifest_path.clone(), source })?;
+    let manifest = Manifest::parse(&json)
+        .map_err(|source| LoaderError::Manifest { path: manifest_path.clone(), source })?;
+    let module = open_ko(&path.join(&manifest.module))?;
+    if module.info.build_id != manifest.build_id {
+        return Err(LoaderError::ManifestOfAnotherModule {
+            manifest_path,
+            module_path: module.path,
+            manifest: manifest.build_id,
+            module: module.info.build_id,
+        });
+    }
+    Ok(module)
+}
+
+fn open_ko(path: &Path) -> Result<ModuleFile, LoaderError> {
+    let unreadable = |source| LoaderError::Unreadable { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    let modinfo = modinfo_section(&bytes)
+        .ok_or(LoaderError::NotAModule { path: path.to_owned(), expected: "a 64-bit ELF with .modinfo" })?;
+    let info = ModuleInfo::parse(modinfo).map_err(|(key, found, expected)| LoaderError::NotAScheduler {
+        path: path.to_owned(),
+        key,
+        found,
+        expected,
+    })?;
+    Ok(ModuleFile { path: path.to_owned(), file, info })
+}
+
+fn modinfo_section(bytes: &[u8]) -> Option<&[u8]> {
+    let elf = ElfFile64::<Endianness>::parse(bytes).ok()?;
+    elf.section_by_name(".modinfo")?.data().ok()
+}
+
+/// A key, what was found there, and what was expected.
+type Mismatch = (&'static str, String, &'static str);
+
+impl ModuleInfo {
+    /// From the content of `.modinfo`: `key=value` strings, each ended by (at least) one zero byte.
+    fn parse(modinfo: &[u8]) -> Result<ModuleInfo, Mismatch> {
+        let value = |key: &str| {
+            modinfo.split(|byte| *byte == 0).find_map(|entry| {
+                let value = entry.strip_prefix(key.as_bytes())?.strip_prefix(b"=")?;
+                Some(String::from_utf8_lossy(value).into_owned())
+            })
+        };
+        let require = |key: &'static str, expected: &'static str| {
+            value(key).ok_or_else(|| (key, "(nothing)".to_owned(), expected))
+        };
+        let name = require("name", MODULE_NAME)?;
+        if name != MODULE_NAME {
+            return Err(("name", name, MODULE_NAME));
+        }
+        let build_id = require("schedswap_build_id", "the build-id of a kernel")?;
+        let build_id = build_id
+            .parse()
+            .map_err(|_| ("schedswap_build_id", build_id, "the build-id of a kernel, in hex"))?;
+        let vermagic = require("vermagic", "a kernel release")?;
+        let kernel_release = match vermagic.split_whitespace().next() {
+            Some(release) => release.to_owned(),
+            None => return Err(("vermagic", vermagic, "a kernel release")),
+        };
+        Ok(ModuleInfo { kernel_release, build_id, version: value("version") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MODINFO: &[u8] =
+        b"license=Dual BSD/GPL\0\0schedswap_build_id=00ff10\0version=x 1-2\0depends=\0name=scheduler\0\
+        vermagic=6.1.0-1-amd64 SMP preempt mod_unload modversions \0";
+
+    fn without(key: &str) -> Vec<u8> {
+        let entries = MODINFO.split(|b| *b == 0).filter(|entry| !entry.starts_with(key.as_bytes()));
+        entries.collect::<Vec<_>>().join(&0)
+    }
+
+    #[test]
+    fn what_a_module_says_of_itself() {
+        let info = ModuleInfo::parse(MODINFO).unwrap();
+        assert_eq!(info.kernel_release, "6.1.0-1-amd64");
+        assert_eq!(info.build_id.to_string(), "00ff10");
+        assert_eq!(info.version.as_deref(), Some("x 1-2"));
+    }
+
+    #[test]
+    fn a_module_that_lacks_a_field_is_refused_by_that_name() {
+        for key in ["name", "schedswap_build_id", "vermagic"] {
+            assert_eq!(ModuleInfo::parse(&without(key)).unwrap_err().0, key);
+        }
+        assert!(ModuleInfo::parse(&without("version")).is_ok());
+    }
+
+    #[test]
+    fn any_other_module_is_refused() {
+        let other = String::from_utf8_lossy(MODINFO).replace("name=scheduler", "name=ext4");
+        assert_eq!(ModuleInfo::parse(other.as_bytes()).unwrap_err(), ("name", "ext4".into(), "scheduler"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_module() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let error = open_ko(&dir.join("Cargo.toml")).unwrap_err();
+        assert!(matches!(error, LoaderError::NotAModule { .. }), "{error}");
+        assert!(matches!(open(&dir.join("none.ko")).unwrap_err(), LoaderError::Unreadable { .. }));
+        let error = open(dir).unwrap_err();
+        assert!(matches!(&error, LoaderError::Unreadable { path, .. } if path.ends_with("manifest.json")));
+        // The test program itself: an ELF, but no module.
+        let program = std::env::current_exe().unwrap();
+        assert!(matches!(open_ko(&program).unwrap_err(), LoaderError::NotAModule { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = ModuleInfo::parse(&bytes);
+            let _ = modinfo_section(&bytes);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Switching between vmlinux's scheduler and the module's, with retries.
+
+use crate::error::LoaderError;
+use crate::running;
+use rustix::io::Errno;
+use schedswap_payload::report::Attempt;
+use schedswap_payload::sysfs::{self, Timing};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How often and how patiently a busy kernel is asked again.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Attempts after the first.
+    pub retries: u32,
+    /// The longest pause between two attempts.
+    pub wait: Duration,
+}
+
+/// Which scheduler shall run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// The module's.
+    Module,
+    /// vmlinux's own.
+    Vmlinux,
+}
+
+impl Patience {
+    /// The pause after each attempt but the last: an eighth of `wait` first, since most threads that are in
+    /// the way are gone at once, then twice as long each time, up to `wait`.
+    fn pauses(self) -> impl Iterator<Item = Duration> {
+        (0..self.retries).map(move |n| (self.wait / 8).saturating_mul(1 << n.min(3)).min(self.wait))
+    }
+}
+
+/// Writes to `enable` until the switch is made or patience ends. Every attempt is added to `attempts`.
+pub fn switch(target: Target, patience: Patience, attempts: &mut Vec<Attempt>) -> Result<(), LoaderError> {
+    let (what, value) = match target {
+        Target::Module => ("installing", '1'),
+        Target::Vmlinux => ("uninstalling", '0'),
+    };
+    let path = running::sysfs_file("enable");
+    let attempt = || match std::fs::write(&path, [value as u8]) {
+        Ok(()) => Ok(Attempt::Switched { timing: timing() }),
+        Err(source) if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+            let blockers = running::read("blocker").unwrap_or_default();
+            Ok(Attempt::Busy { blockers: sysfs::parse_blockers(&blockers)? })
+        }
+        Err(source) => Err(LoaderError::Switch { path: path.clone(), value, source }),
+    };
+    retry(attempt, patience, attempts, what, sleep)
+}
+
+/// The module's report of the switch just made. A report that cannot be read does not undo the switch.
+fn timing() -> Option<Timing> {
+    running::read("timing").ok()?.parse().ok()
+}
+
+fn retry(
+    mut attempt: impl FnMut() -> Result<Attempt, LoaderError>,
+    patience: Patience,
+    attempts: &mut Vec<Attempt>,
+    what: &'static str,
+    mut pause: impl FnMut(Duration),
+) -> Result<(), LoaderError> {
+    let mut pauses = patience.pauses();
+    for made in 1.. {
+        let result = attempt()?;
+        attempts.push(result.clone());
+        let Attempt::Busy { blockers } = result else { break };
+        match pauses.next() {
+            Some(length) => pause(length),
+            None => return Err(LoaderError::Busy { what, attempts: made, blockers }),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schedswap_payload::sysfs::Blocker;
+
+    fn busy(pid: u32) -> Attempt {
+        Attempt::Busy { blockers: vec![Blocker { comm: "t".into(), pid, function: "f".into() }] }
+    }
+
+    /// Runs [`retry`] with 3 retries over the given results; returns its result, the attempts and the pauses.
+    fn run(results: &[Attempt]) -> (Result<(), LoaderError>, Vec<Attempt>, Vec<u64>) {
+        let patience = Patience { retries: 3, wait: Duration::from_secs(2) };
+        let (mut attempts, mut pauses, mut results) = (Vec::new(), Vec::new(), results.iter().cloned());
+        let outcome = retry(
+            || Ok(results.next().expect("no more attempts than results")),
+            patience,
+            &mut attempts,
+            "installing",
+            |pause| pauses.push(pause.as_millis() as u64),
+        );
+        (outcome, attempts, pauses)
+    }
+
+    #[test]
+    fn the_first_success_ends_it() {
+        let switched = Attempt::Switched { timing: None };
+        let (outcome, attempts, pauses) = run(&[busy(1), busy(2), switched]);
+        assert!(outcome.is_ok());
+        assert_eq!(attempts.len(), 3);
+        assert_eq!(pauses, [250, 500]);
+    }
+
+    #[test]
+    fn the_last_blocker_is_named_when_patience_ends() {
+        let (outcome, attempts, pauses) = run(&[busy(1), busy(2), busy(3), busy(4)]);
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("4 attempts") && error.contains("thread 4"), "{error}");
+        assert_eq!(attempts.len(), 4);
+        assert_eq!(pauses, [250, 500, 1000]);
+    }
+
+    #[test]
+    fn pauses_never_pass_the_limit() {
+        let patience = Patience { retries: 70, wait: Duration::from_secs(2) };
+        assert_eq!(patience.pauses().count(), 70);
+        assert!(patience.pauses().skip(3).all(|pause| pause == Duration::from_secs(2)));
+        assert_eq!(Patience { retries: 0, ..patience }.pauses().count(), 0);
+    }
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
+/* What x86-64 needs to divert a function, and to find a sleeping thread's stack. */
+#ifndef SS_ARCH_X86_TEXT_H
+#define SS_ARCH_X86_TEXT_H
+
+#include <linux/errno.h>
+#include <linux/limits.h>
+#include <linux/string.h>
+#include <linux/sched.h>
+#include <asm/sync_core.h>
+
+#define SS_JUMP_LEN 5		/* jmp rel32 */
+
+/* Writes `len` bytes that jump from `site` to `target`; what is left of the window is int3, never reached. */
+static inline int ss_arch_make_jump(u8 *out, u8 len, unsigned long site, unsigned long target)
+{
+	long distance = (long)(target - (site + SS_JUMP_LEN));
+
+	if (len < SS_JUMP_LEN || distance < S32_MIN || distance > S32_MAX)
+		return -ERANGE;
+	memset(out, 0xcc, len);
+	out[0] = 0xe9;
+	out[1] = distance;
+	out[2] = distance >> 8;
+	out[3] = distance >> 16;
+	out[4] = distance >> 24;
+	return 0;
+}
+
+/* x86 keeps instruction caches coherent by physical address: the write needs no cache maintenance. */
+static inline void ss_arch_text_written(unsigned long addr, unsigned long len)
+{
+}
+
+/*
+ * Cross-modifying code (Intel SDM 3A 9.1.3): a CPU that may have fetched the old bytes executes a serialising
+ * instruction after the write and before it runs the code again.
+ */
+static inline void ss_arch_sync_core(void)
+{
+	sync_core();
+}
+
+/* Stack pointer that __switch_to_asm saved. Only meaningful while `p` is not running. */
+static inline unsigned long ss_arch_saved_sp(struct task_struct *p)
+{
+	return READ_ONCE(p->thread.sp);
+}
+
+#endif

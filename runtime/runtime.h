@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
+/* What the runtime's files offer each other. */
+#ifndef SS_RUNTIME_H
+#define SS_RUNTIME_H
+
+#define SS_LOG "schedswap: "
+
+#include <linux/types.h>
+#include <linux/sched.h>
+#include "schedswap.h"
+
+/* Which way the swap goes: load diverts vmlinux's functions, unload gives them back. */
+enum ss_op { SS_LOAD, SS_UNLOAD };
+
+/* What one swap cost. Times in ns. */
+struct ss_timing {
+	enum ss_op op;
+	unsigned int cpus;
+	unsigned int threads;		/* alive when their stacks were walked */
+	unsigned int logged;		/* ran between that walk and the stop */
+	unsigned int checked;		/* stacks walked inside the stop */
+	unsigned int requeued;		/* taken off a queue and put back */
+	u64 stop_ns;			/* stop_machine, call to return */
+	u64 handler_ns;			/* all CPUs inside → the last one done */
+	u64 stack_check_ns;		/* these four are parts of handler_ns */
+	u64 dequeue_ns;
+	u64 patch_ns;
+	u64 enqueue_ns;
+	u64 check_outside_ns;		/* before the stop, machine running */
+	u64 total_ns;
+	u64 empty_stop_ns;		/* of a stop that does nothing; 0: not measured */
+};
+
+/* main.c */
+int ss_request(bool enable);
+const char *ss_state_name(void);
+
+/* checks.c: process context, may sleep */
+int ss_check_build_id(void);
+int ss_check_alone(void);
+int ss_livepatch_lock(void);
+void ss_livepatch_unlock(void);
+const char *ss_own_build_id(void);
+
+/* text.c */
+int ss_text_prepare(void);
+void ss_text_forget(void);
+int ss_text_map(void);
+void ss_text_unmap(void);
+void ss_text_lock(void);
+void ss_text_unlock(void);
+int ss_text_check(enum ss_op op);
+bool ss_text_is_as_checked(enum ss_op op);
+void ss_text_write(enum ss_op op);
+
+/* switchlog.c */
+int ss_log_start(void);
+void ss_log_freeze(void);
+bool ss_log_overflowed(void);
+unsigned int ss_log_count(void);
+void ss_log_for_this_cpu(void (*fn)(struct task_struct *p, void *data), void *data);
+void ss_log_stop(void);
+
+/* stackcheck.c */
+#define SS_BLOCKERS_MAX 16
+struct ss_blocker {
+	char comm[TASK_COMM_LEN];
+	pid_t pid;
+	unsigned long addr;
+};
+
+struct ss_check {
+	enum ss_op op;
+	struct task_struct *asker;	/* waits for the stop inside vmlinux: not checked */
+	atomic_t checked;
+	atomic_t busy;
+	struct ss_blocker blockers[SS_BLOCKERS_MAX];
+};
+
+int ss_check_outside(struct ss_check *check, unsigned int *threads);
+void ss_check_this_cpu(struct ss_check *check);
+void ss_check_share_of_all(struct ss_check *check, unsigned int share, unsigned int shares);
+void ss_blockers_keep(struct ss_check *check);
+void ss_blockers_clear(void);
+ssize_t ss_blockers_show(char *buf);
+void ss_wait_until_text_is_unused(void);
+
+/* rebuild.c: inside the stop, for the CPU it runs on */
+void ss_for_each_queued(void (*fn)(struct task_struct *p, void *data), void *data);
+int ss_dequeue_this_cpu(bool walk_all_threads);
+unsigned int ss_enqueue_this_cpu(void);
+
+/* features.c */
+int ss_features_carry(enum ss_op op);
+bool ss_features_are_as_carried(enum ss_op op);
+
+/* swap.c */
+int ss_swap(enum ss_op op);
+
+/* report.c */
+void ss_report(const struct ss_timing *timing);
+ssize_t ss_timing_show(char *buf);
+
+/* sysfs.c */
+int ss_sysfs_add(void);
+void ss_sysfs_remove(void);
+
+#endif

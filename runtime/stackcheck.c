@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
+/*
+ * Is any thread inside code that is about to change?
+ *
+ * Load: inside one of vmlinux's functions that are diverted. Unload: inside the module's scheduler code.
+ */
+#include <linux/delay.h>
+#include <linux/ftrace.h>
+#include <linux/kprobes.h>
+#include <linux/mutex.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
+#include <linux/sched/task.h>
+#include <linux/sched/task_stack.h>
+#include <linux/slab.h>
+#include <linux/stacktrace.h>
+#include <linux/sysfs.h>
+#include "runtime.h"
+#include "compat.h"
+
+struct walk {
+	enum ss_op op;
+	bool busy;
+	unsigned long addr;	/* where, if busy; 0: unknown */
+};
+
+/* The function of vmlinux that holds `addr` and is diverted, or NULL. */
+static const struct ss_range *diverted_function(unsigned long addr)
+{
+	unsigned int low = 0, high = ss_range_count;
+
+	if (!high || addr < ss_ranges[0].start || addr >= ss_ranges[high - 1].end)
+		return NULL;
+	while (high - low > 1) {
+		unsigned int mid = low + (high - low) / 2;
+
+		if (ss_ranges[mid].start <= addr)
+			low = mid;
+		else
+			high = mid;
+	}
+	return addr < ss_ranges[low].end ? &ss_ranges[low] : NULL;
+}
+
+/*
+ * `addr` is a return address or an interrupted pc. A call that never returns may be the last instruction of its
+ * function, so a return address is looked up one byte earlier. For an interrupted pc that only matters at a
+ * function's first byte: on load nothing of it has run and the patched entry is as good as the old one; on unload
+ * the range is closed at both ends.
+ */
+static bool is_affected(enum ss_op op, unsigned long addr)
+{
+	if (op == SS_LOAD)
+		return diverted_function(addr - 1);
+	return addr >= (unsigned long)ss_text_start && addr <= (unsigned long)ss_text_end;
+}
+
+/* Called by the unwinder for each frame; false ends the walk. */
+static bool consume(void *cookie, unsigned long addr)
+{
+	struct walk *walk = cookie;
+
+	if (!is_affected(walk->op, addr))
+		return true;
+	walk->busy = true;
+	walk->addr = addr;
+	return false;
+}
+
+/* Code that stands in for a return address, which is then kept elsewhere and not on the stack. */
+static bool hides_return_address(unsigned long word)
+{
+#ifdef CONFIG_FUNCTION_GRAPH_TRACER
+	if (word == (unsigned long)&return_to_handler)
+		return true;
+#endif
+#ifdef CONFIG_KRETPROBES
+	if (is_kretprobe_trampoline(word))
+		return true;
+#endif
+	return false;
+}
+
+/*
+ * For a stack the unwinder cannot vouch for: any word that could be an address inside affected code counts. What
+ * earlier calls left behind may count too; that is a refusal too many, never one too few.
+ */
+static void scan_words(struct task_struct *p, void *stack, struct walk *walk)
+{
+	unsigned long sp = ss_arch_saved_sp(p), end = (unsigned long)stack + THREAD_SIZE;
+
+	if (sp < (unsigned long)stack || sp >= end || sp % sizeof(long)) {
+		walk->busy = true;
+		return;
+	}
+	for (; sp < end && !walk->busy; sp += sizeof(long)) {
+		/* The thread may be running and writing here: one read, then only the copy is used. */
+		unsigned long word = READ_ONCE_NOCHECK(*(unsigned long *)sp);
+
+		if (!consume(walk, word))
+			return;
+		walk->busy = hides_return_address(word);
+	}
+}
+
+/* Walks the stack of a thread that is not running. The caller holds a reference to it, or the machine is stopped. */
+static void walk_stack(struct task_struct *p, struct walk *walk)
+{
+	void *stack = try_get_task_stack(p);	/* NULL: it has exited and its stack is gone */
+	int err = -EINVAL;
+
+	if (!stack)
+		return;
+#ifdef CONFIG_HAVE_RELIABLE_STACKTRACE
+	/* Resolves what the graph tracer and kretprobes put in a return address's place. */
+	err = arch_stack_walk_reliable(consume, walk, p);
+#else
+	arch_stack_walk(consume, walk, p, NULL);
+#endif
+	if (err && !walk->busy)
+		scan_words(p, stack, walk);
+	/*
+	 * Inside the stop this is never the last reference: it was there when we took ours, and only a running
+	 * thread's exit drops that. So nothing is freed with interrupts off.
+	 */
+	put_task_stack(p);
+}
+
+static void note_busy(struct ss_check *check, struct task_struct *p, unsigned long addr)
+{
+	int i = atomic_inc_return(&check->busy) - 1;
+
+	if (i >= SS_BLOCKERS_MAX)
+		return;
+	memcpy(check->blockers[i].comm, p->comm, TASK_COMM_LEN);
+	check->blockers[i].comm[TASK_COMM_LEN - 1] = '\0';
+	check->blockers[i].pid = task_pid_nr(p);
+	check->blockers[i].addr = addr;
+}
+
+static unsigned long switches(struct task_struct *p)
+{
+	return READ_ONCE(p->nvcsw) + READ_ONCE(p->nivcsw);
+}
+
+/*
+ * With the machine running. A thread that runs meanwhile is in the log, so whatever was read off its stack does
+ * not count: __schedule bumps the switch count before the tracepoint, on_cpu is set before a thread runs.
+ */
+static void check_one_outside(struct ss_check *check, struct task_struct *p)
+{
+	struct walk walk = { .op = check->op };
+	unsigned long before = switches(p);
+
+	smp_rmb();	/* count before on_cpu before the stack, and the reverse below */
+	if (p == check->asker || READ_ONCE(p->on_cpu))
+		return;
+	walk_stack(p, &walk);
+	smp_rmb();
+	if (walk.busy && !READ_ONCE(p->on_cpu) && switches(p) == before)
+		note_busy(check, p, walk.addr);
+}
+
+/*
+ * Walks all threads' stacks, the log being on. Threads forked after the collection have either never run, and then
+ * their stack holds nothing but the way out of fork, or are in the log.
+ */
+int ss_check_outside(struct ss_check *check, unsigned int *threads)
+{
+	unsigned int i, count = 0, room = READ_ONCE(nr_threads) * 5 / 4 + 256;
+	struct task_struct **tasks, *process, *p;
+	bool full = false;
+
+	tasks = kvmalloc_array(room, sizeof(*tasks), GFP_KERNEL);
+	if (!tasks)
+		return -ENOMEM;
+	/* Collect under RCU, which is short; walk without it, so that other work on this CPU is not held up. */
+	rcu_read_lock();
+	for_each_process_thread(process, p) {
+		full = count == room;
+		if (full)
+			goto collected;
+		get_task_struct(p);
+		tasks[count++] = p;
+	}
+collected:
+	rcu_read_unlock();
+	for (i = 0; i < count; i++) {
+		check_one_outside(check, tasks[i]);
+		put_task_struct(tasks[i]);
+		cond_resched();
+	}
+	kvfree(tasks);
+	*threads = count;
+	if (atomic_read(&check->busy))
+		return -EBUSY;
+	return full ? -EAGAIN : 0;	/* too many forks at once: some threads were not seen */
+}
+
+/* Inside the stop the only threads on a CPU are the stoppers, in our own handler. */
+static void check_one_stopped(struct task_struct *p, void *data)
+{
+	struct ss_check *check = data;
+	struct walk walk = { .op = check->op };
+
+	if (p == check->asker || p->on_cpu)
+		return;
+	walk_stack(p, &walk);
+	atomic_inc(&check->checked);
+	if (walk.busy)
+		note_busy(check, p, walk.addr);
+}
+
+/*
+ * What may have changed since the walk outside: the threads this CPU logged; those on its queues, since a dying
+ * one is in no list of threads any more but may still be preempted; and its idle thread, which is in none either.
+ */
+void ss_check_this_cpu(struct ss_check *check)
+{
+	ss_log_for_this_cpu(check_one_stopped, check);
+	ss_for_each_queued(check_one_stopped, check);
+	check_one_stopped(this_rq()->idle, check);
+}
+
+/*
+ * Every thread of the machine, each CPU taking its share. No list changes now: whoever changes the list of
+ * threads does so with interrupts off, so none was stopped half way.
+ */
+void ss_check_share_of_all(struct ss_check *check, unsigned int share, unsigned int shares)
+{
+	struct task_struct *process, *p;
+	unsigned int i = 0;
+
+	for_each_process_thread(process, p)
+		if (i++ % shares == share)
+			check_one_stopped(p, check);
+	ss_for_each_queued(check_one_stopped, check);
+	check_one_stopped(this_rq()->idle, check);
+}
+
+/* The last refusal's blockers, for sysfs. */
+static DEFINE_MUTEX(kept_mutex);	/* guards the three below; sleeps, so never taken inside the stop */
+static struct ss_blocker kept[SS_BLOCKERS_MAX];
+static unsigned int kept_count;
+static enum ss_op kept_op;
+
+static int print_blocker(char *buf, size_t size, const struct ss_blocker *blocker)
+{
+	const struct ss_range *range = kept_op == SS_LOAD ? diverted_function(blocker->addr - 1) : NULL;
+
+	if (!blocker->addr)
+		return scnprintf(buf, size, "%s %d (unreadable stack)\n", blocker->comm, blocker->pid);
+	if (range)
+		return scnprintf(buf, size, "%s %d %s\n", blocker->comm, blocker->pid, range->name);
+	return scnprintf(buf, size, "%s %d %ps\n", blocker->comm, blocker->pid, (void *)blocker->addr);
+}
+
+/* Keeps them and tells the kernel log. */
+void ss_blockers_keep(struct ss_check *check)
+{
+	char line[TASK_COMM_LEN + 160];
+	unsigned int i, busy = atomic_read(&check->busy);
+
+	mutex_lock(&kept_mutex);
+	kept_count = min_t(unsigned int, busy, SS_BLOCKERS_MAX);
+	kept_op = check->op;
+	memcpy(kept, check->blockers, sizeof(kept));
+	pr_info(SS_LOG "busy: %u thread%s inside code that is to be replaced, nothing was changed\n",
+		busy, busy == 1 ? " is" : "s are");
+	for (i = 0; i < kept_count; i++) {
+		print_blocker(line, sizeof(line), &kept[i]);
+		pr_info(SS_LOG "busy: %s", line);
+	}
+	mutex_unlock(&kept_mutex);
+}
+
+void ss_blockers_clear(void)
+{
+	mutex_lock(&kept_mutex);
+	kept_count = 0;
+	mutex_unlock(&kept_mutex);
+}
+
+ssize_t ss_blockers_show(char *buf)
+{
+	ssize_t len = 0;
+	unsigned int i;
+
+	mutex_lock(&kept_mutex);
+	for (i = 0; i < kept_count; i++)
+		len += print_blocker(buf + len, PAGE_SIZE - len, &kept[i]);
+	mutex_unlock(&kept_mutex);
+	return len;
+}
+
+/*
+ * Before the module's memory is freed, with the old scheduler back in place. The stop has seen no thread in the
+ * module's code, so this finds none unless a new function of it is still run by something its author forgot to
+ * stop; then it waits for that to return. May sleep.
+ */
+void ss_wait_until_text_is_unused(void)
+{
+	unsigned int threads, rounds = 0;
+	struct ss_check *check;
+	int err;
+
+	/* RCU callbacks of the module's own may be queued, and a preempted thread may hold a pointer to call. */
+	rcu_barrier();
+#ifdef CONFIG_TASKS_RCU
+	synchronize_rcu_tasks();
+#endif
+	check = kmalloc(sizeof(*check), GFP_KERNEL | __GFP_NOFAIL);
+	do {
+		memset(check, 0, sizeof(*check));
+		check->op = SS_UNLOAD;
+		check->asker = current;
+		err = ss_check_outside(check, &threads);
+		if (!err)
+			break;
+		if (rounds++ == 100)
+			pr_info(SS_LOG "removal waits for %s (%d) to leave the module's code\n",
+				check->blockers[0].comm, check->blockers[0].pid);
+		msleep(10);
+	} while (true);
+	kfree(check);
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
+/*
+ * One swap: what is done before the machine is stopped, what each CPU does inside the stop, and what follows.
+ * Load and unload are the same operation with the two sides exchanged.
+ */
+#include <linux/moduleparam.h>
+#include <linux/slab.h>
+#include <linux/stop_machine.h>
+#include <linux/timekeeping.h>
+#include "runtime.h"
+#include "compat.h"
+
+static bool check_all_in_stop;
+module_param(check_all_in_stop, bool, 0644);
+MODULE_PARM_DESC(check_all_in_stop, "Bench only: walk all threads and check all stacks inside the stop (default: N)");
+
+static bool empty_stop;
+module_param(empty_stop, bool, 0644);
+MODULE_PARM_DESC(empty_stop, "Bench only: before each swap, measure a stop that does nothing (default: N)");
+
+#define ATTEMPTS 4	/* for what may pass by itself in a moment; a busy thread is the loader's to retry */
+
+/* The points at which every CPU waits for all others. */
+enum meeting { INSIDE, CHECKED, DEQUEUED, WRITTEN, MEETINGS };
+
+/* One stop, shared by all CPUs. */
+struct stop {
+	enum ss_op op;
+	bool check_all;		/* the stack check walks all threads */
+	bool rebuild_all;	/* the rebuild too */
+	int result;		/* 0, or why nothing was changed; written before a meeting, read after it */
+	unsigned int left;	/* what the old code would not dequeue */
+	struct ss_check check;
+	atomic_t met[MEETINGS];
+	atomic_t requeued;
+	u64 met_ns[MEETINGS];	/* by the first CPU, as it leaves the meeting */
+};
+
+static DEFINE_PER_CPU(u64, handler_end_ns);
+
+static bool is_first_cpu(void)
+{
+	return smp_processor_id() == cpumask_first(cpu_online_mask);
+}
+
+/*
+ * Waits for all CPUs. They all run our handler with interrupts off, so none can be late for long. No lock may be
+ * held here: SMT siblings can share the rq lock. atomic_inc_return orders what came before, the acquire what
+ * follows.
+ */
+static void meet(struct stop *stop, enum meeting meeting)
+{
+	atomic_inc_return(&stop->met[meeting]);
+	while (atomic_read_acquire(&stop->met[meeting]) < num_online_cpus())	/* no hotplug now: see the lock */
+		cpu_relax();
+	if (is_first_cpu())
+		stop->met_ns[meeting] = ktime_get_mono_fast_ns();	/* lockless, and not part of the scheduler */
+}
+
+static unsigned int share_of_this_cpu(void)
+{
+	unsigned int share = 0;
+	int cpu;
+
+	for_each_online_cpu(cpu) {
+		if (cpu == smp_processor_id())
+			break;
+		share++;
+	}
+	return share;
+}
+
+static void check(struct stop *stop)
+{
+	if (is_first_cpu()) {
+		ss_log_freeze();
+		if (ss_sched_ext_loaded())
+			stop->result = -EADDRINUSE;
+		else if (!ss_features_are_as_carried(stop->op) || (!stop->check_all && ss_log_overflowed()))
+			stop->result = -EAGAIN;
+	}
+	if (stop->check_all)
+		ss_check_share_of_all(&stop->check, share_of_this_cpu(), num_online_cpus());
+	else
+		ss_check_this_cpu(&stop->check);
+}
+
+/* Runs on every CPU in its stopper thread, interrupts off from before the first CPU starts until the last is done. */
+static int swap_in_stop(void *data)
+{
+	struct stop *stop = data;
+	unsigned int left;
+
+	meet(stop, INSIDE);
+	check(stop);
+	meet(stop, CHECKED);
+	if (stop->result || atomic_read(&stop->check.busy))
+		goto out;
+
+	left = ss_dequeue_this_cpu(stop->rebuild_all);
+	if (left) {
+		WRITE_ONCE(stop->left, left);
+		WRITE_ONCE(stop->result, -EIO);
+	}
+	meet(stop, DEQUEUED);
+	if (is_first_cpu() && !stop->result) {
+		if (ss_text_is_as_checked(stop->op))
+			ss_text_write(stop->op);
+		else	/* a patcher that ignores text_mutex; the next attempt's check names it */
+			stop->result = -EAGAIN;
+	}
+	meet(stop, WRITTEN);
+	ss_arch_sync_core();	/* this CPU may have fetched the old bytes */
+	atomic_add(ss_enqueue_this_cpu(), &stop->requeued);
+out:
+	__this_cpu_write(handler_end_ns, ktime_get_mono_fast_ns());
+	return 0;
+}
+
+static int nothing_in_stop(void *unused)
+{
+	return 0;
+}
+
+static u64 measure_empty_stop(void)
+{
+	u64 start, shortest = U64_MAX;
+	int i;
+
+	for (i = 0; i < 5; i++) {
+		start = ktime_get_mono_fast_ns();
+		stop_machine(nothing_in_stop, NULL, cpu_online_mask);
+		shortest = min(shortest, ktime_get_mono_fast_ns() - start);
+	}
+	return shortest;
+}
+
+static void take_times(const struct stop *stop, struct ss_timing *timing)
+{
+	u64 end = 0;
+	int cpu;
+
+	for_each_online_cpu(cpu)
+		end = max(end, per_cpu(handler_end_ns, cpu));
+	timing->handler_ns = end - stop->met_ns[INSIDE];
+	timing->stack_check_ns = stop->met_ns[CHECKED] - stop->met_ns[INSIDE];
+	timing->dequeue_ns = stop->met_ns[DEQUEUED] - stop->met_ns[CHECKED];
+	timing->patch_ns = stop->met_ns[WRITTEN] - stop->met_ns[DEQUEUED];
+	timing->enqueue_ns = end - stop->met_ns[WRITTEN];
+	timing->cpus = num_online_cpus();
+	timing->requeued = atomic_read(&stop->requeued);
+	timing->checked = atomic_read(&stop->check.checked);
+}
+
+/* Everything that may still refuse without having stopped the machine, then the stop. The text is mapped. */
+static int stop_and_swap(struct stop *stop, struct ss_timing *timing)
+{
+	int err;
+
+	err = ss_livepatch_lock();
+	if (err)
+		return err;
+	ss_text_lock();		/* also keeps CPUs from coming and going, to the end of take_times */
+	err = ss_text_check(stop->op);
+	if (!err) {
+		timing->stop_ns = ktime_get_mono_fast_ns();
+		err = stop_machine_cpuslocked(swap_in_stop, stop, cpu_online_mask);
+		timing->stop_ns = ktime_get_mono_fast_ns() - timing->stop_ns;
+		take_times(stop, timing);
+	}
+	ss_text_unlock();
+	ss_livepatch_unlock();
+	if (err)
+		return err;
+	if (stop->result == -EIO)
+		pr_err(SS_LOG "gave up: %u entities would not leave their queue\n", stop->left);
+	if (stop->result == -EADDRINUSE)
+		pr_err(SS_LOG "refused: a sched_ext policy is loaded, unload it first\n");
+	return stop->result ?: atomic_read(&stop->check.busy) ? -EBUSY : 0;
+}
+
+static int attempt(struct stop *stop, struct ss_timing *timing)
+{
+	u64 start;
+	int err;
+
+	err = ss_features_carry(stop->op);
+	if (err)
+		return err;
+	if (stop->check_all) {
+		timing->threads = READ_ONCE(nr_threads);
+		return stop_and_swap(stop, timing);
+	}
+	err = ss_log_start();
+	if (err)
+		return err;
+	start = ktime_get_mono_fast_ns();
+	err = ss_check_outside(&stop->check, &timing->threads);
+	timing->check_outside_ns = ktime_get_mono_fast_ns() - start;
+	if (!err)
+		err = stop_and_swap(stop, timing);
+	timing->logged = ss_log_count();
+	ss_log_stop();
+	return err;
+}
+
+/*
+ * Swaps, or says why not with nothing changed: -EBUSY (a thread is inside what is replaced), -EADDRINUSE (somebody
+ * else holds a function), -EAGAIN (the machine would not hold still), -ENOMEM. Process context, main.c's mutex
+ * held, may sleep. The text is prepared.
+ */
+int ss_swap(enum ss_op op)
+{
+	struct ss_timing timing = { .op = op };
+	struct stop *stop;
+	unsigned int i;
+	int err;
+	u64 start;
+
+	stop = kmalloc(sizeof(*stop), GFP_KERNEL);
+	if (!stop)
+		return -ENOMEM;
+	if (empty_stop)
+		timing.empty_stop_ns = measure_empty_stop();
+	start = ktime_get_mono_fast_ns();
+	err = ss_text_map();
+	if (err)
+		goto out;
+	for (i = 0; i < ATTEMPTS; i++) {
+		memset(stop, 0, sizeof(*stop));
+		stop->op = op;
+		stop->check.op = op;
+		stop->check.asker = current;
+		stop->rebuild_all = check_all_in_stop;
+		/* A log that keeps overflowing is given up for the slower way that needs none. */
+		stop->check_all = check_all_in_stop || i == ATTEMPTS - 1;
+		err = attempt(stop, &timing);
+		if (err != -EAGAIN)
+			break;
+	}
+	ss_text_unmap();
+	timing.total_ns = ktime_get_mono_fast_ns() - start;
+	if (err == -EBUSY)
+		ss_blockers_keep(&stop->check);
+	else
+		ss_blockers_clear();
+	if (!err)
+		ss_report(&timing);
+out:
+	kfree(stop);
+	return err;
+}
