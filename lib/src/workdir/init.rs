@@ -2,7 +2,10 @@
 
 use super::report::{Origins, Refusal, Summary, unit_rows};
 use super::steps::{Step, Steps};
-use super::store::{copy_dir, copy_file, read_json, remove_dir, same_content, write_atomically, write_compact_json, write_json};
+use super::store::{
+    copy_dir, copy_file, read_json, remove_dir, same_content, write_atomically, write_compact_json,
+    write_json,
+};
 use super::{Config, Error, KernelFacts, Layout, Result, Workdir, git, kernel_source, read_object};
 use crate::boundary::{self, Boundary, Fate};
 use crate::compile::{self, Build, Commands};
@@ -10,8 +13,8 @@ use crate::identity::{self, Addresses, Gate, KnownBy};
 use crate::objects::Object;
 use crate::progress::Progress;
 use crate::source::{Kernel, shadow_headers};
-use crate::vmlinux::{self, Image};
 use crate::springboard;
+use crate::vmlinux::{self, Image};
 use kernel_source::Found;
 use std::cell::OnceCell;
 use std::fs;
@@ -106,10 +109,7 @@ impl Run<'_> {
         steps.run(Step::Source, &source_stamp, None, |_| self.copy_source(&found, &kernel))?;
         let mut origins: Origins = read_json(&self.origins_path())?;
         if !origins.same_version && !config.allow_different {
-            return Err(Error::WrongSource {
-                found: origins.source_version,
-                banner: origins.kernel_banner,
-            });
+            return Err(Error::WrongSource { found: origins.source_version, banner: origins.kernel_banner });
         }
         let headers = (&config.headers, &config.sysroot, file_stamp(&config.headers.join("Makefile"))?);
         steps.run(Step::Headers, headers, None, |_| self.prepare_headers())?;
@@ -259,7 +259,8 @@ impl Run<'_> {
         let gate = identity::gate(self.image()?, &self.gate_objects(commands)?)?;
         write_json(&self.layout.gate(), &gate)?;
         let identical: usize = gate.units.iter().map(|unit| unit.identical()).sum();
-        let compared: usize = gate.units.iter().map(|unit| unit.functions.len() - unit.overridden().len()).sum();
+        let compared: usize =
+            gate.units.iter().map(|unit| unit.functions.len() - unit.overridden().len()).sum();
         Ok(format!("{identical} of {compared} functions identical"))
     }
 
