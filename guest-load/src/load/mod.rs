@@ -134,8 +134,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         thread::sleep(STATUS_PERIOD);
         monitor.write("running", groups.as_ref())?;
     }
-    board.stop();
     monitor.write("stopping", groups.as_ref())?;
+    board.stop();
     end(threads, &children)?;
     monitor.write("done", groups.as_ref())?;
     drop(groups);
@@ -209,8 +209,8 @@ impl<'a> Monitor<'a> {
         for (index, kind) in self.kinds.iter().enumerate() {
             let count = self.board.counted(*kind);
             let (seen, since) = &mut self.seen[index];
-            // Before the workers are there, nothing can get on.
-            if count != *seen || state == "starting" {
+            // Before the workers are there and after they were told to end, nothing can get on.
+            if count != *seen || state != "running" {
                 (*seen, *since) = (count, now);
             }
             self.gaps[index] = self.gaps[index].max(now - *since);

@@ -24,6 +24,8 @@ struct Bed {
     pipe_read: OwnedFd,
     doorbell: OwnedFd,
     back: AtomicU64,
+    /// Stays 0.
+    never: AtomicU32,
 }
 
 /// Runs `count` sleepers beside the calling thread until the load stops, then releases all and counts who
@@ -47,6 +49,7 @@ fn sleep_and_wake(board: &'static Board, count: u64) -> Result<()> {
         pipe_read,
         doorbell: eventfd(0, EventfdFlags::empty())?,
         back: AtomicU64::new(0),
+        never: AtomicU32::new(0),
     });
     for index in 0..count {
         let bed = bed.clone();
@@ -55,6 +58,11 @@ fn sleep_and_wake(board: &'static Board, count: u64) -> Result<()> {
             Box::new(move || {
                 bed.sleep(index);
                 bed.back.fetch_add(1, Ordering::AcqRel);
+                // The end of the process ends all at once. One by one, each would unmap its stack, which
+                // interrupts every CPU: half a minute for 10,000 on emulated ones.
+                loop {
+                    let _ = futex::wait(&bed.never, futex::Flags::PRIVATE, 0, None);
+                }
             }),
         )
         .with_context(|| {

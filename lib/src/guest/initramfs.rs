@@ -100,6 +100,14 @@ impl Initramfs {
         Ok(self)
     }
 
+    /// What a script of this machine needs to run: the program its first line names, with its libraries.
+    pub fn interpreter_of(&mut self, script: &Path) -> Result<&mut Self> {
+        for needed in programs::needs(script)? {
+            self.insert(&needed, Entry::HostFile(needed.clone(), 0o755));
+        }
+        Ok(self)
+    }
+
     /// Shell lines to run at boot, before the guest counts as up.
     pub fn setup(&mut self, lines: &str) -> &mut Self {
         self.setup.push_str(lines);

@@ -21,12 +21,18 @@ impl Tools {
     /// `$SCHEDSWAP_LIBEXEC`, beside the running program, one directory above (where a test's program lies
     /// in `deps/`), and in `../libexec/schedswap`.
     pub fn find() -> Result<Tools> {
+        Tools::find_with(None)
+    }
+
+    /// The same, with a busybox that goes before those of the machine.
+    pub fn find_with(busybox: Option<&Path>) -> Result<Tools> {
         let ours = our_directories();
         let listed =
             |dirs: &[PathBuf]| dirs.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", ");
         let busybox: Vec<PathBuf> = env::var_os("SCHEDSWAP_BUSYBOX")
             .map(PathBuf::from)
             .into_iter()
+            .chain(busybox.map(Path::to_path_buf))
             .chain(ours.iter().map(|dir| dir.join("busybox")))
             .chain(
                 ["/bin/busybox", "/usr/bin/busybox", "/sbin/busybox", "/bin/busybox.static"]

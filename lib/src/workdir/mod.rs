@@ -163,6 +163,12 @@ pub enum Error {
     /// The gate is closed.
     #[error("{0}")]
     Different(Box<report::Refusal>),
+    /// The binding is not what it should be.
+    #[error("the unmodified scheduler, bound to vmlinux, is not vmlinux again, which is a fault of schedswap or a kernel that it misreads; nothing can be built for it:\n{}", .0.join("\n"))]
+    WrongBinding(Vec<String>),
+    /// An object cannot be bound.
+    #[error(transparent)]
+    Binding(#[from] crate::binding::Error),
     /// git failed.
     #[error("`git {command}` failed in {root}: {said}")]
     Git {
@@ -318,6 +324,16 @@ impl Workdir {
     pub fn pristine(&self, kind: Build) -> Result<Vec<(String, Object)>> {
         let dir = self.layout().pristine(kind);
         self.kernel.units.iter().map(|unit| read_object(unit, &object_path(&dir, unit))).collect()
+    }
+
+    /// The commit that the edited tree is at; `None` while it has uncommitted changes.
+    pub fn commit(&self) -> Option<String> {
+        git::clean_commit(&self.root)
+    }
+
+    /// Where `build` puts the module.
+    pub fn module(&self) -> PathBuf {
+        self.root.join("scheduler.ko")
     }
 
     /// The directory for what `build` makes.
