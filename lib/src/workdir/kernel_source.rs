@@ -119,9 +119,10 @@ pub(super) fn unpack(tarball: &Path, dest: &Path) -> Result<PathBuf> {
         return Err(Error::ProgramMissing { program: "xz" });
     }
     // A pattern without a match (no debian/changelog) makes tar fail; what counts is what came out.
-    let root = fs::read_dir(dest)
-        .map_err(|e| Error::io("read", dest, e))?
+    let entries = fs::read_dir(dest).map_err(|e| Error::io("read", dest, e))?;
+    let root = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
+        .chain([dest.to_owned()])
         .find(|dir| dir.join("kernel/sched").is_dir());
     let unexpected: Vec<&str> = said
         .lines()
