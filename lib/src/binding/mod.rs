@@ -19,6 +19,8 @@
 
 mod compare;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod homes;
 mod initial;
 mod layout;
@@ -31,6 +33,8 @@ mod runtime;
 mod slice;
 mod special;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod x86_64;
 
