@@ -18,7 +18,6 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 The usual order:
-  schedswap fetch bookworm/cloud-amd64
   schedswap init <release> <kernel-src> <work-dir>
   $EDITOR <work-dir>/kernel/sched/mod/core.c
   schedswap build <work-dir>
@@ -28,7 +27,6 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check.";
 
 #[derive(Subcommand)]
 enum Command {
-    Fetch(commands::fetch::FetchArgs),
     Init(commands::init::InitArgs),
     Build(commands::build::BuildArgs),
     Check(commands::check::CheckArgs),
@@ -44,7 +42,6 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let result = match cli.command {
-        Command::Fetch(args) => commands::fetch::run(args),
         Command::Init(args) => commands::init::run(args),
         Command::Build(args) => commands::build::run(args),
         Command::Check(args) => commands::check::run(args),

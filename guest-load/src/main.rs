@@ -1,2 +1,50 @@
-//! guest-load
-fn main() {}
+//! The program that works inside a test guest. It is linked statically, so that an initramfs needs nothing
+//! but this file and a busybox.
+//!
+//! * `agent`: runs commands for the host over a serial port.
+//! * `run`, `progress`: a mixed load on the scheduler, and whether each part of it gets on.
+//! * `kcore`: saves and compares kernel memory, independently of any module.
+
+mod agent;
+mod kcore;
+mod load;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Works inside a schedswap test guest.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run commands for the host, which talks over a serial port; ends by powering the guest off
+    Agent(agent::AgentArgs),
+    /// Put a mixed scheduling load on this machine
+    Run(load::RunArgs),
+    /// Wait until every kind of load has got on since this command started; name those that have not
+    Progress(load::ProgressArgs),
+    /// Save kernel memory, or compare two saves
+    #[command(subcommand)]
+    Kcore(kcore::Command),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Agent(args) => agent::run(&args),
+        Command::Run(args) => load::run(&args),
+        Command::Progress(args) => load::progress(&args),
+        Command::Kcore(command) => kcore::run(&command),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("guest-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

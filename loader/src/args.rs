@@ -32,9 +32,6 @@ pub enum Command {
     Uninstall {
         #[command(flatten)]
         patience: PatienceArgs,
-        /// How long to wait until no stack holds the module's text any more
-        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
-        drain: Duration,
     },
     /// Say which kernel runs, and which scheduler
     Status,

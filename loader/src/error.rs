@@ -89,6 +89,12 @@ pub enum LoaderError {
     #[error("{}", busy_text(.what, *.attempts, .blockers))]
     Busy { what: &'static str, attempts: u32, blockers: Vec<Blocker> },
 
+    #[error(
+        "another patcher (kprobe, livepatch, ftrace, sched_ext) holds a function to be replaced; the kernel log \
+         names both. Remove it and try again. Nothing was changed"
+    )]
+    Held,
+
     #[error("writing {value} to {path} failed; the kernel log may say why", path = .path.display())]
     Switch {
         path: PathBuf,
@@ -108,11 +114,11 @@ pub enum LoaderError {
     },
 
     #[error(
-        "vmlinux's own scheduler runs again, but after {} s the module is still in use ({detail}): \
-         run `uninstall` again later",
+        "vmlinux's own scheduler runs, but after {} s something still uses the module: \
+         close what reads its files and run `uninstall` again",
         waited.as_secs()
     )]
-    StillInUse { waited: Duration, detail: String },
+    StillInUse { waited: Duration },
 
     #[error("the module could not be unloaded")]
     NotUnloaded {
@@ -154,6 +160,7 @@ impl LoaderError {
             | NameTaken { .. }
             | ModuleRefused { .. }
             | Busy { .. }
+            | Held
             | StillInUse { .. } => Outcome::Refused,
             NotRoot { .. }
             | Unreadable { .. }

@@ -8,7 +8,6 @@ use rustix::io::Errno;
 use schedswap_payload::MODULE_NAME;
 use schedswap_payload::report::Attempt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Installs the scheduler at `path` and returns its name and version.
 pub fn install(
@@ -26,14 +25,11 @@ pub fn install(
     let outcome = running::read("version")
         .map(|text| *version = Some(text.trim().to_owned()))
         .and_then(|()| switch::switch(Target::Module, patience, attempts));
-    outcome.map_err(|first| match uninstall::unload(CLEANUP_WAIT) {
+    outcome.map_err(|first| match uninstall::unload() {
         Ok(()) => first,
         Err(cleanup) => LoaderError::LeftLoaded { first: Box::new(first), cleanup: Box::new(cleanup) },
     })
 }
-
-/// A module that was never enabled is on no stack but that of a switch just given up, so this is ample.
-const CLEANUP_WAIT: Duration = Duration::from_secs(10);
 
 /// Where the scheduler is when none is named: beside the loader, as packages lay it out.
 pub fn default_path() -> PathBuf {
@@ -72,7 +68,7 @@ fn load(module: &ModuleFile) -> Result<(), LoaderError> {
         let hint = match errno {
             Errno::EXIST => return LoaderError::NameTaken { name: MODULE_NAME.to_owned() },
             // What the module's own init returns when one of its checks does not hold.
-            Errno::BUSY | Errno::INVAL | Errno::OPNOTSUPP => return LoaderError::ModuleRefused { source },
+            Errno::INVAL => return LoaderError::ModuleRefused { source },
             Errno::NOEXEC => "it is damaged, or not built for this kernel; see the kernel log",
             Errno::NOENT => "it needs a symbol that this kernel does not export; see the kernel log",
             Errno::PERM | Errno::ACCESS => {

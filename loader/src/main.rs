@@ -32,8 +32,8 @@ fn main() -> ExitCode {
                 install::install(&path, (&patience).into(), attempts, version)
             })
         }
-        Command::Uninstall { patience, drain } => act("uninstall", json, |attempts, version| {
-            uninstall::uninstall((&patience).into(), drain, attempts, version)
+        Command::Uninstall { patience } => act("uninstall", json, |attempts, version| {
+            uninstall::uninstall((&patience).into(), attempts, version)
         }),
         Command::Status => show_status(json),
     }

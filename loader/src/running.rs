@@ -2,7 +2,7 @@
 
 use crate::error::LoaderError;
 use schedswap_payload::report::{LoadedScheduler, Status};
-use schedswap_payload::sysfs::{self, State};
+use schedswap_payload::sysfs::{self, State, SysfsError};
 use schedswap_payload::{BuildId, MODULE_NAME};
 use std::path::{Path, PathBuf};
 
@@ -64,6 +64,13 @@ pub fn state() -> Result<State, LoaderError> {
     Ok(State::from(read("state")?.as_str()))
 }
 
+fn function_count() -> Result<u32, LoaderError> {
+    let text = read("functions")?;
+    let expected = "a number of functions";
+    let line = |_| SysfsError::Line { file: "functions", line: text.trim().to_owned(), expected };
+    Ok(text.trim().parse().map_err(line)?)
+}
+
 /// The scheduler module that is loaded, or `None`.
 pub fn scheduler() -> Result<Option<LoadedScheduler>, LoaderError> {
     if !Path::new(sysfs::DIR).is_dir() {
@@ -72,7 +79,7 @@ pub fn scheduler() -> Result<Option<LoadedScheduler>, LoaderError> {
     Ok(Some(LoadedScheduler {
         version: read("version")?.trim().to_owned(),
         state: state()?,
-        functions: read("functions")?.lines().count(),
+        functions: function_count()?,
         // Both are empty, or not there, before the first switch.
         timing: read("timing").ok().and_then(|text| text.parse().ok()),
         blockers: read("blocker").ok().map_or(Ok(Vec::new()), |text| sysfs::parse_blockers(&text))?,

@@ -43,11 +43,15 @@ pub fn switch(target: Target, patience: Patience, attempts: &mut Vec<Attempt>) -
     let path = running::sysfs_file("enable");
     let attempt = || match std::fs::write(&path, [value as u8]) {
         Ok(()) => Ok(Attempt::Switched { timing: timing() }),
-        Err(source) if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-            let blockers = running::read("blocker").unwrap_or_default();
-            Ok(Attempt::Busy { blockers: sysfs::parse_blockers(&blockers)? })
-        }
-        Err(source) => Err(LoaderError::Switch { path: path.clone(), value, source }),
+        Err(source) => match Errno::from_io_error(&source) {
+            // AGAIN: the machine would not hold still, whoever it was.
+            Some(Errno::BUSY | Errno::AGAIN) => {
+                let blockers = running::read("blocker").unwrap_or_default();
+                Ok(Attempt::Busy { blockers: sysfs::parse_blockers(&blockers)? })
+            }
+            Some(Errno::ADDRINUSE) => Err(LoaderError::Held),
+            _ => Err(LoaderError::Switch { path: path.clone(), value, source }),
+        },
     };
     retry(attempt, patience, attempts, what, sleep)
 }

@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_success_shows_its_times_and_how_often_it_was_busy() {
-        let timing = Timing { op: "enable".into(), stop_ns: 310_250, cpus: 4, ..Timing::default() };
+        let timing = Timing { op: "load".into(), stop_ns: 310_250, cpus: 4, ..Timing::default() };
         let attempts = vec![Attempt::Busy { blockers: vec![] }, Attempt::Switched { timing: Some(timing) }];
         let text = report(&sample(Outcome::Ok, attempts));
         assert!(text.starts_with("demo 1-1 is running\n  after 1 attempt"), "{text}");

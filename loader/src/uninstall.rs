@@ -12,39 +12,34 @@ use std::time::{Duration, Instant};
 /// Puts vmlinux's own scheduler back and unloads the module. `version` stays `None` if none was loaded.
 pub fn uninstall(
     patience: Patience,
-    drain: Duration,
     attempts: &mut Vec<Attempt>,
     version: &mut Option<String>,
 ) -> Result<(), LoaderError> {
     let _lock = lock::take()?;
     let Some(loaded) = running::scheduler()? else { return Ok(()) };
     *version = Some(loaded.version);
-    if running::read("enable")?.trim() == "1" {
+    if loaded.state != State::Disabled {
         switch::switch(Target::Vmlinux, patience, attempts)?;
     }
-    unload(drain)
+    unload()
 }
 
-/// How often the module is asked whether it may go.
+/// How often the kernel is asked whether the module may go, and for how long: a program that reads one of its
+/// files holds it for a moment.
 const POLL: Duration = Duration::from_millis(20);
+const LIMIT: Duration = Duration::from_secs(10);
 
-/// Takes a disabled module out of the kernel, waiting up to `limit` until no stack holds its text.
-pub fn unload(limit: Duration) -> Result<(), LoaderError> {
+/// Takes a disabled module out of the kernel. Returns when its memory is freed: its exit waits until no
+/// thread's stack holds its text.
+pub fn unload() -> Result<(), LoaderError> {
     let started = Instant::now();
     loop {
-        let in_use = match running::state() {
-            Ok(State::Draining) => "some thread's stack still holds the module's text".to_owned(),
-            // Anything else is for the kernel to decide, which asks the module.
-            _ => match delete() {
-                Ok(()) => return Ok(()),
-                Err(Errno::BUSY | Errno::AGAIN) => "the kernel counts users of it".to_owned(),
-                Err(errno) => return Err(LoaderError::NotUnloaded { source: errno.into() }),
-            },
-        };
-        if started.elapsed() >= limit {
-            return Err(LoaderError::StillInUse { waited: limit, detail: in_use });
+        match delete() {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY | Errno::AGAIN) if started.elapsed() < LIMIT => sleep(POLL),
+            Err(Errno::BUSY | Errno::AGAIN) => return Err(LoaderError::StillInUse { waited: LIMIT }),
+            Err(errno) => return Err(LoaderError::NotUnloaded { source: errno.into() }),
         }
-        sleep(POLL);
     }
 }
 

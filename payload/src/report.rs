@@ -70,7 +70,7 @@ pub struct LoadedScheduler {
     /// Where it stands.
     pub state: State,
     /// How many functions it redirects.
-    pub functions: usize,
+    pub functions: u32,
     /// Of the last switch.
     pub timing: Option<Timing>,
     /// Threads that were in the way of the last switch.

@@ -6,7 +6,7 @@
 //! | `state` | one word, see [`State`] |
 //! | `version` | name and version of the scheduler |
 //! | `build_id` | of the kernel the module was built for |
-//! | `functions` | names of the redirected functions, one a line |
+//! | `functions` | how many functions are redirected |
 //! | `blocker` | after EBUSY: the threads in the way, `comm pid function`, one a line |
 //! | `timing` | of the last switch, `key=value` lines |
 
@@ -44,12 +44,14 @@ pub enum SysfsError {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// vmlinux's own scheduler runs, and nothing holds on to the module.
+    /// vmlinux's own scheduler runs; the module may be unloaded.
     Disabled,
+    /// On the way to the module's; vmlinux's own still runs.
+    Enabling,
     /// The module's scheduler runs.
     Enabled,
-    /// vmlinux's own scheduler runs again, but some thread's stack still holds the module's text.
-    Draining,
+    /// On the way back; the module's still runs.
+    Disabling,
     /// A word that this version does not know.
     #[serde(untagged)]
     Other(String),
@@ -59,8 +61,9 @@ impl From<&str> for State {
     fn from(text: &str) -> State {
         match text.trim() {
             "disabled" => State::Disabled,
+            "enabling" => State::Enabling,
             "enabled" => State::Enabled,
-            "draining" => State::Draining,
+            "disabling" => State::Disabling,
             other => State::Other(other.to_owned()),
         }
     }
@@ -70,8 +73,9 @@ impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             State::Disabled => "disabled",
+            State::Enabling => "enabling",
             State::Enabled => "enabled",
-            State::Draining => "draining",
+            State::Disabling => "disabling",
             State::Other(word) => word,
         })
     }
@@ -84,7 +88,7 @@ pub struct Blocker {
     pub comm: String,
     /// Its thread id.
     pub pid: u32,
-    /// The function it was in.
+    /// The function it was in, `name [module]` in a module; a remark in parentheses if that is unknown.
     pub function: String,
 }
 
@@ -100,24 +104,26 @@ pub fn parse_blockers(text: &str) -> Result<Vec<Blocker>, SysfsError> {
 }
 
 fn parse_blocker(line: &str) -> Result<Blocker, SysfsError> {
-    // From the right, since a thread may name itself anything.
-    let mut parts = line.trim_end().rsplitn(3, ' ');
-    let mut blocker = || {
-        let function = parts.next()?.to_owned();
-        let pid = parts.next()?.parse().ok()?;
-        Some(Blocker { comm: parts.next()?.to_owned(), pid, function })
+    // The last number that something follows is the thread's: names of threads may hold blanks and numbers,
+    // and functions are followed by their module.
+    let words = line.trim().match_indices(' ').map(|(at, _)| at).collect::<Vec<_>>();
+    let mut pairs = words.windows(2).rev();
+    let found = pairs.find_map(|pair| Some((pair, line.trim()[pair[0] + 1..pair[1]].parse().ok()?)));
+    let Some((pair, pid)) = found else {
+        return Err(SysfsError::Line {
+            file: "blocker",
+            line: line.to_owned(),
+            expected: "`comm pid function`",
+        });
     };
-    blocker().ok_or_else(|| SysfsError::Line {
-        file: "blocker",
-        line: line.to_owned(),
-        expected: "`comm pid function`",
-    })
+    let (comm, function) = (line.trim()[..pair[0]].to_owned(), line.trim()[pair[1] + 1..].to_owned());
+    Ok(Blocker { comm, pid, function })
 }
 
 /// How long the parts of one switch between schedulers took.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Timing {
-    /// Which way: `enable` or `disable`.
+    /// Which way: `load` or `unload`.
     pub op: String,
     /// Threads in the system.
     pub threads: u64,
@@ -189,14 +195,14 @@ impl FromStr for Timing {
 mod tests {
     use super::*;
 
-    const TIMING: &str = "op=enable\nthreads=512\ncpus=4\nlogged=17\nchecked=21\nstop_ns=310000\n\
+    const TIMING: &str = "op=load\nthreads=512\ncpus=4\nlogged=17\nchecked=21\nstop_ns=310000\n\
         handler_ns=150000\nstack_check_ns=21000\ndequeue_ns=4000\npatch_ns=90000\nenqueue_ns=5000\n\
         check_outside_ns=2000000\ntotal_ns=9000000\n";
 
     #[test]
     fn timing_is_read_key_by_key() {
         let timing: Timing = TIMING.parse().unwrap();
-        assert_eq!(timing.op, "enable");
+        assert_eq!(timing.op, "load");
         assert_eq!((timing.threads, timing.cpus, timing.logged, timing.checked), (512, 4, 17, 21));
         assert_eq!((timing.stop_ns, timing.handler_ns, timing.stack_check_ns), (310_000, 150_000, 21_000));
         assert_eq!((timing.dequeue_ns, timing.patch_ns, timing.enqueue_ns), (4_000, 90_000, 5_000));
@@ -221,9 +227,12 @@ mod tests {
 
     #[test]
     fn a_thread_may_have_blanks_in_its_name() {
-        let blockers = parse_blockers("kworker/0:1 9 process_one_work\n\nWeb 12 Content 77 do_sys_poll\n");
-        let blockers = blockers.unwrap();
-        assert_eq!(blockers.len(), 2);
+        let text = "kworker/0:1 9 process_one_work\n\nWeb 12 Content 77 do_sys_poll\n\
+            a 5 novel_timer [scheduler]\nb 6 (unreadable stack)\n";
+        let blockers = parse_blockers(text).unwrap();
+        assert_eq!(blockers.len(), 4);
+        assert_eq!((blockers[2].pid, blockers[2].function.as_str()), (5, "novel_timer [scheduler]"));
+        assert_eq!((blockers[3].pid, blockers[3].function.as_str()), (6, "(unreadable stack)"));
         assert_eq!(blockers[1].comm, "Web 12 Content");
         assert_eq!((blockers[1].pid, blockers[1].function.as_str()), (77, "do_sys_poll"));
         assert_eq!(blockers[0].to_string(), "kworker/0:1 (thread 9) in process_one_work");
@@ -237,7 +246,7 @@ mod tests {
 
     #[test]
     fn states_both_ways() {
-        for word in ["disabled", "enabled", "draining", "molten"] {
+        for word in ["disabled", "enabling", "enabled", "disabling", "molten"] {
             let state = State::from(&*format!("{word}\n"));
             assert_eq!(state.to_string(), word);
             let json = serde_json::to_string(&state).unwrap();

@@ -4,7 +4,6 @@ pub mod build;
 pub mod check;
 pub mod completions;
 pub mod explain;
-pub mod fetch;
 pub mod init;
 pub mod man;
 pub mod r#try;

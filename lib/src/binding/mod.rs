@@ -17,6 +17,7 @@
 //! Two later looks use none of that reasoning: [`verify()`] compares the written bytes with what the compiler
 //! wrote (`verify`, `compare`), and [`prove_identity`] lays an unmodified scheduler over vmlinux (`prove`).
 
+mod anchor;
 mod compare;
 mod error;
 #[cfg(test)]
@@ -38,6 +39,7 @@ mod tests;
 mod verify;
 mod x86_64;
 
+pub use anchor::anchor;
 pub use error::Error;
 pub use homes::Binding;
 pub use prove::{Difference, Proof, prove_identity};

@@ -13,6 +13,6 @@ mod model;
 mod patch_site;
 mod sleepers;
 
-pub use compute::compute;
+pub use compute::{Error, compute};
 pub use explain::{Explanation, explain};
 pub use model::*;

@@ -35,7 +35,12 @@ impl Compiler {
         !self.comment.is_empty() && vmlinux_comment.contains(&self.comment)
     }
 
-    /// The first line of `--version` of what the command runs today; it changes with an upgrade.
+    /// Whether the command still runs this compiler; it does not after an upgrade.
+    pub fn is_as_recorded(&self, cwd: &Path) -> bool {
+        self.version_today(cwd).is_ok_and(|version| version == self.version)
+    }
+
+    /// The first line of `--version` of what the command runs today.
     pub(super) fn version_today(&self, cwd: &Path) -> Result<String> {
         version_line(&self.command, cwd)
     }

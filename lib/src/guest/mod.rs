@@ -1,1 +1,43 @@
-//! guest (phase under construction)
+//! A QEMU guest that boots a kernel to try a module in.
+//!
+//! A test reads as a few lines:
+//!
+//! ```no_run
+//! use schedswap::guest::{Config, Guest, Initramfs, Tools};
+//!
+//! # fn main() -> schedswap::guest::Result<()> {
+//! let initramfs = Initramfs::new(&Tools::find()?)?;
+//! let mut guest = Guest::launch(Config::new("boot/vmlinuz".as_ref(), initramfs))?;
+//! assert_eq!(guest.sh("uname -s")?, "Linux");
+//! guest.shutdown()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * [`Config`]: what to boot, with which command line and why.
+//! * [`Initramfs`]: the files the guest sees; [`Tools`]: where the programs for it are.
+//! * [`Guest`]: the running machine. Commands go over the second serial port to an agent
+//!   (`guest-load agent`); the first is the kernel's console, which is kept whole.
+//! * [`console`]: what the kernel complained of. [`Guest::shutdown`] fails when it did.
+//! * [`memory`]: which kernel memory must be as before once a scheduler is unloaded.
+//! * [`scenario`]: load and unload a scheduler again and again under load.
+
+mod channel;
+mod config;
+pub mod console;
+mod error;
+mod initramfs;
+mod machine;
+pub mod memory;
+mod process;
+mod programs;
+pub mod scenario;
+#[cfg(test)]
+mod stock_kernel_tests;
+mod tools;
+
+pub use config::Config;
+pub use error::{Error, Result};
+pub use initramfs::Initramfs;
+pub use machine::{Guest, Output, Running, Stream, Usage};
+pub use tools::Tools;

@@ -73,11 +73,14 @@ pub fn compile_runtime(
 ) -> Result<Vec<RuntimeObject>, Error> {
     let mut names = Vec::new();
     for (path, content) in sources {
-        // Kbuild wants one flat directory.
+        // Kbuild descends only into directories with a makefile of their own, so what is compiled lies flat.
         let file = path.rsplit('/').next().unwrap_or(path);
-        write_if_changed(&dir.join(file), content)?;
-        if let Some((stem, "c" | "S")) = file.rsplit_once('.') {
-            names.push(stem.to_string());
+        match file.rsplit_once('.') {
+            Some((stem, "c" | "S")) => {
+                write_if_changed(&dir.join(file), content)?;
+                names.push(stem.to_string());
+            }
+            _ => write_if_changed(&dir.join(path), content)?,
         }
     }
     names.sort();

@@ -1,4 +1,8 @@
 //! The module: runtime, tables, stub and the bound scheduler, linked into one `scheduler.ko`.
 
+mod build;
 pub mod link;
+pub mod runtime;
 pub mod tables;
+
+pub use build::{Error, Input, Module, build};

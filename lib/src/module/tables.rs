@@ -104,6 +104,8 @@ impl Tables<'_> {
         let _ = writeln!(out, "\t.balign 8\n{}\t.long {}", global("ss_build_id_len"), self.build_id.len());
         let _ = writeln!(out, "{}\t.asciz {:?}", global("ss_version"), self.version);
         names.write(&mut out);
+        let id: String = self.build_id.iter().map(|b| format!("{b:02x}")).collect();
+        let _ = writeln!(out, "\t.section .modinfo, \"a\"\n\t.asciz \"schedswap_build_id={id}\"");
         let _ = writeln!(out, "\t.section .note.GNU-stack, \"\", @progbits");
         Ok(out)
     }

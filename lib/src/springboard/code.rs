@@ -137,8 +137,8 @@ impl<'a> Code<'a> {
         let behind = Addr(instruction.next_ip());
         let target = is_direct_branch(instruction).then(|| Addr(instruction.near_branch_target()));
         let is_call = instruction.flow_control() == FlowControl::Call;
-        let diverges = is_call
-            && target.is_some_and(|target| matches!((self.callee)(target), Callee::Diverges(_)));
+        let diverges =
+            is_call && target.is_some_and(|target| matches!((self.callee)(target), Callee::Diverges(_)));
         match instruction.flow_control() {
             FlowControl::Call if diverges => {}
             FlowControl::Next
@@ -146,7 +146,7 @@ impl<'a> Code<'a> {
             | FlowControl::IndirectCall
             | FlowControl::ConditionalBranch => self.fall_through(at, behind, &mut next),
             FlowControl::Return => next.returns = true,
-            FlowControl::Exception | FlowControl::Interrupt if self.warns.contains(&at.addr) => {
+            FlowControl::Exception if self.warns.contains(&at.addr) => {
                 self.fall_through(at, behind, &mut next)
             }
             _ => {}

@@ -32,13 +32,15 @@ pub enum Step {
     Addresses,
     /// Compiling the pristine source as it goes into a module.
     ModuleBuild,
+    /// Binding that build to vmlinux, and proving that the result is vmlinux again.
+    Binding,
     /// The tree to edit, under git.
     Tree,
 }
 
 impl Step {
     /// All of them.
-    pub const ALL: [Step; 11] = [
+    pub const ALL: [Step; 12] = [
         Step::Kernel,
         Step::Source,
         Step::Headers,
@@ -49,6 +51,7 @@ impl Step {
         Step::Springboard,
         Step::Addresses,
         Step::ModuleBuild,
+        Step::Binding,
         Step::Tree,
     ];
 
@@ -65,6 +68,7 @@ impl Step {
             Step::Springboard => "springboard",
             Step::Addresses => "addresses",
             Step::ModuleBuild => "module-build",
+            Step::Binding => "binding",
             Step::Tree => "tree",
         }
     }
@@ -81,6 +85,7 @@ impl Step {
             Step::Springboard => "deriving the springboard",
             Step::Addresses => "finding addresses",
             Step::ModuleBuild => "compiling for a module",
+            Step::Binding => "proving the binding",
             Step::Tree => "setting up the tree to edit",
         }
     }
@@ -113,9 +118,15 @@ impl<'a> Steps<'a> {
         Ok(Steps { dir: dir.to_owned(), progress, before: 0, done: Vec::new() })
     }
 
-    /// Whether the next step, with these inputs, has to be done.
-    pub fn is_stale(&self, step: Step, inputs: &impl Hash) -> bool {
-        self.recorded(step) != Some(self.stamp(inputs))
+    /// Makes this step and all after it be done again.
+    pub fn forget_from(&self, step: Step) -> Result<()> {
+        for step in Step::ALL.into_iter().filter(|later| *later >= step) {
+            let path = self.path(step);
+            if path.exists() {
+                fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Does the step unless its stamp says that it was done with the same inputs. `work` gets the progress to
@@ -129,11 +140,8 @@ impl<'a> Steps<'a> {
     ) -> Result<()> {
         let stamp = self.stamp(&inputs);
         if self.recorded(step) != Some(stamp) {
-            let path = self.path(step);
             // Without this, an interruption now would leave the stamp of other inputs on a half-done step.
-            if path.exists() {
-                fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
-            }
+            self.forget_from(step)?;
             let started = Instant::now();
             let number = step as usize;
             self.progress.begin(&format!("{number:>2}/{} {}", Step::ALL.len(), step.what()), total);
@@ -144,7 +152,7 @@ impl<'a> Steps<'a> {
                     return Err(error);
                 }
             }
-            write_atomically(&path, format!("{stamp:016x}\n").as_bytes())?;
+            write_atomically(&self.path(step), format!("{stamp:016x}\n").as_bytes())?;
             self.done.push((step, started.elapsed()));
         }
         self.before = stamp;

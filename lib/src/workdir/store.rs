@@ -3,6 +3,8 @@
 use super::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -70,4 +72,33 @@ pub(super) fn remove_dir(path: &Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),
     }
+}
+
+/// Whether two directories hold the same files with the same content.
+pub(super) fn same_content(one: &Path, other: &Path) -> Result<bool> {
+    let names = |dir: &Path| -> Result<BTreeSet<OsString>> {
+        match fs::read_dir(dir) {
+            Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            Err(e) => Err(Error::io("read", dir, e)),
+        }
+    };
+    let listed = names(one)?;
+    if listed != names(other)? {
+        return Ok(false);
+    }
+    for name in listed {
+        let (a, b) = (one.join(&name), other.join(&name));
+        let same = if a.is_symlink() || b.is_symlink() {
+            fs::read_link(&a).ok() == fs::read_link(&b).ok()
+        } else if a.is_dir() && b.is_dir() {
+            same_content(&a, &b)?
+        } else {
+            fs::read(&a).ok() == fs::read(&b).ok()
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

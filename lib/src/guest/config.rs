@@ -1,0 +1,137 @@
+//! What a guest is made of, and the command lines that follow from it.
+
+use super::Initramfs;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The kernel parameters of every guest, each with its reason. [`Config::append`] comes after them, so that
+/// a user's value wins.
+pub const KERNEL_PARAMETERS: &[(&str, &str)] = &[
+    ("console=ttyS0,115200", "the first serial port is the console; the second belongs to the agent"),
+    ("loglevel=8", "every message counts, also those below warning"),
+    ("log_buf_len=4M", "a burst of messages must not push a complaint out before it is printed"),
+    ("panic=-1", "restart at once on a panic; QEMU's -no-reboot makes that the end"),
+    ("oops=panic", "an oops leaves locks held: the guest would hang until the time limit instead of ending"),
+    ("tsc=reliable", "the emulated TSC is steady, but a busy host makes its watchdog think otherwise"),
+    ("no_timer_check", "the boot-time timer test fails when the host takes the CPU away in the middle of it"),
+    (
+        "rcupdate.rcu_cpu_stall_timeout=100",
+        "a busy host stops single virtual CPUs for seconds; a real stall lasts",
+    ),
+    ("watchdog_thresh=40", "the same for soft lockups, found after twice that many seconds"),
+];
+
+/// A guest to be launched.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The kernel image (bzImage, `vmlinuz-*`).
+    pub kernel: PathBuf,
+    /// Its files.
+    pub initramfs: Initramfs,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Further kernel parameters.
+    pub append: Vec<String>,
+    /// QEMU's CPU model.
+    pub cpu_model: String,
+    /// With `Some(n)`, guest time counts instructions, 2ⁿ ns each, and all CPUs share one host thread: slow,
+    /// but the same on every machine.
+    pub icount: Option<u8>,
+    /// Where to keep the console; otherwise it is deleted with the guest.
+    pub console: Option<PathBuf>,
+    /// The guest's whole life.
+    pub time_limit: Duration,
+    /// From launch until the agent answers.
+    pub boot_limit: Duration,
+    /// One command, unless it is given its own limit.
+    pub command_limit: Duration,
+    /// Taint flags (letters) that are no complaint.
+    pub allowed_taints: String,
+    /// The emulator; looked for in PATH unless it is a path.
+    pub qemu: PathBuf,
+}
+
+impl Config {
+    /// 4 CPUs, 2 GiB, limits for a host that has other things to do as well.
+    pub fn new(kernel: &Path, initramfs: Initramfs) -> Config {
+        Config {
+            kernel: kernel.to_path_buf(),
+            initramfs,
+            cpus: 4,
+            memory_mib: 2048,
+            append: Vec::new(),
+            cpu_model: "max".to_string(),
+            icount: None,
+            console: None,
+            time_limit: Duration::from_secs(900),
+            boot_limit: Duration::from_secs(120),
+            command_limit: Duration::from_secs(60),
+            allowed_taints: "OE".to_string(),
+            qemu: "qemu-system-x86_64".into(),
+        }
+    }
+
+    /// The kernel's command line.
+    pub(super) fn command_line(&self) -> String {
+        let fixed = KERNEL_PARAMETERS.iter().map(|(parameter, _)| *parameter);
+        fixed.chain(self.append.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// QEMU's arguments; the agent's serial port is QEMU's standard input, a socket.
+    pub(super) fn qemu_arguments(&self, initramfs: &Path, console: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+        match self.icount {
+            // Counting instructions needs one thread for all CPUs.
+            Some(shift) => {
+                add(&["-accel", "tcg,thread=single", "-icount", &format!("shift={shift},sleep=off")]);
+            }
+            None => add(&["-accel", "tcg,thread=multi"]),
+        }
+        add(&["-M", "q35", "-cpu", &self.cpu_model, "-smp", &self.cpus.to_string()]);
+        add(&["-m", &format!("{}M", self.memory_mib)]);
+        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        add(&[
+            "-chardev",
+            &format!("file,id=console,path={}", option_value(console)),
+            "-serial",
+            "chardev:console",
+        ]);
+        add(&["-chardev", "socket,id=agent,fd=0", "-serial", "chardev:agent"]);
+        add(&["-append", &self.command_line()]);
+        arguments.extend(["-kernel".into(), self.kernel.clone().into()]);
+        arguments.extend(["-initrd".into(), initramfs.into()]);
+        arguments
+    }
+}
+
+/// A path within an option of QEMU, where a comma ends the value unless doubled.
+fn option_value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_parameter_comes_last() {
+        let mut config = Config::new("k".as_ref(), Initramfs::default());
+        config.append.push("loglevel=4".into());
+        assert!(config.command_line().ends_with(" loglevel=4"));
+        assert!(config.command_line().contains("panic=-1"));
+    }
+
+    #[test]
+    fn icount_takes_one_thread() {
+        let mut config = Config::new("k".as_ref(), Initramfs::default());
+        let text = |config: &Config| format!("{:?}", config.qemu_arguments("i".as_ref(), "a,b".as_ref()));
+        assert!(text(&config).contains("thread=multi"));
+        assert!(text(&config).contains("path=a,,b"));
+        config.icount = Some(1);
+        assert!(text(&config).contains("thread=single") && text(&config).contains("shift=1"));
+    }
+}

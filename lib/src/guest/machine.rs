@@ -1,0 +1,312 @@
+//! The running guest.
+
+use super::channel::{Channel, End, PUT_MAX};
+use super::console::{self, Complaint, Kind};
+use super::process::Process;
+use super::{Config, Error, Result};
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Lines of the console shown with an error that is no complaint of the kernel.
+const TAIL_LINES: usize = 25;
+/// How often a wait looks whether the guest is still there.
+const SLICE: Duration = Duration::from_millis(100);
+/// How much longer than a command's limit the agent may take to say that it passed.
+const ANSWER_GRACE: Duration = Duration::from_secs(15);
+/// From the end marker to the end of QEMU.
+const END_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a command did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Output {
+    /// Exit code, or 128 + the signal that killed it.
+    pub status: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Which of a command's streams a piece of output comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A command that was started and has not been waited for.
+#[must_use = "a command that nobody waits for ends unnoticed"]
+#[derive(Debug)]
+pub struct Running {
+    id: u32,
+    command: String,
+    limit: Duration,
+    begun: Instant,
+}
+
+/// What a guest cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// From launch until the agent answered.
+    pub boot: Duration,
+    /// From launch until asked.
+    pub wall: Duration,
+    /// Processor time of QEMU.
+    pub cpu: Duration,
+    /// The most memory QEMU held.
+    pub peak_rss_bytes: u64,
+}
+
+/// A running guest. Dropping it ends it without looking at the console; [`Guest::shutdown`] looks.
+pub struct Guest {
+    // Before the directory: QEMU must have ended before its files go.
+    process: Process,
+    channel: Channel,
+    dir: TempDir,
+    config: Config,
+    console: PathBuf,
+    command: String,
+    launched: Instant,
+    boot: Duration,
+    expected: Vec<String>,
+}
+
+impl Guest {
+    /// Starts QEMU and waits until the agent answers.
+    pub fn launch(config: Config) -> Result<Guest> {
+        // QEMU's own message for a missing kernel is that of a missing file it does not name.
+        fs::metadata(&config.kernel)
+            .map_err(Error::io(format!("cannot read the kernel {}", config.kernel.display())))?;
+        let dir = tempfile::Builder::new().prefix("schedswap-guest-").tempdir();
+        let dir = dir.map_err(Error::io("cannot create a temporary directory"))?;
+        let initramfs = dir.path().join("initramfs");
+        config.initramfs.write(&initramfs)?;
+        let console = config.console.clone().unwrap_or_else(|| dir.path().join("console"));
+        fs::write(&console, "")
+            .map_err(Error::io(format!("cannot write the console to {}", console.display())))?;
+        let (ours, theirs) = UnixStream::pair().map_err(Error::io("cannot create a socket"))?;
+        let arguments = config.qemu_arguments(&initramfs, &console);
+        let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+        let command = format!("{} {}", config.qemu.display(), words.join(" "));
+        let launched = Instant::now();
+        let process = Process::start(&config.qemu, &arguments, theirs, &dir.path().join("stderr"))?;
+        let channel = Channel::new(ours)?;
+        let mut guest = Guest {
+            process,
+            channel,
+            dir,
+            console,
+            command,
+            launched,
+            boot: Duration::ZERO,
+            expected: Vec::new(),
+            config,
+        };
+        guest.wait_for_agent()?;
+        guest.boot = launched.elapsed();
+        Ok(guest)
+    }
+
+    fn wait_for_agent(&self) -> Result<()> {
+        let doing = "boot";
+        while !self.channel.is_up()? {
+            self.check_alive(doing)?;
+            if self.launched.elapsed() > self.config.boot_limit {
+                return Err(self.timed_out(doing, self.config.boot_limit, "silent"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Runs a shell command and waits for its end, for at most [`Config::command_limit`].
+    pub fn run(&self, command: &str) -> Result<Output> {
+        self.run_within(command, self.config.command_limit)
+    }
+
+    /// The same with a limit of its own.
+    pub fn run_within(&self, command: &str, limit: Duration) -> Result<Output> {
+        let running = self.start(command, limit)?;
+        self.finish(running)
+    }
+
+    /// Runs a shell command that must succeed; returns its standard output without the last newline.
+    pub fn sh(&self, command: &str) -> Result<String> {
+        let output = self.run(command)?;
+        if output.status != 0 {
+            return Err(Error::CommandFailed {
+                command: command.to_string(),
+                status: output.status,
+                output: format!("{}{}", output.stdout, output.stderr).trim_end().to_string(),
+            });
+        }
+        Ok(output.stdout.trim_end_matches('\n').to_string())
+    }
+
+    /// Starts a shell command that runs beside others; it is killed when the limit has passed.
+    pub fn start(&self, command: &str, limit: Duration) -> Result<Running> {
+        let limit = limit.min(self.config.time_limit.saturating_sub(self.launched.elapsed()));
+        let id = self.channel.run(command, limit)?;
+        Ok(Running { id, command: command.to_string(), limit, begun: Instant::now() })
+    }
+
+    /// Waits for the end of a started command.
+    pub fn finish(&self, running: Running) -> Result<Output> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let status = self.finish_streaming(running, |stream, bytes| match stream {
+            Stream::Stdout => stdout.extend_from_slice(bytes),
+            Stream::Stderr => stderr.extend_from_slice(bytes),
+        })?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    /// Waits for the end of a started command and hands on its output as it comes; returns its status.
+    pub fn finish_streaming(&self, running: Running, mut output: impl FnMut(Stream, &[u8])) -> Result<i32> {
+        let doing = format!("`{}`", running.command);
+        loop {
+            let incoming = self.channel.take(running.id, SLICE);
+            for (stream, bytes) in [(Stream::Stdout, &incoming.stdout), (Stream::Stderr, &incoming.stderr)] {
+                if !bytes.is_empty() {
+                    output(stream, bytes);
+                }
+            }
+            match incoming.end {
+                Some(End::Exit(status)) => return Ok(status),
+                Some(End::Limit) => return Err(self.timed_out(&doing, running.limit, "alive")),
+                None => {}
+            }
+            self.check_alive(&doing)?;
+            if running.begun.elapsed() > running.limit + ANSWER_GRACE {
+                return Err(self.timed_out(&doing, running.limit, "silent"));
+            }
+        }
+    }
+
+    /// Writes a file in the guest.
+    pub fn put(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
+        let pieces: Vec<&[u8]> = if bytes.is_empty() { vec![bytes] } else { bytes.chunks(PUT_MAX).collect() };
+        for (number, piece) in pieces.into_iter().enumerate() {
+            let id = self.channel.put(path, piece, mode, number > 0)?;
+            let command = format!("put {path}");
+            let running = Running { id, command, limit: self.config.command_limit, begun: Instant::now() };
+            let output = self.finish(running)?;
+            if output.status != 0 {
+                return Err(Error::CommandFailed {
+                    command: format!("put {path}"),
+                    status: output.status,
+                    output: output.stderr,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A line of the console that contains `text` is from now on no complaint, wherever it stands.
+    pub fn expect_on_console(&mut self, text: &str) {
+        self.expected.push(text.to_string());
+    }
+
+    /// The console so far.
+    pub fn console(&self) -> Result<String> {
+        let bytes = fs::read(&self.console)
+            .map_err(Error::io(format!("cannot read the console in {}", self.console.display())))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// What the kernel has complained of so far.
+    pub fn complaints(&self) -> Result<Vec<Complaint>> {
+        Ok(console::complaints(&self.console()?, &self.expected))
+    }
+
+    /// What the guest has cost so far.
+    pub fn usage(&self) -> Usage {
+        let (cpu, peak_rss_bytes) = self.process.usage().unwrap_or_default();
+        Usage { boot: self.boot, wall: self.launched.elapsed(), cpu, peak_rss_bytes }
+    }
+
+    /// Ends the guest in good order. Fails when the kernel complained at any time, is tainted, or ends
+    /// without its end marker.
+    pub fn shutdown(self) -> Result<Usage> {
+        let doing = "shutdown";
+        let tainted = self.sh("cat /proc/sys/kernel/tainted")?;
+        let usage = self.usage();
+        let marker =
+            format!("schedswap guest ends in good order: {}-{}", std::process::id(), usage.wall.as_nanos());
+        self.channel.quit(&marker)?;
+        if self.process.wait(END_LIMIT).is_none() {
+            return Err(self.timed_out(doing, END_LIMIT, "silent"));
+        }
+        self.check_console(doing)?;
+        if !self.console()?.contains(&marker) {
+            return Err(Error::EndedEarly { doing: doing.to_string(), console_tail: self.tail() });
+        }
+        let value = tainted.trim().parse().unwrap_or(u64::MAX);
+        match console::unexpected_taints(value, &self.config.allowed_taints) {
+            Some(flags) => Err(Error::Tainted { flags, value }),
+            None => Ok(usage),
+        }
+    }
+
+    fn check_console(&self, doing: &str) -> Result<()> {
+        let complaints = self.complaints()?;
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        Err(Error::KernelComplaint { doing: doing.to_string(), complaints })
+    }
+
+    /// Explains the end of a guest that should still be there. An end within the time limit is found first.
+    fn check_alive(&self, doing: &str) -> Result<()> {
+        if let Some(status) = self.process.exited() {
+            self.check_console(doing)?;
+            if self.console()?.trim().is_empty() {
+                let stderr = fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default();
+                return Err(Error::QemuFailed {
+                    status: status.to_string(),
+                    stderr: stderr.trim().to_string(),
+                    command: self.command.clone(),
+                });
+            }
+            return Err(Error::EndedEarly { doing: doing.to_string(), console_tail: self.tail() });
+        }
+        if self.channel.is_closed() && self.process.wait(Duration::from_secs(5)).is_none() {
+            return Err(self.timed_out(
+                &format!("{doing}: the agent's channel broke"),
+                Duration::from_secs(5),
+                "silent",
+            ));
+        }
+        if self.launched.elapsed() > self.config.time_limit + ANSWER_GRACE {
+            return Err(self.timed_out(doing, self.config.time_limit, "silent"));
+        }
+        Ok(())
+    }
+
+    /// A guest that is late is often late because its kernel is in trouble: that comes first.
+    fn timed_out(&self, doing: &str, after: Duration, state: &'static str) -> Error {
+        let late = format!("{doing}, which was not done after {} s", after.as_secs());
+        self.check_console(&late).err().unwrap_or_else(|| Error::TimedOut {
+            doing: doing.to_string(),
+            after,
+            state,
+            console_tail: self.tail(),
+        })
+    }
+
+    fn tail(&self) -> String {
+        console::tail(&self.console().unwrap_or_default(), TAIL_LINES)
+    }
+}
+
+impl Error {
+    /// Whether the kernel complained of this kind.
+    pub fn complains_of(&self, kind: Kind) -> bool {
+        matches!(self, Error::KernelComplaint { complaints, .. } if complaints.iter().any(|c| c.kind == kind))
+    }
+}

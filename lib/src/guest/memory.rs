@@ -1,0 +1,70 @@
+//! Which kernel memory must be as before once a scheduler is unloaded, and which the kernel changes itself.
+//!
+//! `guest-load kcore` does the comparison, inside the guest and without asking the module.
+
+use crate::address::Addr;
+use crate::vmlinux::{Image, SiteKind};
+use std::fmt::Write;
+
+/// SHF_EXECINSTR.
+const EXECUTABLE: u64 = 4;
+
+/// What to save and compare: the text of three files for `guest-load kcore`.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Lines of `start length name`, hexadecimal, linked addresses.
+    pub ranges: String,
+    /// Lines of `start length why`: what the kernel toggles by itself at run time.
+    pub ignore: String,
+    /// `symbol=address`, by which KASLR is undone.
+    pub anchor: String,
+}
+
+impl Memory {
+    /// All of the text that stays after boot, and every `sched_class` object.
+    ///
+    /// Jump labels and static calls are left out, for the kernel toggles them whenever it likes, and so is
+    /// ftrace's call at each function's entry. The places where a scheduler module patches are never among
+    /// them.
+    pub fn of(image: &Image) -> Memory {
+        let mut memory = Memory::default();
+        for section in &image.sections {
+            // .init.text is freed after boot, .exit.text with it where modules cannot be built in.
+            if section.flags & EXECUTABLE != 0 && matches!(section.name.as_str(), ".text" | ".noinstr.text") {
+                let _ = writeln!(memory.ranges, "{:x} {:x} {}", section.addr.0, section.size, section.name);
+            }
+        }
+        let mut classes: Vec<_> = image
+            .symbols
+            .iter()
+            .filter(|s| s.name.ends_with("_sched_class") && s.size > 0 && s.section.is_some())
+            .collect();
+        classes.sort_by_key(|s| s.addr);
+        classes.dedup_by_key(|s| s.addr);
+        for class in classes {
+            let _ = writeln!(memory.ranges, "{:x} {:x} {}", class.addr.0, class.size, class.name);
+        }
+        for site in &image.sites {
+            let why = match site.kind {
+                SiteKind::JumpLabel => "jump-label",
+                SiteKind::StaticCall => "static-call",
+                SiteKind::Fentry => "ftrace",
+                // Rewritten at boot only, or when CPUs come and go.
+                _ => continue,
+            };
+            let _ = writeln!(memory.ignore, "{:x} {:x} {why}", site.addr.0, site.len);
+        }
+        // Trampolines of static calls are rewritten together with the calls.
+        for symbol in image.symbols.iter().filter(|s| s.name.starts_with("__SCT__")) {
+            let _ = writeln!(
+                memory.ignore,
+                "{:x} {:x} static-call-trampoline",
+                symbol.addr.0,
+                symbol.size.max(8)
+            );
+        }
+        let anchor = image.unique_symbol("_text").map_or(Addr(0), |symbol| symbol.addr);
+        memory.anchor = format!("_text={:x}", anchor.0);
+        memory
+    }
+}

@@ -1,0 +1,278 @@
+//! The standard scenario: a scheduler is loaded and unloaded again and again while the machine works.
+
+use super::memory::Memory;
+use super::{Error, Guest, Output, Result};
+use schedswap_payload::report::{Attempt, Outcome, Report};
+use schedswap_payload::sysfs::{Blocker, Timing};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Where the scheduler module lies in the guest. `try --run` tells scripts by `$SCHEDSWAP_MODULE`.
+pub const MODULE_PATH: &str = "/schedswap/scheduler.ko";
+/// Where the load writes how it gets on.
+const STATUS: &str = "/run/guest-load.json";
+const STOP_FILE: &str = "/run/guest-load-stop";
+/// One load or unload, with the loader's retries.
+const SWITCH_LIMIT: Duration = Duration::from_secs(180);
+/// How long every kind of load has to get on.
+const PROGRESS_SECONDS: u64 = 60;
+/// Tries of an unload that finds threads in the way; the loader itself retries within each.
+const UNLOADS: u32 = 5;
+/// Where the scheduler's features are shown: since 5.13, and before.
+const FEATURES: &str = "cat /sys/kernel/debug/sched/features /sys/kernel/debug/sched_features 2>/dev/null";
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Loads followed by unloads.
+    pub cycles: u32,
+    /// Sleeping threads, besides the load's own.
+    pub threads: u64,
+    /// Put the mixed load on; without it, only the sleepers are there.
+    pub load: bool,
+    /// How long the scheduler stays loaded in each cycle, at least.
+    pub hold: Duration,
+    /// Kernel memory to compare before the first and after the last cycle.
+    pub memory: Option<Memory>,
+    /// The guest's whole life, which bounds the load's.
+    pub limit: Duration,
+}
+
+/// How a cycle went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CycleResult {
+    /// Loaded and unloaded.
+    Ok,
+    /// Threads were in the way at every try; nothing was changed.
+    Busy,
+}
+
+/// One load and unload.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Cycle {
+    /// From 1.
+    pub cycle: u32,
+    /// How it went.
+    pub result: CycleResult,
+    /// Who was in the way, at whatever try, on the way in or out.
+    pub busy_by: Vec<Blocker>,
+    /// Tries that found somebody in the way.
+    pub busy_tries: u32,
+    /// The load's times; absent when busy.
+    #[serde(flatten)]
+    pub load: Option<Timing>,
+    /// The unload's times; absent when busy.
+    pub unload: Option<Timing>,
+}
+
+/// What the scenario found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Findings {
+    /// Every cycle.
+    pub cycles: Vec<Cycle>,
+    /// Features that the new scheduler has and the kernel's own has not.
+    pub new_features: Vec<String>,
+    /// Bytes of kernel memory compared and found identical; `None` when not asked for.
+    pub identical_bytes: Option<u64>,
+    /// What the load had done at the end, by kind; empty without load.
+    pub counters: BTreeMap<String, u64>,
+    /// The longest time a kind of load stood still, in ms.
+    pub longest_gap_ms: BTreeMap<String, u64>,
+}
+
+/// What is reported while it happens.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The load is up, with this many sleepers.
+    LoadRuns(u64),
+    /// A cycle is over.
+    Cycle(&'a Cycle),
+    /// The kernel's memory is being compared.
+    Comparing,
+}
+
+/// The part of the load's status file that is reported.
+#[derive(Default, serde::Deserialize)]
+struct LoadStatus {
+    counters: BTreeMap<String, u64>,
+    longest_gap_ms: BTreeMap<String, u64>,
+}
+
+impl Scenario {
+    /// Runs it; the module must lie at [`MODULE_PATH`] and the loader in the guest's PATH. Fails as soon as
+    /// anything is not as it should be, except that a busy cycle is no failure.
+    pub fn run(&self, guest: &Guest, mut report: impl FnMut(Event<'_>)) -> Result<Findings> {
+        let only = if self.load { "" } else { " --sleepers-only" };
+        let threads = self.threads;
+        let command =
+            format!("guest-load run --threads {threads} --until-file {STOP_FILE} --status {STATUS}{only}");
+        let running = guest.start(&command, self.limit)?;
+        self.check_progress(guest)?;
+        report(Event::LoadRuns(threads));
+        if self.memory.is_some() {
+            report(Event::Comparing);
+        }
+        self.save_memory(guest, "before")?;
+        let features = features(guest)?;
+
+        let mut new_features = Vec::new();
+        let mut cycles = Vec::new();
+        for number in 1..=self.cycles {
+            let cycle = self.cycle(guest, number, &features, &mut new_features)?;
+            report(Event::Cycle(&cycle));
+            cycles.push(cycle);
+        }
+
+        self.check_progress(guest)?;
+        let identical_bytes = self.compare_memory(guest)?;
+        guest.sh(&format!("touch {STOP_FILE}"))?;
+        let output = guest.finish(running)?;
+        if output.status != 0 {
+            return Err(Error::CommandFailed { command, status: output.status, output: output.stderr });
+        }
+        let status: LoadStatus = parse(&guest.sh(&format!("cat {STATUS}"))?, "the load's status")?;
+        Ok(Findings {
+            cycles,
+            new_features,
+            identical_bytes,
+            counters: status.counters,
+            longest_gap_ms: status.longest_gap_ms,
+        })
+    }
+
+    fn cycle(
+        &self,
+        guest: &Guest,
+        number: u32,
+        before: &BTreeSet<String>,
+        new_features: &mut Vec<String>,
+    ) -> Result<Cycle> {
+        let mut cycle = Cycle {
+            cycle: number,
+            result: CycleResult::Busy,
+            busy_by: Vec::new(),
+            busy_tries: 0,
+            load: None,
+            unload: None,
+        };
+        cycle.load = cycle.switch(guest, &format!("loader --json install {MODULE_PATH}"))?;
+        if cycle.load.is_none() {
+            return Ok(cycle);
+        }
+        let loaded = features(guest)?;
+        let lost: Vec<&str> = before.difference(&loaded).map(String::as_str).collect();
+        if !lost.is_empty() {
+            let lost = lost.join(" ");
+            return Err(Error::Scenario(format!(
+                "cycle {number}: features lost or changed by loading: {lost}"
+            )));
+        }
+        *new_features = loaded.difference(before).cloned().collect();
+        std::thread::sleep(self.hold);
+        self.check_progress(guest)?;
+        for _ in 0..UNLOADS {
+            cycle.unload = cycle.switch(guest, "loader --json uninstall")?;
+            if cycle.unload.is_some() {
+                break;
+            }
+        }
+        if cycle.unload.is_none() {
+            let by: Vec<String> = cycle.busy_by.iter().map(Blocker::to_string).collect();
+            return Err(Error::Scenario(format!("cycle {number}: could not be unloaded: {}", by.join(", "))));
+        }
+        let after = features(guest)?;
+        if after != *before {
+            let changed: Vec<&str> = after.symmetric_difference(before).map(String::as_str).collect();
+            let changed = changed.join(" ");
+            return Err(Error::Scenario(format!(
+                "cycle {number}: features not as before after unloading: {changed}"
+            )));
+        }
+        cycle.result = CycleResult::Ok;
+        Ok(cycle)
+    }
+
+    /// Every kind of load gets on, or the one that does not is named.
+    fn check_progress(&self, guest: &Guest) -> Result<()> {
+        let command = format!("guest-load progress --status {STATUS} --seconds {PROGRESS_SECONDS}");
+        let limit = Duration::from_secs(PROGRESS_SECONDS * 2);
+        if self.threads == 0 && !self.load {
+            return Ok(());
+        }
+        let output = guest.run_within(&command, limit)?;
+        if output.status != 0 {
+            return Err(Error::CommandFailed { command, status: output.status, output: output.stderr });
+        }
+        Ok(())
+    }
+
+    fn save_memory(&self, guest: &Guest, name: &str) -> Result<()> {
+        let Some(memory) = &self.memory else { return Ok(()) };
+        guest.put("/tmp/ranges", memory.ranges.as_bytes(), 0o644)?;
+        guest.put("/tmp/ignore", memory.ignore.as_bytes(), 0o644)?;
+        let anchor = &memory.anchor;
+        guest.sh(&format!(
+            "guest-load kcore save --ranges /tmp/ranges --anchor {anchor} /tmp/memory-{name}"
+        ))?;
+        Ok(())
+    }
+
+    fn compare_memory(&self, guest: &Guest) -> Result<Option<u64>> {
+        let Some(memory) = &self.memory else { return Ok(None) };
+        self.save_memory(guest, "after")?;
+        let compare = "guest-load kcore compare --ignore /tmp/ignore /tmp/memory-before /tmp/memory-after";
+        let Output { status, stdout, stderr } = guest.run(compare)?;
+        if status != 0 {
+            return Err(Error::Scenario(format!(
+                "kernel memory is not as it was before the first load:\n{stdout}{stderr}"
+            )));
+        }
+        let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+        Ok(Some(memory.ranges.lines().filter_map(len).sum()))
+    }
+}
+
+impl Cycle {
+    /// Runs a command of the loader; `None` when threads were in the way until the loader gave up.
+    fn switch(&mut self, guest: &Guest, command: &str) -> Result<Option<Timing>> {
+        let Output { status, stdout, stderr } = guest.run_within(command, SWITCH_LIMIT)?;
+        let failed = |output: String| Error::CommandFailed { command: command.to_string(), status, output };
+        let Some(report) = stdout.lines().last().and_then(|line| serde_json::from_str::<Report>(line).ok())
+        else {
+            return Err(failed(format!("{stdout}{stderr}")));
+        };
+        let mut switched = None;
+        for attempt in &report.attempts {
+            match attempt {
+                Attempt::Switched { timing } => switched = Some(timing.clone().unwrap_or_default()),
+                Attempt::Busy { blockers } => {
+                    self.busy_tries += 1;
+                    for blocker in blockers {
+                        if !self.busy_by.contains(blocker) {
+                            self.busy_by.push(blocker.clone());
+                        }
+                    }
+                }
+            }
+        }
+        let gave_up = matches!(report.attempts.last(), Some(Attempt::Busy { .. }));
+        match (report.outcome, switched) {
+            (Outcome::Ok, Some(timing)) => Ok(Some(timing)),
+            (Outcome::Refused, None) if gave_up => Ok(None),
+            _ => Err(failed([report.errors, report.kernel_log].concat().join("\n"))),
+        }
+    }
+}
+
+fn features(guest: &Guest) -> Result<BTreeSet<String>> {
+    // A kernel without CONFIG_SCHED_DEBUG shows none; there is nothing to compare then.
+    Ok(guest.run(FEATURES)?.stdout.split_whitespace().map(str::to_string).collect())
+}
+
+fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
+    serde_json::from_str(text)
+        .map_err(|error| Error::Scenario(format!("{what} is not as expected: {error}: {text}")))
+}

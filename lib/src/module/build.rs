@@ -1,0 +1,200 @@
+//! From the units' objects to `scheduler.ko`.
+
+use super::link::{self, RuntimeObject, compile_runtime, write_if_changed};
+use super::runtime::SOURCES;
+use super::tables::{self, FeatureSet, Tables, anchored};
+use crate::address::Addr;
+use crate::binding::{self, Binding, Fault, Rewritten, UnitObject, anchor, bind_runtime, rewrite, verify};
+use crate::boundary::{Boundary, Fate};
+use crate::identity::Addresses;
+use crate::objects::{self, Place};
+use crate::progress::Progress;
+use crate::springboard::{self, Contract};
+use crate::vmlinux::Image;
+use schedswap_payload::manifest::RedirectedFunction;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why there is no module.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// An object cannot be bound.
+    #[error(transparent)]
+    Binding(#[from] binding::Error),
+    /// What was written does not say what was meant.
+    #[error("the rewritten scheduler does not pass verification, which is a fault of schedswap; nothing was built:\n{}", list(.0))]
+    Verify(Vec<Fault>),
+    /// The assembled stub does not fit vmlinux's `__schedule`.
+    #[error("the stub does not pass its proof against vmlinux's __schedule; nothing was built")]
+    Stub(#[source] Box<springboard::Error>),
+    /// An object cannot be read or written.
+    #[error(transparent)]
+    Objects(#[from] objects::Error),
+    /// The tables cannot be written.
+    #[error(transparent)]
+    Tables(#[from] tables::Error),
+    /// Kbuild failed.
+    #[error(transparent)]
+    Link(#[from] link::Error),
+}
+
+/// What a module is made of.
+pub struct Input<'a> {
+    /// The kernel.
+    pub image: &'a Image,
+    /// Its boundary.
+    pub boundary: &'a Boundary,
+    /// Where its scheduler's symbols are.
+    pub addresses: &'a Addresses,
+    /// The frame of its `__schedule`.
+    pub contract: &'a Contract,
+    /// The module build of each unit.
+    pub units: &'a [UnitObject],
+    /// Directory for `make -C`.
+    pub kbuild: &'a Path,
+    /// Where to work: `scheduler.ko` will be below.
+    pub dir: &'a Path,
+    /// The edited `kernel/sched`, whose private header the runtime uses.
+    pub sched: &'a Path,
+    /// Shown in sysfs.
+    pub version: &'a str,
+}
+
+/// A linked module.
+pub struct Module {
+    /// `scheduler.ko`.
+    pub path: PathBuf,
+    /// How the scheduler was bound.
+    pub rewritten: Rewritten,
+    /// The functions of vmlinux that are diverted.
+    pub functions: Vec<RedirectedFunction>,
+}
+
+/// Binds, verifies and links.
+pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
+    let name = anchor(input.image)?;
+    let symbol = input.image.unique_symbol(name).ok_or_else(|| binding::Error::NoAnchor(name.into()))?;
+    let anchor = (name, symbol.addr);
+    let binding = Binding {
+        image: input.image,
+        boundary: input.boundary,
+        addresses: input.addresses,
+        anchor: anchor.0,
+    };
+    progress.begin("binding the scheduler to vmlinux", None);
+    let rewritten = rewrite(input.units, &binding)?;
+    let scheduler = objects::write(&rewritten.object)?;
+    let report = verify(&scheduler, input.units, &binding, &rewritten).map_err(Error::Verify)?;
+    progress.end(&format!("{} relocations verified, {} to vmlinux", report.relocations, report.anchored));
+
+    progress.begin("compiling the runtime", None);
+    let header = springboard::header(input.contract, springboard::Anchor { name: anchor.0, addr: anchor.1 });
+    let tables = Tables {
+        boundary: input.boundary,
+        targets: &rewritten.targets,
+        classes: &rewritten.classes,
+        anchor,
+        build_id: &input.image.build_id,
+        version: input.version,
+        features: features(input, &rewritten, anchor),
+    }
+    .assemble()?;
+    let runtime_dir = input.dir.join("runtime");
+    write_if_changed(&runtime_dir.join("springboard.h"), header.as_bytes())?;
+    let mut sources: Vec<(&str, &[u8])> = SOURCES.to_vec();
+    sources.push(("tables.S", tables.as_bytes()));
+    let compiled = compile_runtime(input.kbuild, &runtime_dir, &sources, &[input.sched])?;
+    if let Some(stub) = compiled.iter().find(|o| o.name == "stub") {
+        springboard::prove(input.contract, &stub.bytes, input.image).map_err(|e| Error::Stub(Box::new(e)))?;
+    }
+    let runtime = bind(input, anchor.0, compiled, &rewritten)?;
+    progress.end("");
+
+    progress.begin("linking the module", None);
+    let path = link::link(input.kbuild, &input.dir.join("link"), &scheduler, &runtime)?;
+    progress.end("");
+    Ok(Module { path, rewritten, functions: diverted(input) })
+}
+
+/// Binds the runtime's objects to vmlinux, but for what they have of each other.
+fn bind(
+    input: &Input,
+    anchor: &str,
+    compiled: Vec<RuntimeObject>,
+    rewritten: &Rewritten,
+) -> Result<Vec<RuntimeObject>, Error> {
+    let read = compiled
+        .iter()
+        .map(|o| objects::read(&format!("{}.o", o.name), &o.bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+    let defined: BTreeSet<String> = read
+        .iter()
+        .chain([&rewritten.object])
+        .flat_map(|o| &o.symbols)
+        .filter(|s| s.place != Place::Undefined && s.binding != LOCAL)
+        .map(|s| s.name.clone())
+        // Kbuild supplies this one in the last link.
+        .chain([String::from("__this_module")])
+        .collect();
+    read.into_iter()
+        .zip(compiled)
+        .map(|(object, compiled)| {
+            let bound = bind_runtime(object, input.image, anchor, &defined)?;
+            Ok(RuntimeObject { name: compiled.name, bytes: objects::write(&bound)? })
+        })
+        .collect()
+}
+
+/// The diverted functions as kallsyms tells them apart: by name, and by position among those of one name.
+fn diverted(input: &Input) -> Vec<RedirectedFunction> {
+    let mut functions = Vec::new();
+    for function in &input.boundary.functions {
+        if !matches!(function.fate, Fate::Redirect(_) | Fate::Springboard(_)) {
+            continue;
+        }
+        let mut namesakes: Vec<Addr> = input
+            .image
+            .by_name
+            .get(function.name.as_str())
+            .into_iter()
+            .flatten()
+            .map(|id| input.image.symbol(*id).addr)
+            .collect();
+        namesakes.sort();
+        let position = namesakes.iter().position(|addr| *addr == function.addr).unwrap_or_default() as u32 + 1;
+        let sympos = if namesakes.len() > 1 { position } else { 0 };
+        functions.push(RedirectedFunction { name: function.name.clone(), sympos });
+    }
+    functions
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// STB_LOCAL.
+const LOCAL: u8 = 0;
+/// Bytes of a pointer.
+const POINTER: u64 = 8;
+
+/// Where both sides keep their feature switches; `None` where they are constants (no CONFIG_SCHED_DEBUG).
+fn features(input: &Input, rewritten: &Rewritten, anchor: (&str, Addr)) -> Option<(FeatureSet, FeatureSet)> {
+    let theirs = |name: &str| {
+        let variable = input.boundary.variables.iter().find(|v| v.name == name && v.in_function.is_none())?;
+        Some((anchored(anchor, variable.addr), variable.size))
+    };
+    let ours = |name: &str| {
+        let carried = rewritten.private_data.iter().find(|c| c.name == name)?;
+        let symbol = rewritten.object.symbols.iter().find(|s| s.name == carried.symbol)?;
+        Some((format!("\"{}\"", carried.symbol), symbol.size))
+    };
+    Some((feature_set(theirs)?, feature_set(ours)?))
+}
+
+fn feature_set(find: impl Fn(&str) -> Option<(String, u64)>) -> Option<FeatureSet> {
+    let (bits, bits_bytes) = find("sysctl_sched_features")?;
+    let (names, names_bytes) = find("sched_feat_names")?;
+    let keys = find("sched_feat_keys").map(|(keys, _)| keys);
+    Some(FeatureSet { bits, names, keys, count: names_bytes / POINTER, bits_bytes })
+}

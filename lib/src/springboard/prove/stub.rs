@@ -1,0 +1,86 @@
+//! The assembled stub, as an object file.
+
+use super::super::code::{Chunk, decode};
+use super::super::error::Error;
+use super::super::orc::{ENTRY_BYTES, Orc};
+use crate::address::Addr;
+use iced_x86::Instruction;
+use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
+use std::collections::BTreeMap;
+
+/// What an instruction of the stub refers to outside of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reference {
+    /// Symbol.
+    pub symbol: String,
+    /// What the relocation adds to it.
+    pub addend: i64,
+}
+
+/// The stub's text with its relocations and unwind table.
+pub struct Stub<'a> {
+    text: &'a [u8],
+    relocations: BTreeMap<u64, Reference>,
+    /// Where ORC entries take effect, as offsets; empty when the object has none.
+    unwind: BTreeMap<u64, Orc>,
+    /// Offset of `ss_schedule_stub`.
+    pub entry: u64,
+    /// Offset of `ss_switch_to`.
+    pub switch_to: u64,
+}
+
+fn broken(why: impl std::fmt::Display) -> Error {
+    Error::StubObject { why: why.to_string() }
+}
+
+impl<'a> Stub<'a> {
+    /// Reads an ELF object assembled from `stub.S`.
+    pub fn read(object: &'a [u8]) -> Result<Stub<'a>, Error> {
+        let file = object::File::parse(object).map_err(broken)?;
+        let text = file.section_by_name(".text").ok_or_else(|| broken("no section .text"))?;
+        let offset_of = |name: &str| {
+            file.symbols()
+                .find(|symbol| symbol.name() == Ok(name) && symbol.section_index() == Some(text.index()))
+                .map(|symbol| symbol.address())
+                .ok_or_else(|| broken(format!("no symbol {name} in .text")))
+        };
+        let mut relocations = BTreeMap::new();
+        for (offset, relocation) in text.relocations() {
+            let RelocationTarget::Symbol(index) = relocation.target() else { continue };
+            let symbol = file.symbol_by_index(index).map_err(broken)?;
+            let symbol = symbol.name().map_err(broken)?.to_owned();
+            relocations.insert(offset, Reference { symbol, addend: relocation.addend() });
+        }
+        let mut unwind = BTreeMap::new();
+        if let (Some(ips), Some(entries)) =
+            (file.section_by_name(".orc_unwind_ip"), file.section_by_name(".orc_unwind"))
+        {
+            let entries = entries.data().map_err(broken)?.as_chunks::<ENTRY_BYTES>().0;
+            for (offset, relocation) in ips.relocations() {
+                let RelocationTarget::Symbol(index) = relocation.target() else { continue };
+                let symbol = file.symbol_by_index(index).map_err(broken)?;
+                let entry = usize::try_from(offset / 4).ok().and_then(|index| entries.get(index));
+                let entry = entry.ok_or_else(|| broken("more ORC addresses than entries"))?;
+                if symbol.section_index() == Some(text.index()) {
+                    let at = symbol.address().wrapping_add_signed(relocation.addend());
+                    unwind.insert(at, Orc::parse(*entry));
+                }
+            }
+        }
+        let (entry, switch_to) = (offset_of("ss_schedule_stub")?, offset_of("ss_switch_to")?);
+        Ok(Stub { text: text.data().map_err(broken)?, relocations, unwind, entry, switch_to })
+    }
+
+    /// The instruction at an offset, and what it refers to.
+    pub fn instruction(&self, offset: u64) -> Result<(Instruction, Option<&Reference>), Error> {
+        let instruction = decode(Chunk { addr: Addr(0), bytes: self.text }, Addr(offset))
+            .map_err(|_| broken(format!("no instruction at .text+{offset:#x}")))?;
+        let reference = self.relocations.range(offset..instruction.next_ip()).next();
+        Ok((instruction, reference.map(|(_, reference)| reference)))
+    }
+
+    /// What the unwinder goes by at an offset; `None` for an object without ORC.
+    pub fn unwind_at(&self, offset: u64) -> Option<Orc> {
+        self.unwind.range(..=offset).next_back().map(|(_, orc)| *orc)
+    }
+}

@@ -1,0 +1,242 @@
+//! The code of `__schedule` and the tables about it, out of an image of vmlinux.
+
+use super::code::{Alternative, Callee, Chunk, Code};
+use super::contract::Contract;
+use super::derive::derive_from;
+use super::error::Error;
+use super::orc::{self, Orc};
+use crate::address::Addr;
+use crate::vmlinux::{Function, Image, Machine, SiteKind};
+use std::collections::BTreeSet;
+
+const SWITCH: &str = "__switch_to_asm";
+const RETURN_THUNK: &str = "__x86_return_thunk";
+const DIVERGES: &str = "__stack_chk_fail";
+
+/// Functions outside the scheduler that the code behind the switch may call, by how their names begin: static
+/// calls' trampolines and trace points, and the release of the run queue's lock. All are C functions that take
+/// nothing from the frame.
+const KNOWN: &[&str] = &["__SCT__", "__traceiter_", "_raw_spin_unlock"];
+
+/// Derives the contract of a kernel's `__schedule`, or says why it has none.
+pub fn derive(image: &Image) -> Result<Contract, Error> {
+    with_code(image, |code| {
+        let orc = Unwind::read(image)?;
+        let lookup = |at| orc.as_ref().and_then(|orc| orc.lookup(at));
+        derive_from(code, orc.is_some().then_some(&lookup as _))
+    })
+}
+
+/// Hands the code of the function with the springboard to `then`.
+pub fn with_code<T>(image: &Image, then: impl FnOnce(&Code<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    if image.machine != Machine::X86_64 {
+        return Err(Error::Machine);
+    }
+    let missing = |name: &str| Error::MissingSymbol { name: name.to_owned() };
+    let switch = image.unique_symbol(SWITCH).ok_or_else(|| missing(SWITCH))?.addr;
+    let return_thunk = image.unique_symbol(RETURN_THUNK).map(|symbol| symbol.addr);
+    let function = switching_function(image, switch)?;
+
+    let callee = |addr: Addr| {
+        if addr == switch {
+            Callee::Switch
+        } else if Some(addr) == return_thunk {
+            Callee::Return
+        } else {
+            outsider_or_known(image, addr)
+        }
+    };
+    let mut chunks = Vec::new();
+    for range in &function.ranges {
+        let bytes = image
+            .bytes(range.start, range.end - range.start)
+            .filter(|bytes| !bytes.is_empty())
+            .ok_or(Error::NoCode { at: range.start })?;
+        chunks.push(Chunk { addr: range.start, bytes });
+    }
+    if chunks.first().is_none_or(|chunk| chunk.addr != function.addr) {
+        return Err(Error::NoCode { at: function.addr });
+    }
+    let mut code = Code {
+        function: &function.name,
+        chunks,
+        labels: Default::default(),
+        alternatives: Vec::new(),
+        warns: BTreeSet::new(),
+        patched_calls: image
+            .sites
+            .iter()
+            .filter(|site| site.kind == SiteKind::Paravirt)
+            .map(|site| site.addr)
+            .collect(),
+        callee: &callee,
+    };
+    read_labels(image, &mut code)?;
+    read_alternatives(image, &mut code)?;
+    read_warns(image, &mut code)?;
+    then(&code)
+}
+
+/// `__schedule`, by whatever symbol: the one function that calls the switch.
+fn switching_function(image: &Image, switch: Addr) -> Result<&Function, Error> {
+    let calls: Vec<_> = image.uses.branches.iter().filter(|branch| branch.callee == switch).collect();
+    let is_schedule = |function: &&Function| {
+        let symbol = function.symbol;
+        function.source_name == "__schedule" && calls.iter().any(|call| call.caller == symbol)
+    };
+    let function = image.units.iter().flat_map(|unit| &unit.functions).find(is_schedule);
+    let callers: BTreeSet<&str> = calls.iter().map(|call| image.symbol(call.caller).name.as_str()).collect();
+    let found = if callers.is_empty() {
+        "no function".to_owned()
+    } else {
+        callers.iter().copied().collect::<Vec<_>>().join(", ")
+    };
+    let function =
+        function.ok_or(Error::NoSpringboard { callee: SWITCH.to_owned(), found: found.clone() })?;
+    if calls.iter().any(|call| call.caller != function.symbol) {
+        // Threads would sleep in frames that are not __schedule's.
+        return Err(Error::SeveralSpringboards { function: found, at: calls.iter().map(|c| c.at).collect() });
+    }
+    Ok(function)
+}
+
+fn outsider_or_known(image: &Image, addr: Addr) -> Callee {
+    let names = || image.functions_entered_at(addr).iter().map(|id| image.symbol(*id).name.as_str());
+    let name = || names().next_back().map_or_else(|| addr.to_string(), str::to_owned);
+    if names().any(|name| name == DIVERGES) {
+        Callee::Diverges(DIVERGES.to_owned())
+    } else if let Some(function) =
+        image.units.iter().flat_map(|unit| &unit.functions).find(|function| function.addr == addr)
+    {
+        Callee::Known(function.name.clone())
+    } else if names().any(|name| KNOWN.iter().any(|known| name.starts_with(known))) {
+        Callee::Known(name())
+    } else {
+        Callee::Unknown(name())
+    }
+}
+
+/// An entry of a table: where it is, and its bytes.
+type Entry<'a> = (Addr, &'a [u8]);
+
+/// A table between two symbols, as its entries and their size; empty where the kernel has none.
+fn table<'a>(
+    image: &'a Image,
+    [start, stop]: [&str; 2],
+    structure: &str,
+) -> Result<(Vec<Entry<'a>>, usize), Error> {
+    let (Some(start_symbol), Some(stop_symbol)) = (image.unique_symbol(start), image.unique_symbol(stop))
+    else {
+        return Ok((Vec::new(), 0));
+    };
+    let unreadable = |why: &str| Error::Table { table: start.to_owned(), why: why.to_owned() };
+    let len =
+        stop_symbol.addr.0.checked_sub(start_symbol.addr.0).ok_or(unreadable("it ends before it starts"))?;
+    if len == 0 {
+        return Ok((Vec::new(), 0));
+    }
+    let bytes = image.bytes(start_symbol.addr, len).ok_or(unreadable("the file has no bytes for it"))?;
+    let size = image.entry_sizes.get(structure).and_then(|size| usize::try_from(*size).ok());
+    let size = size
+        .filter(|size| *size >= 8)
+        .ok_or(unreadable(&format!("the size of struct {structure} is unknown")))?;
+    let entries = bytes.chunks_exact(size).zip(0u64..);
+    Ok((entries.map(|(entry, index)| (start_symbol.addr + index * size as u64, entry)).collect(), size))
+}
+
+/// The address that a `s32` at `offset` in an entry holds, relative to itself.
+fn relative((addr, bytes): Entry<'_>, offset: usize) -> Addr {
+    let distance =
+        bytes.get(offset..).and_then(|bytes| bytes.first_chunk::<4>()).copied().unwrap_or_default();
+    (addr + offset as u64).offset(i64::from(i32::from_le_bytes(distance)))
+}
+
+fn is_inside(code: &Code<'_>, addr: Addr) -> bool {
+    code.chunks.iter().any(|chunk| (chunk.addr..chunk.end()).contains(&addr))
+}
+
+/// `struct jump_entry { s32 code; s32 target; long key; }`
+fn read_labels(image: &Image, code: &mut Code<'_>) -> Result<(), Error> {
+    let (entries, _) = table(image, ["__start___jump_table", "__stop___jump_table"], "jump_entry")?;
+    for entry in entries {
+        let site = relative(entry, 0);
+        if is_inside(code, site) {
+            code.labels.insert(site, relative(entry, 4));
+        }
+    }
+    Ok(())
+}
+
+/// `struct alt_instr { s32 instr_offset; s32 repl_offset; …; u8 instrlen; u8 replacementlen; … }`: the feature in
+/// between is 16 bits wide (12 or, with `padlen` behind it, 13 bytes in all) or 32 (14 bytes, from 6.3 on).
+fn read_alternatives<'a>(image: &'a Image, code: &mut Code<'a>) -> Result<(), Error> {
+    let name = "__alt_instructions";
+    let (entries, size) = table(image, [name, "__alt_instructions_end"], "alt_instr")?;
+    let lengths_at = match size {
+        0 => return Ok(()),
+        12 | 13 => 10,
+        14 => 12,
+        other => {
+            let why = format!("struct alt_instr takes {other} bytes; only 12, 13 and 14 are known");
+            return Err(Error::Table { table: name.to_owned(), why });
+        }
+    };
+    for entry in entries {
+        let at = relative(entry, 0);
+        if !is_inside(code, at) {
+            continue;
+        }
+        let [len, replacement_len] = [entry.1[lengths_at], entry.1[lengths_at + 1]].map(u64::from);
+        let addr = relative(entry, 4);
+        let bytes = match replacement_len {
+            0 => &[],
+            _ => image.bytes(addr, replacement_len).ok_or(Error::NoCode { at: addr })?,
+        };
+        code.alternatives.push(Alternative { at, len, replacement: Chunk { addr, bytes } });
+    }
+    Ok(())
+}
+
+/// `struct bug_entry { s32 bug_addr_disp; …; u16 flags; }`: the flags are last but for the padding of the short
+/// form (8 bytes, without file and line).
+fn read_warns(image: &Image, code: &mut Code<'_>) -> Result<(), Error> {
+    const BUGFLAG_WARNING: u8 = 1;
+    let (entries, size) = table(image, ["__start___bug_table", "__stop___bug_table"], "bug_entry")?;
+    let flags_at = if size == 8 { 4 } else { size.saturating_sub(2) };
+    for entry in entries {
+        let at = relative(entry, 0);
+        if is_inside(code, at) && entry.1[flags_at] & BUGFLAG_WARNING != 0 {
+            code.warns.insert(at);
+        }
+    }
+    Ok(())
+}
+
+/// The kernel's ORC tables.
+struct Unwind<'a> {
+    ip_table: Addr,
+    ips: &'a [u8],
+    entries: &'a [u8],
+}
+
+impl<'a> Unwind<'a> {
+    fn read(image: &'a Image) -> Result<Option<Unwind<'a>>, Error> {
+        let (Some(ips), Some(entries)) =
+            (image.section_named(".orc_unwind_ip"), image.section_named(".orc_unwind"))
+        else {
+            return Ok(None);
+        };
+        if let Some(size) = image.entry_sizes.get("orc_entry")
+            && *size != orc::ENTRY_BYTES as u64
+        {
+            let why = format!("struct orc_entry takes {size} bytes, where {} are known", orc::ENTRY_BYTES);
+            return Err(Error::Table { table: ".orc_unwind".to_owned(), why });
+        }
+        let (ip_bytes, entry_bytes) = (image.section_bytes(ips), image.section_bytes(entries));
+        Ok(Some(Unwind { ip_table: ips.addr, ips: ip_bytes, entries: entry_bytes }))
+    }
+
+    fn lookup(&self, at: Addr) -> Option<Orc> {
+        orc::lookup(self.ip_table, self.ips, self.entries, at)
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the springboard: hand-assembled functions, and a real kernel.
+
+mod assembly;
+mod kernel;
+mod planted;
+mod proof;

@@ -1,0 +1,428 @@
+//! Making a work dir, step by step.
+
+use super::report::{Origins, Refusal, Summary, unit_rows};
+use super::steps::{Step, Steps};
+use super::store::{
+    copy_dir, copy_file, read_json, remove_dir, same_content, write_atomically, write_compact_json,
+    write_json,
+};
+use super::{Config, Error, KernelFacts, Layout, Result, Workdir, git, kernel_source, read_object};
+use crate::binding::{self, Binding, UnitObject};
+use crate::boundary::{self, Boundary, Fate};
+use crate::compile::{self, Build, Commands};
+use crate::identity::{self, Addresses, Gate, KnownBy};
+use crate::objects::Object;
+use crate::progress::Progress;
+use crate::source::{Kernel, shadow_headers};
+use crate::springboard;
+use crate::vmlinux::{self, Image};
+use kernel_source::Found;
+use std::cell::OnceCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// What `init` is given.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the kernel's files are.
+    pub kernel: Kernel,
+    /// The kernel's source: a directory, a tarball, or a directory with one of them in it.
+    pub source: PathBuf,
+    /// The directory to make.
+    pub work: PathBuf,
+    /// Go on although some functions are not identical. Remembered in the work dir.
+    pub allow_different: bool,
+}
+
+/// Makes a work dir, or completes one whose making was interrupted. Steps that are complete and whose inputs
+/// have not changed are not done again; an edited tree is never touched.
+pub fn init(options: &Options, progress: &dyn Progress) -> Result<(Workdir, Summary)> {
+    let root = std::path::absolute(&options.work).map_err(|e| Error::io("find", &options.work, e))?;
+    let layout = Layout { root };
+    let config = claim(options, &layout)?;
+    let run = Run { config: &config, layout: &layout, options, image: OnceCell::new() };
+    let summary = run.all(progress)?;
+    Ok((Workdir::open(&layout.root)?, summary))
+}
+
+/// Makes the directory ours, or makes sure that it is.
+fn claim(options: &Options, layout: &Layout) -> Result<Config> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Error::io("find", path, e));
+    let kernel = &options.kernel;
+    let mut config = Config {
+        sdk_version: env!("CARGO_PKG_VERSION").to_owned(),
+        release: kernel.release.clone(),
+        allow_different: options.allow_different,
+        vmlinux: absolute(&kernel.vmlinux)?,
+        headers: absolute(&kernel.headers)?,
+        kernel_config: absolute(&kernel.config)?,
+        sysroot: absolute(&kernel.sysroot)?,
+        source: absolute(&options.source)?,
+        bzimage: kernel.bzimage.as_deref().map(absolute).transpose()?,
+        modules: kernel.modules.as_deref().map(absolute).transpose()?,
+    };
+    if layout.config().is_file() {
+        let before: Config = read_json(&layout.config())?;
+        if before.release != config.release {
+            return Err(Error::OtherRelease {
+                path: layout.root.clone(),
+                found: before.release,
+                wanted: config.release,
+            });
+        }
+        config.allow_different |= before.allow_different;
+    } else if fs::read_dir(&layout.root).is_ok_and(|mut entries| entries.any(|e| !is_leftover(e))) {
+        return Err(Error::NotEmpty { path: layout.root.clone() });
+    }
+    let generated = layout.generated();
+    fs::create_dir_all(&generated).map_err(|e| Error::io("create", &generated, e))?;
+    write_json(&layout.config(), &config)?;
+    Ok(config)
+}
+
+/// Our own directory, made by a run that ended before it could write `config.json`.
+fn is_leftover(entry: std::io::Result<fs::DirEntry>) -> bool {
+    entry.is_ok_and(|entry| {
+        entry.file_name() == ".schedswap"
+            && fs::read_dir(entry.path()).is_ok_and(|mut inside| {
+                inside.all(|e| e.is_ok_and(|e| e.file_name().to_string_lossy().starts_with("config.json")))
+            })
+    })
+}
+
+struct Run<'a> {
+    config: &'a Config,
+    layout: &'a Layout,
+    options: &'a Options,
+    image: OnceCell<Image>,
+}
+
+impl Run<'_> {
+    fn all(&self, progress: &dyn Progress) -> Result<Summary> {
+        let (layout, config) = (self.layout, self.config);
+        let found = kernel_source::find(&config.source)?;
+        let source_stamp = source_stamp(&found)?;
+        let mut steps = Steps::new(&layout.steps(), progress)?;
+        steps.run(Step::Kernel, file_stamp(&config.vmlinux)?, None, |_| self.read_kernel())?;
+        let kernel: KernelFacts = read_json(&layout.kernel())?;
+
+        steps.run(Step::Source, &source_stamp, None, |_| self.copy_source(&found, &kernel))?;
+        let mut origins: Origins = read_json(&self.origins_path())?;
+        if !origins.same_version && !config.allow_different {
+            return Err(Error::WrongSource { found: origins.source_version, banner: origins.kernel_banner });
+        }
+        let headers = (&config.headers, &config.sysroot, file_stamp(&config.headers.join("Makefile"))?);
+        steps.run(Step::Headers, headers, None, |_| self.prepare_headers())?;
+        if compiler_has_changed(&layout.commands()) {
+            steps.forget_from(Step::Commands)?;
+        }
+        steps.run(Step::Commands, (), None, |_| self.ask_kbuild(&kernel))?;
+        let commands: Commands = read_json(&layout.commands())?;
+        origins.compiler_found = commands.compiler.comment.clone();
+        origins.same_compiler = commands.compiler.built(&kernel.compiler);
+
+        let units = Some(kernel.units.len() as u64);
+        steps.run(Step::GateBuild, (), units, |p| self.compile(&commands, Build::Gate, p))?;
+        steps.run(Step::Identity, (), None, |_| self.compare(&commands))?;
+        let gate: Gate = read_json(&layout.gate())?;
+        steps.run(Step::Boundary, (), None, |_| self.draw_boundary())?;
+        let boundary: Boundary = read_json(&layout.boundary())?;
+        let different = gate.different_and_replaced(&boundary);
+        let allowed_different = different.len();
+        if allowed_different > 0 && !config.allow_different {
+            return Err(Error::Different(Box::new(Refusal { functions: different, origins })));
+        }
+        steps.run(Step::Springboard, (), None, |_| self.derive_springboard())?;
+        steps.run(Step::Addresses, (), None, |_| self.find_addresses(&gate))?;
+        steps.run(Step::ModuleBuild, (), units, |p| self.compile(&commands, Build::Module, p))?;
+        steps.run(Step::Binding, (), None, |_| self.prove_binding(&commands, &boundary))?;
+        steps.run(Step::Tree, (), None, |_| self.set_up_tree(&origins))?;
+
+        let addresses: Addresses = read_json(&layout.addresses())?;
+        let stays = |f: &&boundary::BoundaryFunction| matches!(f.fate, Fate::Stay(_));
+        let stay = boundary.functions.iter().filter(stays).count();
+        Ok(Summary {
+            release: kernel.release,
+            build_id: kernel.build_id,
+            units: unit_rows(&gate),
+            origins,
+            replaced: boundary.functions.len() - stay,
+            stay,
+            placed: (addresses.known_by(KnownBy::Relocation), addresses.known_by(KnownBy::SymbolTable)),
+            unplaced: addresses.unplaced.into_iter().map(|u| (u.unit, u.name)).collect(),
+            allowed_different,
+            done: steps.done,
+        })
+    }
+
+    fn origins_path(&self) -> PathBuf {
+        self.layout.generated().join("origins.json")
+    }
+
+    /// The vmlinux, read when the first step needs it.
+    fn image(&self) -> Result<&Image> {
+        if let Some(image) = self.image.get() {
+            return Ok(image);
+        }
+        let image = vmlinux::open(&self.config.vmlinux)?;
+        if image.release != self.config.release {
+            return Err(Error::WrongRelease {
+                vmlinux: self.config.vmlinux.clone(),
+                found: image.release,
+                wanted: self.config.release.clone(),
+            });
+        }
+        Ok(self.image.get_or_init(|| image))
+    }
+
+    fn read_kernel(&self) -> Result<String> {
+        let facts = KernelFacts::of(self.image()?);
+        write_json(&self.layout.kernel(), &facts)?;
+        Ok(format!("{} units, build-id {}", facts.units.len(), facts.build_id))
+    }
+
+    fn copy_source(&self, found: &Found, kernel: &KernelFacts) -> Result<String> {
+        let unpacked = self.layout.unpacked();
+        let source = match found {
+            Found::Dir(dir) => dir.clone(),
+            Found::Tarball(tarball) => kernel_source::unpack(tarball, &unpacked)?,
+        };
+        let version = kernel_source::version(&source)?;
+        let fresh = self.layout.generated().join("tree-new");
+        let headers = kernel_source::copy_scheduler(&source, &fresh)?;
+        self.replace_pristine_tree(&fresh)?;
+        let debian = kernel_source::debian_version(&source);
+        let origins = Origins {
+            compiler_of_kernel: kernel.compiler.clone(),
+            same_version: debian.as_ref().map_or_else(
+                || kernel_source::is_version_of(&version, &kernel.release, &kernel.banner),
+                |debian| kernel.banner.contains(debian.as_str()),
+            ),
+            source_version: debian.unwrap_or(version),
+            kernel_banner: kernel.banner.clone(),
+            ..Origins::default()
+        };
+        remove_dir(&unpacked)?;
+        write_json(&self.origins_path(), &origins)?;
+        Ok(format!("version {}, {headers} private headers", origins.source_version))
+    }
+
+    /// The tree that is edited was made from the pristine one and is not touched; so once it is there, the
+    /// pristine one must stay the same.
+    fn replace_pristine_tree(&self, fresh: &Path) -> Result<()> {
+        let tree = self.layout.tree();
+        if self.layout.root.join("kernel").exists() && !same_content(&tree, fresh)? {
+            remove_dir(fresh)?;
+            return Err(Error::SourceChanged {
+                path: self.layout.root.clone(),
+                source_path: self.config.source.clone(),
+            });
+        }
+        remove_dir(&tree)?;
+        fs::rename(fresh, &tree).map_err(|e| Error::io("write", &tree, e))
+    }
+
+    fn prepare_headers(&self) -> Result<String> {
+        let dest = self.layout.kbuild();
+        remove_dir(&dest)?;
+        let kbuild = shadow_headers(&self.options.kernel, &dest)?;
+        write_json(&self.kbuild_path(), &kbuild)?;
+        Ok(String::new())
+    }
+
+    fn kbuild_path(&self) -> PathBuf {
+        self.layout.generated().join("kbuild.json")
+    }
+
+    fn ask_kbuild(&self, kernel: &KernelFacts) -> Result<String> {
+        let kbuild: PathBuf = read_json(&self.kbuild_path())?;
+        let makefile = self.layout.tree().join("kernel/sched/Makefile");
+        let commands = compile::commands(&kbuild, &makefile, &kernel.units)?;
+        write_json(&self.layout.commands(), &commands)?;
+        Ok(commands.compiler.version)
+    }
+
+    fn compile(&self, commands: &Commands, kind: Build, progress: &dyn Progress) -> Result<String> {
+        let tree = self.layout.tree();
+        let out = self.layout.pristine(kind);
+        let jobs = compile::scheduler_jobs(commands, kind, &tree, &out);
+        let compiled = compile::compile(commands, &jobs, progress)?;
+        let cached = compiled.iter().filter(|c| c.cached).count();
+        Ok(format!("{} compiled, {cached} up to date", compiled.len() - cached))
+    }
+
+    fn gate_objects(&self, commands: &Commands) -> Result<Vec<(String, Object)>> {
+        let dir = self.layout.pristine(Build::Gate);
+        commands.units.keys().map(|unit| read_object(unit, &super::object_path(&dir, unit))).collect()
+    }
+
+    fn compare(&self, commands: &Commands) -> Result<String> {
+        let gate = identity::gate(self.image()?, &self.gate_objects(commands)?)?;
+        write_json(&self.layout.gate(), &gate)?;
+        let identical: usize = gate.units.iter().map(|unit| unit.identical()).sum();
+        let compared: usize =
+            gate.units.iter().map(|unit| unit.functions.len() - unit.overridden().len()).sum();
+        Ok(format!("{identical} of {compared} functions identical"))
+    }
+
+    fn draw_boundary(&self) -> Result<String> {
+        let boundary = boundary::compute(self.image()?)?;
+        write_json(&self.layout.boundary(), &boundary)?;
+        write_atomically(&self.layout.boundary_text(), boundary_text(&boundary).as_bytes())?;
+        let stay = boundary.functions.iter().filter(|f| matches!(f.fate, Fate::Stay(_))).count();
+        Ok(format!("{} replaced, {stay} stay", boundary.functions.len() - stay))
+    }
+
+    fn derive_springboard(&self) -> Result<String> {
+        let contract = springboard::derive(self.image()?).map_err(Box::new)?;
+        write_json(&self.layout.springboard(), &contract)?;
+        Ok(String::new())
+    }
+
+    fn find_addresses(&self, gate: &Gate) -> Result<String> {
+        let commands: Commands = read_json(&self.layout.commands())?;
+        let objects = self.gate_objects(&commands)?;
+        let addresses = identity::addresses(self.image()?, &objects, gate)?;
+        write_compact_json(&self.layout.addresses(), &addresses)?;
+        Ok(format!(
+            "{} symbols by {} relocations, {} by the symbol table, {} unknown",
+            addresses.known_by(KnownBy::Relocation),
+            addresses.relocations,
+            addresses.known_by(KnownBy::SymbolTable),
+            addresses.unplaced.len()
+        ))
+    }
+
+    /// Rewrites the pristine module build and lays it over vmlinux: every byte must be vmlinux's again.
+    fn prove_binding(&self, commands: &Commands, boundary: &Boundary) -> Result<String> {
+        let dir = self.layout.pristine(Build::Module);
+        let units = commands
+            .units
+            .keys()
+            .map(|unit| {
+                let (unit, object) = read_object(unit, &super::object_path(&dir, unit))?;
+                Ok(UnitObject { unit, object })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let image = self.image()?;
+        let addresses: Addresses = read_json(&self.layout.addresses())?;
+        let binding =
+            Binding { image, boundary, addresses: &addresses, anchor: binding::anchor(image)? };
+        let proof = binding::prove_identity(&binding::rewrite(&units, &binding)?, &binding)?;
+        if !proof.different.is_empty() && !self.config.allow_different {
+            let faults = proof.different.iter().map(|d| format!("{}: {}", d.symbol, d.what)).collect();
+            return Err(Error::WrongBinding(faults));
+        }
+        Ok(format!("{} functions and {} objects are vmlinux's again", proof.functions, proof.objects))
+    }
+
+    /// The tree to edit: a copy of the pristine one, under git. One that is there is left alone.
+    fn set_up_tree(&self, origins: &Origins) -> Result<String> {
+        let (root, tree) = (&self.layout.root, self.layout.tree());
+        if !root.join("kernel").exists() {
+            // `kernel/` comes last: once it is there the tree is taken to be the developer's.
+            let entries = fs::read_dir(&tree).map_err(|e| Error::io("read", &tree, e))?;
+            let mut names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+            names.sort_by_key(|name| name == "kernel");
+            for name in names {
+                let unfinished = self.layout.generated().join("tree-copy");
+                remove_dir(&unfinished)?;
+                copy_dir(&tree.join(&name), &unfinished)?;
+                let target = root.join(&name);
+                remove_dir(&target)?;
+                fs::rename(&unfinished, &target).map_err(|e| Error::io("write", &target, e))?;
+            }
+        }
+        self.seed_build()?;
+        let ignored = "/.schedswap/\n/boundary.txt\n/scheduler.ko\n/manifest.json\n";
+        write_atomically(&root.join(".gitignore"), ignored.as_bytes())?;
+        let message = format!(
+            "kernel/sched of {}, as released\n\nSource version: {}\nKernel: {}\n",
+            self.config.release, origins.source_version, origins.kernel_banner
+        );
+        git::commit_pristine(root, &message)?;
+        Ok(root.join("kernel/sched/mod").display().to_string())
+    }
+
+    /// The pristine module objects serve the first build: units that are not edited need no compiling.
+    fn seed_build(&self) -> Result<()> {
+        let from = self.layout.pristine(Build::Module);
+        let dest = self.layout.build().join("sched");
+        fs::create_dir_all(&dest).map_err(|e| Error::io("create", &dest, e))?;
+        for entry in fs::read_dir(&from).map_err(|e| Error::io("read", &from, e))? {
+            let path = entry.map_err(|e| Error::io("read", &from, e))?.path();
+            let Some(name) = path.file_name() else { continue };
+            copy_file(&path, &dest.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// What tells whether a file is another one than before, without reading all of it.
+fn file_stamp(path: &Path) -> Result<(PathBuf, u64, u128)> {
+    let meta = fs::metadata(path).map_err(|e| Error::io("read", path, e))?;
+    let modified = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    Ok((path.to_owned(), meta.len(), modified.map_or(0, |t| t.as_nanos())))
+}
+
+/// For a directory that is the files which matter most: its version and the scheduler's own.
+fn source_stamp(found: &Found) -> Result<Vec<(PathBuf, u64, u128)>> {
+    let dir = match found {
+        Found::Tarball(tarball) => return Ok(vec![file_stamp(tarball)?]),
+        Found::Dir(dir) => dir,
+    };
+    let sched = dir.join("kernel/sched");
+    let entries = fs::read_dir(&sched).map_err(|e| Error::io("read", &sched, e))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    files.iter().chain([&dir.join("Makefile")]).map(|path| file_stamp(path)).collect()
+}
+
+/// Whether the recorded commands would run another compiler than when they were asked for.
+fn compiler_has_changed(commands: &Path) -> bool {
+    read_json::<Commands>(commands).is_ok_and(|recorded| !recorded.compiler.is_as_recorded(&recorded.cwd))
+}
+
+/// The boundary as a list to be read.
+fn boundary_text(boundary: &Boundary) -> String {
+    let mut text = format!(
+        "# The boundary of {} (build-id {}).\n# `schedswap explain` says more of each, and what may be changed.\n",
+        boundary.release, boundary.build_id
+    );
+    let mut unit = "";
+    for function in &boundary.functions {
+        if function.unit != unit {
+            unit = &function.unit;
+            text += &format!("\n## {unit}\n");
+        }
+        let class = match function.class {
+            boundary::Class::Interface => "interface",
+            boundary::Class::Callback => "callback",
+            boundary::Class::Insider => "insider",
+        };
+        let symbol = format!("{} ({unit})", function.name);
+        let why = || {
+            let explanations = boundary::explain(boundary, &function.name);
+            explanations.into_iter().find(|e| e.symbol == symbol).map(|e| e.why).unwrap_or_default()
+        };
+        let fate = match &function.fate {
+            Fate::Redirect(_) => "replaced".to_owned(),
+            Fate::Springboard(_) => "replaced, through the stub".to_owned(),
+            Fate::InsideOnly(_) => format!("replaced inside the module: {}", why()),
+            Fate::Duplicate(header) => format!("in both, from {header}"),
+            Fate::Stay(_) => format!("stays: {}", why()),
+        };
+        text += &format!("{:<40} {class:<9}  {fate}\n", function.name);
+    }
+    text += "\n## variables\n";
+    for variable in &boundary.variables {
+        let sharing = match &variable.sharing {
+            boundary::Sharing::Shared => "shared with vmlinux".to_owned(),
+            boundary::Sharing::Private(why) => format!("private to the module: {why}"),
+        };
+        text += &format!("{:<40} {sharing}\n", variable.name);
+    }
+    text
+}
