@@ -85,6 +85,7 @@ impl<'a> Comparison<'a> {
                 self.compare(u, &module.name, from, to);
             }
             self.compare_tables(u);
+            self.compare_orc(u);
         }
         self.compare_counts();
     }
@@ -439,6 +440,26 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Wherever the compiler says how to unwind kept code, the module says the same.
+    fn compare_orc(&mut self, unit: usize) {
+        let theirs = orc_entries(&self.units[unit].object);
+        let mut ours: HashMap<(&str, i64), &[u8]> = HashMap::new();
+        for (section, start, orc) in orc_entries(self.object) {
+            if let Some(key) = self.describes(section, start) {
+                ours.insert(key, orc);
+            }
+        }
+        for (section, start, orc) in theirs {
+            let Some(key) = self.described(unit, section, start) else { continue };
+            self.entries += 1;
+            if ours.get(&key) != Some(&orc) {
+                let place = format!("{} of {}+{:#x}", section.name, key.0, key.1);
+                self.faults
+                    .push(Fault { place, what: "does not say how to unwind as the compiler does".into() });
+            }
+        }
+    }
+
     /// The module's function that a compiler's entry describes.
     fn described(&self, unit: usize, section: &Section, start: u64) -> Option<(&'a str, i64)> {
         let first = section.relocations.partition_point(|r| r.offset < start);
@@ -495,4 +516,20 @@ fn relocations(section: &Section, stretch: Stretch) -> &[Relocation] {
     let last =
         section.relocations.partition_point(|r| r.offset < stretch.start.saturating_add(stretch.length));
     &section.relocations[first..last.max(first)]
+}
+
+/// Entries of the ORC pair: the section with the addresses, the offset in it, and what holds from there on.
+fn orc_entries(object: &Object) -> Vec<(&Section, u64, &[u8])> {
+    let named = |name: &str| object.sections.iter().find(|s| s.name == name);
+    let (Some(ip), Some(orc)) = (named(".orc_unwind_ip"), named(".orc_unwind")) else { return Vec::new() };
+    let count = ip.data.len() / 4;
+    if count == 0 || orc.data.len() < count {
+        return Vec::new();
+    }
+    orc.data
+        .chunks(orc.data.len() / count)
+        .take(count)
+        .enumerate()
+        .map(|(n, orc)| (ip, n as u64 * 4, orc))
+        .collect()
 }

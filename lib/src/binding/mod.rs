@@ -20,6 +20,8 @@
 mod anchor;
 mod compare;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod homes;
 mod initial;
 mod layout;
@@ -32,6 +34,8 @@ mod runtime;
 mod slice;
 mod special;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod x86_64;
 
