@@ -7,7 +7,9 @@
 #define SS_COMPAT_H
 
 #include <linux/version.h>
-#include <linux/sched/cputime.h>	/* sched.h uses it and leaves it to its includers */
+/* What sched.h uses and leaves to its includers to include. */
+#include <linux/mmu_context.h>
+#include <linux/sched/cputime.h>
 #include "sched.h"
 
 #if defined(CONFIG_X86_64)

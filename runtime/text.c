@@ -84,7 +84,7 @@ static int refuse(const struct ss_write *w, const u8 *want)
 	const char *holder = has_kprobe(w->addr - 4, w->addr + w->len) ? "a kprobe" :
 			     has_ftrace(w->addr, w->addr + w->len) ? "livepatch or ftrace" : "another patcher";
 
-	pr_err(SS_LOG "refused: %s is held by %s at %ps: found %*ph, expected %*ph. Remove it and try again.\n",
+	pr_err(SS_LOG "refused: %s is held by %s at %pS: found %*ph, expected %*ph. Remove it and try again.\n",
 	       w->name, holder, (void *)w->addr, w->len, (void *)w->addr, w->len, want);
 	return -EADDRINUSE;
 }

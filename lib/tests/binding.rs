@@ -22,7 +22,12 @@ struct Kernel {
 
 impl Kernel {
     fn binding(&self) -> Binding<'_> {
-        Binding { image: &self.image, boundary: &self.boundary, addresses: &self.addresses, anchor: "_printk" }
+        Binding {
+            image: &self.image,
+            boundary: &self.boundary,
+            addresses: &self.addresses,
+            anchor: "_printk",
+        }
     }
 }
 
@@ -46,15 +51,19 @@ fn kernel() -> Option<&'static Kernel> {
             let image = schedswap::vmlinux::open(&vmlinux).unwrap();
             let boundary = boundary::compute(&image).unwrap();
             let units: Vec<String> = image.units.iter().map(|u| u.name.clone()).collect();
-            let commands =
-                compile::commands(&kbuild, &source.join("kernel/sched/Makefile"), &units).unwrap();
+            let commands = compile::commands(&kbuild, &source.join("kernel/sched/Makefile"), &units).unwrap();
             let out = path("SCHEDSWAP_TEST_OUT").unwrap_or_else(|| tempfile::tempdir().unwrap().keep());
             let build = |build: Build, dir: &str| -> Vec<(String, Object)> {
                 let jobs = compile::scheduler_jobs(&commands, build, &source, &out.join(dir));
                 compile::compile(&commands, &jobs, &Silent)
                     .unwrap()
                     .iter()
-                    .map(|c| (c.label.clone(), objects::read(&c.label, &std::fs::read(&c.object).unwrap()).unwrap()))
+                    .map(|c| {
+                        (
+                            c.label.clone(),
+                            objects::read(&c.label, &std::fs::read(&c.object).unwrap()).unwrap(),
+                        )
+                    })
                     .collect()
             };
             let gate_objects = build(Build::Gate, "gate");
@@ -101,6 +110,48 @@ fn the_unmodified_scheduler_is_bound() {
     assert_eq!(rewritten.missing, []);
     assert_eq!(rewritten.new_functions, []);
     assert_eq!(rewritten.warnings, [""; 0]);
-    let diverted = |f: &&boundary::BoundaryFunction| matches!(f.fate, Fate::Redirect(_) | Fate::Springboard(_));
+    let diverted =
+        |f: &&boundary::BoundaryFunction| matches!(f.fate, Fate::Redirect(_) | Fate::Springboard(_));
     assert_eq!(rewritten.targets.len(), kernel.boundary.functions.iter().filter(diverted).count());
+}
+
+#[test]
+fn the_unmodified_scheduler_laid_over_vmlinux_is_vmlinux() {
+    let Some(kernel) = kernel() else { return };
+    let rewritten = binding::rewrite(&kernel.units, &kernel.binding()).unwrap();
+    let clock = Instant::now();
+    let proof = binding::prove_identity(&rewritten, &kernel.binding()).unwrap();
+    eprintln!(
+        "proved in {:?}: {} functions, {} identical, relaid {:?}, {} objects, {} entries",
+        clock.elapsed(),
+        proof.functions,
+        proof.identical,
+        proof.relaid,
+        proof.objects,
+        proof.entries
+    );
+    for difference in &proof.different {
+        eprintln!("{}: {}", difference.symbol, difference.what);
+    }
+    assert_eq!(proof.different, []);
+    assert_eq!(proof.functions, proof.identical + proof.relaid.len());
+}
+
+#[test]
+fn the_written_object_stands_up_to_verification() {
+    let Some(kernel) = kernel() else { return };
+    let rewritten = binding::rewrite(&kernel.units, &kernel.binding()).unwrap();
+    let bytes = objects::write(&rewritten.object).unwrap();
+    let clock = Instant::now();
+    let report = binding::verify(&bytes, &kernel.units, &kernel.binding(), &rewritten);
+    eprintln!("verified in {:?}", clock.elapsed());
+    match report {
+        Ok(report) => eprintln!("{report:?}"),
+        Err(faults) => {
+            for fault in faults.iter().take(40) {
+                eprintln!("{fault}");
+            }
+            panic!("{} faults", faults.len());
+        }
+    }
 }

@@ -1,3 +1,17 @@
-//! What the tests share: edits, work dirs made from the stock kernel, guests.
+//! What the tests share: edits, modules made from the stock kernel, and guests to load them in.
+//!
+//! ```ignore
+//! let module = build("what-it-tests", |tree| tree.at_entry("fair.c", "task_tick_fair", "…"))?;
+//! let guest = guest(&module, |_| ())?;
+//! guest.sh("loader install $SCHEDSWAP_MODULE")?;
+//! guest.shutdown()?;
+//! ```
 
 pub mod edit;
+mod guests;
+mod kernel;
+mod modules;
+
+pub use guests::{MODULE, guest, stock_guest};
+pub use kernel::{Kernel, image, kernel};
+pub use modules::{Built, build, pristine, schedswap, work_dir};

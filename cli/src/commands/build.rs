@@ -76,7 +76,7 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         },
         &progress,
     )?;
-    let target = work.root().join("scheduler.ko");
+    let target = work.module();
     fs::copy(&module.path, &target).with_context(|| format!("cannot write {}", target.display()))?;
     let manifest = Manifest {
         format: manifest::FORMAT,

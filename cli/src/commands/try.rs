@@ -96,7 +96,7 @@ pub fn run(args: TryArgs) -> anyhow::Result<Outcome> {
     if let Some(warning) = work.warning() {
         eprintln!("warning: {warning}");
     }
-    let module = work.root().join("scheduler.ko");
+    let module = work.module();
     if !module.is_file() {
         bail!("there is no {}; run `schedswap build {}` first", module.display(), args.work_dir.display());
     }

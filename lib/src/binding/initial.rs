@@ -17,7 +17,7 @@ pub(super) fn settle(homes: &mut Homes) -> Vec<String> {
         for piece in unit.slices.ids().filter(|p| unit.slices.piece(*p).form == Form::Object) {
             let Home::Vmlinux(place, _) = homes.home(u, piece) else { continue };
             let Policy::Data(kept) = unit.policy(piece).0 else { continue };
-            if place.is_offset || !differs(homes, u, piece, *place) {
+            if !differs(homes, u, piece, *place) {
                 continue;
             }
             let section = unit.object.section(unit.slices.piece(piece).section);
@@ -40,8 +40,8 @@ pub(super) fn settle(homes: &mut Homes) -> Vec<String> {
     warnings
 }
 
-/// Whether an object's bytes are others than vmlinux's. Where that cannot be told (per-CPU data has no
-/// contents of its own in the file, or a pointer goes to something without a name in vmlinux), they do not.
+/// Whether an object's bytes are others than vmlinux's. A pointer to something without a name in vmlinux cannot
+/// be compared, and counts as the same.
 fn differs(homes: &Homes, unit: usize, piece: PieceId, place: InVmlinux) -> bool {
     let owner = &homes.units[unit];
     let slice = owner.slices.piece(piece);

@@ -1,6 +1,5 @@
 //! The kept pieces of all units laid out as one object.
 
-use super::Error;
 use super::homes::{Home, Homes, Resolved};
 use super::live::Live;
 use super::normalise::Reference;
@@ -8,6 +7,7 @@ use super::rename::{Names, is_global};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
 use super::tables::Tables;
+use super::{Error, x86_64};
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use object::elf;
 use std::collections::HashMap;
@@ -204,7 +204,11 @@ impl Layout<'_> {
                 for reference in unit.references(piece) {
                     let offset = origin + reference.field - slice.origin;
                     let relocation = self.relocation(u, piece, reference, offset, false)?;
-                    self.object.sections[section.0 as usize].relocations.push(relocation);
+                    let section = &mut self.object.sections[section.0 as usize];
+                    // The loader refuses a field that is not zero; the assembler fills in branches by itself.
+                    let width = x86_64::kind(relocation.kind).map_or(0, |k| k.width);
+                    section.data[offset as usize..(offset + width) as usize].fill(0);
+                    section.relocations.push(relocation);
                 }
             }
         }

@@ -13,22 +13,36 @@
 //! | what the module needs to carry | `live` |
 //! | names in the module | `rename` |
 //! | one object of it all | `layout` |
+//!
+//! Two later looks use none of that reasoning: [`verify()`] compares the written bytes with what the compiler
+//! wrote (`verify`, `compare`), and [`prove_identity`] lays an unmodified scheduler over vmlinux (`prove`).
 
+mod anchor;
+mod compare;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod homes;
 mod initial;
 mod layout;
 mod live;
 mod normalise;
+mod prove;
 mod rename;
 mod rewrite;
 mod runtime;
 mod slice;
 mod special;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod verify;
 mod x86_64;
 
+pub use anchor::anchor;
 pub use error::Error;
 pub use homes::Binding;
+pub use prove::{Difference, Proof, prove_identity};
 pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
 pub use runtime::bind_runtime;
+pub use verify::{Fault, VerifyReport, verify};

@@ -39,7 +39,7 @@ impl Tables {
             let id = SectionId(i as u32);
             match unit.policies[i].0 {
                 Policy::Table(entry) => {
-                    let size = entry_size(unit, section, entry, entry_sizes)?;
+                    let size = entry_size(unit.name, section, entry, entry_sizes)?;
                     for start in (0..section.data.len() as u64).step_by(size as usize) {
                         let (piece, _) = described(unit, id, start)?;
                         tables.entries.entry(piece).or_default().push(TableEntry {
@@ -130,7 +130,7 @@ fn described(unit: &Unit, section: SectionId, start: u64) -> Result<(PieceId, i6
 
 /// Bytes of a table's entries.
 pub(super) fn entry_size(
-    unit: &Unit,
+    unit: &str,
     section: &Section,
     entry: Entry,
     known: &BTreeMap<String, u64>,
@@ -145,7 +145,7 @@ pub(super) fn entry_size(
     let total = section.data.len() as u64;
     if size == 0 && total > 0 || size > 0 && !total.is_multiple_of(size) {
         return Err(Error::OddTable {
-            unit: unit.name.into(),
+            unit: unit.into(),
             section: section.name.clone(),
             size: total,
             entry: size,

@@ -79,8 +79,8 @@ pub fn frozen_inline(holders: &BTreeSet<String>) -> Text {
 /// SS105
 pub fn vanished(name: &str, users: &[String], function: &BoundaryFunction, is_defined: bool) -> Text {
     let users = match (users, function.class) {
-        ([], Class::Callback) => "reached through stored addresses".to_owned(),
-        ([], _) => "where the module takes over".to_owned(),
+        ([], Class::Callback) => "it is reached through stored addresses".to_owned(),
+        ([], _) => "it is where the module takes over".to_owned(),
         (users, _) => users.join("; "),
     };
     let source_name = name.split('.').next().unwrap_or(name);
@@ -94,7 +94,7 @@ pub fn vanished(name: &str, users: &[String], function: &BoundaryFunction, is_de
     } else {
         format!("the compiler inlined {source_name} everywhere or dropped it: mark it noinline __used")
     };
-    (format!("the module no longer has it, but in vmlinux it is still {users}"), advice)
+    (format!("the module no longer has it, but vmlinux still needs it: {users}"), advice)
 }
 
 /// SS106

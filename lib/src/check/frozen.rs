@@ -103,6 +103,8 @@ pub fn is_replaced(function: &BoundaryFunction) -> bool {
 pub fn keeps_running(function: &BoundaryFunction) -> bool {
     match &function.fate {
         Fate::Stay(reason) => !matches!(reason, StayReason::Init | StayReason::OverriddenWeak),
+        // vmlinux goes on running its own copy.
+        Fate::Duplicate(_) => true,
         Fate::Redirect(_) | Fate::Springboard(_) | Fate::InsideOnly(_) => false,
     }
 }

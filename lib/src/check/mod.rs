@@ -50,26 +50,6 @@ pub enum CheckError {
         #[source]
         source: std::io::Error,
     },
-    /// Git did not do as asked.
-    #[error("`git {arguments}` in {} failed: {detail}; the work dir has to be a git repository", repository.display())]
-    Git {
-        /// The work dir.
-        repository: PathBuf,
-        /// What was asked.
-        arguments: String,
-        /// What git said.
-        detail: String,
-    },
-    /// The pristine commit holds no source.
-    #[error("commit {commit} in {} has no C file in {directory}; expected the pristine scheduler there", repository.display())]
-    NoPristineSource {
-        /// The work dir.
-        repository: PathBuf,
-        /// The commit.
-        commit: String,
-        /// Where the files should be.
-        directory: String,
-    },
     /// The two builds differ in their units.
     #[error(
         "{unit} was compiled from the pristine source but not from the edited one; expected the same units"

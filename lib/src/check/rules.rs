@@ -245,11 +245,14 @@ impl Rules<'_> {
                 users.push(format!("{what} {list}"));
             }
         };
-        add("called from", &mut function.called_from.iter());
-        add("used by", &mut self.facts.frozen.staying_callers.get(&function.addr).into_iter().flatten());
+        add("it is called from", &mut function.called_from.iter());
+        add(
+            "it is used by",
+            &mut self.facts.frozen.staying_callers.get(&function.addr).into_iter().flatten(),
+        );
         add("its address is stored in", &mut function.stored_in.iter());
         if function.exported {
-            users.push("exported to modules".to_owned());
+            users.push("it is exported to modules".to_owned());
         }
         users
     }

@@ -4,7 +4,6 @@ use super::CheckError;
 use super::lexer::{self, Item};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::process::Command;
 
 /// Directory of the scheduler in the kernel's source, as debug information names it.
 const DIRECTORY: &str = "kernel/sched/";
@@ -40,27 +39,6 @@ impl SourceTree {
             let bytes =
                 std::fs::read(&path).map_err(|source| CheckError::Source { path: path.clone(), source })?;
             texts.push((name.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
-        }
-        Ok(SourceTree::from_texts(texts))
-    }
-
-    /// Reads the files in `directory` (relative to the repository's top) as of a commit.
-    pub fn from_git(repository: &Path, commit: &str, directory: &str) -> Result<SourceTree, CheckError> {
-        let directory = directory.trim_end_matches('/');
-        let listing = git(repository, &["ls-tree", "--name-only", commit, &format!("{directory}/")])?;
-        let mut texts = Vec::new();
-        for path in listing.lines() {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            if is_c(name) {
-                texts.push((name.to_owned(), git(repository, &["show", &format!("{commit}:{path}")])?));
-            }
-        }
-        if texts.is_empty() {
-            return Err(CheckError::NoPristineSource {
-                repository: repository.to_owned(),
-                commit: commit.to_owned(),
-                directory: directory.to_owned(),
-            });
         }
         Ok(SourceTree::from_texts(texts))
     }
@@ -101,20 +79,6 @@ impl SourceTree {
 
 fn is_c(name: &str) -> bool {
     name.ends_with(".c") || name.ends_with(".h")
-}
-
-fn git(repository: &Path, arguments: &[&str]) -> Result<String, CheckError> {
-    let failed = |detail: String| CheckError::Git {
-        repository: repository.to_owned(),
-        arguments: arguments.join(" "),
-        detail,
-    };
-    let output = Command::new("git").arg("-C").arg(repository).args(arguments).output();
-    let output = output.map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What became of a definition.

@@ -4,7 +4,7 @@ use super::link::{self, RuntimeObject, compile_runtime, write_if_changed};
 use super::runtime::SOURCES;
 use super::tables::{self, FeatureSet, Tables, anchored};
 use crate::address::Addr;
-use crate::binding::{self, Binding, Rewritten, UnitObject, bind_runtime, rewrite};
+use crate::binding::{self, Binding, Fault, Rewritten, UnitObject, anchor, bind_runtime, rewrite, verify};
 use crate::boundary::{Boundary, Fate};
 use crate::identity::Addresses;
 use crate::objects::{self, Place};
@@ -16,27 +16,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// The exported symbol from which vmlinux's addresses are counted: the first of these that there is. Every
-/// kernel exports it, to every module; before 5.15 under its old name.
-const ANCHORS: &[&str] = &["_printk", "printk"];
-
-/// The anchor of a kernel.
-pub fn anchor(image: &Image) -> Result<&'static str, Error> {
-    ANCHORS.iter().copied().find(|name| image.exports.contains_key(*name)).ok_or(Error::NoAnchor)
-}
-
 /// Why there is no module.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The anchor is missing.
-    #[error("vmlinux does not export printk, from which addresses are counted; this kernel is not supported")]
-    NoAnchor,
     /// An object cannot be bound.
     #[error(transparent)]
     Binding(#[from] binding::Error),
     /// What was written does not say what was meant.
-    #[error("the rewritten scheduler does not pass verification, which is a fault of schedswap; nothing was built:\n{0}")]
-    Verify(String),
+    #[error("the rewritten scheduler does not pass verification, which is a fault of schedswap; nothing was built:\n{}", list(.0))]
+    Verify(Vec<Fault>),
+    /// The assembled stub does not fit vmlinux's `__schedule`.
+    #[error("the stub does not pass its proof against vmlinux's __schedule; nothing was built")]
+    Stub(#[source] Box<springboard::Error>),
     /// An object cannot be read or written.
     #[error(transparent)]
     Objects(#[from] objects::Error),
@@ -82,8 +73,9 @@ pub struct Module {
 
 /// Binds, verifies and links.
 pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
-    let anchor_name = anchor(input.image)?;
-    let anchor = (anchor_name, input.image.unique_symbol(anchor_name).ok_or(Error::NoAnchor)?.addr);
+    let name = anchor(input.image)?;
+    let symbol = input.image.unique_symbol(name).ok_or_else(|| binding::Error::NoAnchor(name.into()))?;
+    let anchor = (name, symbol.addr);
     let binding = Binding {
         image: input.image,
         boundary: input.boundary,
@@ -93,7 +85,8 @@ pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
     progress.begin("binding the scheduler to vmlinux", None);
     let rewritten = rewrite(input.units, &binding)?;
     let scheduler = objects::write(&rewritten.object)?;
-    progress.end("");
+    let report = verify(&scheduler, input.units, &binding, &rewritten).map_err(Error::Verify)?;
+    progress.end(&format!("{} relocations verified, {} to vmlinux", report.relocations, report.anchored));
 
     progress.begin("compiling the runtime", None);
     let header = springboard::header(input.contract, springboard::Anchor { name: anchor.0, addr: anchor.1 });
@@ -112,6 +105,9 @@ pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
     let mut sources: Vec<(&str, &[u8])> = SOURCES.to_vec();
     sources.push(("tables.S", tables.as_bytes()));
     let compiled = compile_runtime(input.kbuild, &runtime_dir, &sources, &[input.sched])?;
+    if let Some(stub) = compiled.iter().find(|o| o.name == "stub") {
+        springboard::prove(input.contract, &stub.bytes, input.image).map_err(|e| Error::Stub(Box::new(e)))?;
+    }
     let runtime = bind(input, anchor.0, compiled, &rewritten)?;
     progress.end("");
 
@@ -138,6 +134,8 @@ fn bind(
         .flat_map(|o| &o.symbols)
         .filter(|s| s.place != Place::Undefined && s.binding != LOCAL)
         .map(|s| s.name.clone())
+        // Kbuild supplies this one in the last link.
+        .chain([String::from("__this_module")])
         .collect();
     read.into_iter()
         .zip(compiled)
@@ -164,11 +162,16 @@ fn diverted(input: &Input) -> Vec<RedirectedFunction> {
             .map(|id| input.image.symbol(*id).addr)
             .collect();
         namesakes.sort();
-        let position = namesakes.iter().position(|addr| *addr == function.addr).unwrap_or_default() as u32 + 1;
+        let position =
+            namesakes.iter().position(|addr| *addr == function.addr).unwrap_or_default() as u32 + 1;
         let sympos = if namesakes.len() > 1 { position } else { 0 };
         functions.push(RedirectedFunction { name: function.name.clone(), sympos });
     }
     functions
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// STB_LOCAL.

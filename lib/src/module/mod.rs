@@ -5,4 +5,4 @@ pub mod link;
 pub mod runtime;
 pub mod tables;
 
-pub use build::{Error, Input, Module, anchor, build};
+pub use build::{Error, Input, Module, build};

@@ -100,7 +100,7 @@ fn is_path_character(c: char) -> bool {
 }
 
 /// make splits at spaces and expands `$` and `#` wherever a path passes through a variable.
-fn refuse_what_make_cannot_take(path: &Path) -> Result<(), SourceError> {
+pub(super) fn refuse_what_make_cannot_take(path: &Path) -> Result<(), SourceError> {
     let text = path.to_string_lossy();
     match text.chars().find(|c| c.is_whitespace() || "#$:%'\"\\".contains(*c)) {
         Some(character) => Err(SourceError::PathUnfitForMake { path: path.to_path_buf(), character }),

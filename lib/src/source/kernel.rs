@@ -167,31 +167,53 @@ impl Part {
 /// # Errors
 /// [`SourceError::NotFound`] with every path tried and the package that holds the file.
 pub fn locate(release: &str, search: &Search) -> Result<Kernel, SourceError> {
+    refuse_missing(&search.overrides)?;
     let roots = roots(release, search);
-    let overrides = &search.overrides;
-    let mut nearest: Option<(usize, SourceError)> = None;
-    for root in &roots {
-        match locate_below(root, release, overrides) {
-            Ok(mut kernel) => {
-                if kernel.source.is_none() {
-                    kernel.source = cached_source(release, search);
-                }
-                return Ok(kernel);
-            }
-            Err((found, error)) => {
-                if nearest.as_ref().is_none_or(|(most, _)| found > *most) {
-                    nearest = Some((found, error));
-                }
-            }
+    let needed = needed_parts(&search.overrides);
+    let held = |root: &PathBuf| needed.iter().filter(|part| part.find(root, release).is_some()).count();
+    // The root that holds most, and of equals the first: what it lacks is what the user has to be told.
+    let best = roots.iter().rev().max_by_key(|root| held(root)).expect("there is always a root to look at");
+    if held(best) == 0
+        && let Some(part) = needed.first()
+    {
+        let tried = roots.iter().flat_map(|root| part.candidates(root, release)).collect();
+        return Err(not_found(*part, release, tried));
+    }
+    let mut kernel = locate_below(best, release, &search.overrides)?;
+    if kernel.source.is_none() {
+        kernel.source = cached_source(release, search);
+    }
+    Ok(kernel)
+}
+
+/// A file named by hand is to blame before any that was to be found.
+fn refuse_missing(overrides: &Overrides) -> Result<(), SourceError> {
+    let named = [
+        (Part::Vmlinux, &overrides.vmlinux),
+        (Part::Headers, &overrides.headers),
+        (Part::Config, &overrides.config),
+        (Part::Bzimage, &overrides.bzimage),
+        (Part::Modules, &overrides.modules),
+    ];
+    named
+        .into_iter()
+        .filter_map(|(part, path)| Some((part, path.as_ref()?)))
+        .try_for_each(|(part, path)| existing(part, path).map(drop))
+}
+
+/// What nobody named, and is no part of what was named.
+fn needed_parts(overrides: &Overrides) -> Vec<Part> {
+    let mut parts = Vec::new();
+    if overrides.vmlinux.is_none() {
+        parts.push(Part::Vmlinux);
+    }
+    if overrides.headers.is_none() {
+        parts.push(Part::Headers);
+        if overrides.config.is_none() {
+            parts.push(Part::Config);
         }
     }
-    let (found, error) = nearest.expect("there is always a root to look at");
-    if found > 0 {
-        return Err(error);
-    }
-    // Nothing anywhere: one message with every path, rather than the last root's.
-    let tried = roots.iter().flat_map(|root| Part::Vmlinux.candidates(root, release)).collect();
-    Err(not_found(Part::Vmlinux, release, tried))
+    parts
 }
 
 fn roots(release: &str, search: &Search) -> Vec<PathBuf> {
@@ -210,18 +232,16 @@ fn cached_source(release: &str, search: &Search) -> Option<PathBuf> {
     search.cache.as_ref()?.kernel(release).complete().map(|kernel| kernel.source())
 }
 
-/// The error carries how many parts were found before it, so that the most promising root is reported.
-fn locate_below(root: &Path, release: &str, overrides: &Overrides) -> Result<Kernel, (usize, SourceError)> {
-    let mut found = 0;
-    let mut required = |part: Part, named: &Option<PathBuf>| -> Result<PathBuf, (usize, SourceError)> {
-        if let Some(path) = named {
-            return existing(part, path).map_err(|error| (usize::MAX, error));
+fn locate_below(root: &Path, release: &str, overrides: &Overrides) -> Result<Kernel, SourceError> {
+    let required = |part: Part, named: &Option<PathBuf>| match named {
+        Some(path) => existing(part, path),
+        None => {
+            part.find(root, release).ok_or_else(|| not_found(part, release, part.candidates(root, release)))
         }
-        let path = part
-            .find(root, release)
-            .ok_or_else(|| (found, not_found(part, release, part.candidates(root, release))))?;
-        found += 1;
-        Ok(path)
+    };
+    let optional = |part: Part, named: &Option<PathBuf>| match named {
+        Some(path) => existing(part, path).map(Some),
+        None => Ok(part.find(root, release)),
     };
     let vmlinux = required(Part::Vmlinux, &overrides.vmlinux)?;
     let headers = required(Part::Headers, &overrides.headers)?;
@@ -230,10 +250,6 @@ fn locate_below(root: &Path, release: &str, overrides: &Overrides) -> Result<Ker
     let config = match &overrides.config {
         None if overrides.headers.is_some() && beside.is_file() => beside,
         named => required(Part::Config, named)?,
-    };
-    let optional = |part: Part, named: &Option<PathBuf>| match named {
-        Some(path) => existing(part, path).map(Some).map_err(|error| (usize::MAX, error)),
-        None => Ok(part.find(root, release)),
     };
     let sysroot = match &overrides.headers {
         Some(headers) => sysroot_of_headers(headers).unwrap_or_else(|| root.to_path_buf()),

@@ -3,15 +3,22 @@
 //!
 //! [`locate`] finds the debug vmlinux, headers, configuration, boot image and modules of one release;
 //! [`shadow_headers`] makes headers that were unpacked, not installed, usable for `make -C`;
-//! the [`Cache`] holds fetched kernels.
+//! [`plan`] and [`fetch`] fill the [`Cache`] with a suite's newest kernel or an exact release.
 
+mod apt;
+mod archive;
 mod cache;
 mod error;
+mod fetch;
 mod headers;
 mod kernel;
+mod plan;
 mod sysroot;
+mod unpack;
 
 pub use cache::{Cache, CachedKernel};
 pub use error::SourceError;
+pub use fetch::{Fetched, fetch};
 pub use headers::shadow_headers;
 pub use kernel::{Kernel, Overrides, Search, locate};
+pub use plan::{Plan, PlannedPackage, Request, plan};

@@ -13,7 +13,10 @@ pub fn derive_from(
 ) -> Result<Contract, Error> {
     let springboard = only_springboard(code)?;
     let height = height::at_springboard(code, springboard)?;
-    let stack_pointer = height.sp.ok_or(Error::StackPointerUnknown { at: springboard })?;
+    let stack_pointer = height
+        .sp
+        .filter(|sp| *sp <= -8 && sp % 8 == 0)
+        .ok_or(Error::StackPointerUnknown { at: springboard })?;
     let tail = tail::explore(code, springboard, height)?;
 
     let of = |register| tail.restored.get(&register).copied().flatten();

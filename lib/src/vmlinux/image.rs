@@ -58,7 +58,7 @@ pub struct Image {
     pub sections: Vec<Section>,
     /// Every named ELF symbol, in the symbol table's order.
     pub symbols: Vec<Symbol>,
-    /// Name → symbols of that name (locals may share one).
+    /// Name → symbols of that name (locals may share one). FILE symbols are left out.
     pub by_name: HashMap<String, Vec<SymbolId>>,
     /// FUNC symbols (and NOTYPE symbols in text) sorted by address, for [`Image::function_at`]. Of several
     /// at one address the last is the one to show: a FUNC rather than a label, a global rather than a local.
@@ -130,6 +130,24 @@ pub struct Unit {
     pub variables: Vec<Variable>,
     /// Functions inlined somewhere in this unit: which, and into what.
     pub inlined: Vec<InlinedCopy>,
+    /// Weak functions of this unit of which vmlinux runs another unit's definition.
+    pub overridden: Vec<Overridden>,
+}
+
+/// A weak function that another unit's definition overrides (`arch_cpu_idle`, `sched_clock`). Its code is still
+/// in vmlinux, but no symbol names it and nothing reaches it.
+#[derive(Clone, Debug)]
+pub struct Overridden {
+    /// DW_AT_name.
+    pub name: String,
+    /// The code that is never run.
+    pub ranges: Vec<Range<Addr>>,
+    /// The definition that vmlinux runs.
+    pub by: SymbolId,
+    /// Source file.
+    pub decl_file: String,
+    /// Source line.
+    pub decl_line: u32,
 }
 
 /// An out-of-line function of a scheduler unit, with code in vmlinux. Clones (`.isra.0`, `.part.0`,

@@ -25,6 +25,8 @@ mod image;
 mod provenance;
 mod sites;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use entries::Entries;
 pub use error::Error;

@@ -110,7 +110,8 @@ impl Columns {
         let layout =
             layouts.get(*name).ok_or_else(|| format!("the debug information lacks struct {name}"))?;
         let member = |member: &str| {
-            let offset = layout.members.get(member).and_then(|offset| usize::try_from(*offset).ok());
+            let offset = layout.members.get(member).filter(|offset| **offset < layout.size);
+            let offset = offset.and_then(|offset| usize::try_from(*offset).ok());
             offset.ok_or_else(|| format!("struct {name} has no member {member}"))
         };
         let stride = usize::try_from(layout.size).ok().filter(|size| *size > 0);

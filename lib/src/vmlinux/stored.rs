@@ -71,7 +71,7 @@ pub(super) fn find(image: &Image, entries: &Entries) -> Vec<Stored> {
     let objects = Objects::of(image);
     let mut stored = Vec::new();
     for (index, section) in image.sections.iter().enumerate().filter(|(_, s)| may_hold_pointers(s)) {
-        let first = section.addr.0.next_multiple_of(POINTER_BYTES as u64) - section.addr.0;
+        let first = section.addr.0.wrapping_neg() % POINTER_BYTES as u64;
         let bytes = image.section_bytes(section).get(first as usize..).unwrap_or_default();
         for (word, number) in bytes.chunks_exact(POINTER_BYTES).zip(0u64..) {
             let target = Addr(u64::from_le_bytes(word.try_into().expect("a chunk has 8 bytes")));

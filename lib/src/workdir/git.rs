@@ -15,6 +15,16 @@ pub(super) fn commit_pristine(root: &Path, message: &str) -> Result<()> {
     run(root, &["commit", "-q", "--no-verify", "-m", message])
 }
 
+/// The commit that the tree is at; `None` if files differ from it, or git does not answer.
+pub(super) fn clean_commit(root: &Path) -> Option<String> {
+    let changes = git(root, &["status", "--porcelain", "--untracked-files=no"]).ok()?;
+    if !changes.status.success() || !changes.stdout.is_empty() {
+        return None;
+    }
+    let head = git(root, &["rev-parse", "HEAD"]).ok().filter(|o| o.status.success())?;
+    Some(String::from_utf8_lossy(&head.stdout).trim().to_owned())
+}
+
 fn has_commit(root: &Path) -> Result<bool> {
     // A repository above the work dir is not the work dir's.
     if !root.join(".git").exists() {

@@ -2,16 +2,20 @@
 
 use super::report::{Origins, Refusal, Summary, unit_rows};
 use super::steps::{Step, Steps};
-use super::store::{copy_dir, copy_file, read_json, remove_dir, same_content, write_atomically, write_compact_json, write_json};
+use super::store::{
+    copy_dir, copy_file, read_json, remove_dir, same_content, write_atomically, write_compact_json,
+    write_json,
+};
 use super::{Config, Error, KernelFacts, Layout, Result, Workdir, git, kernel_source, read_object};
+use crate::binding::{self, Binding, UnitObject};
 use crate::boundary::{self, Boundary, Fate};
 use crate::compile::{self, Build, Commands};
 use crate::identity::{self, Addresses, Gate, KnownBy};
 use crate::objects::Object;
 use crate::progress::Progress;
 use crate::source::{Kernel, shadow_headers};
-use crate::vmlinux::{self, Image};
 use crate::springboard;
+use crate::vmlinux::{self, Image};
 use kernel_source::Found;
 use std::cell::OnceCell;
 use std::fs;
@@ -106,10 +110,7 @@ impl Run<'_> {
         steps.run(Step::Source, &source_stamp, None, |_| self.copy_source(&found, &kernel))?;
         let mut origins: Origins = read_json(&self.origins_path())?;
         if !origins.same_version && !config.allow_different {
-            return Err(Error::WrongSource {
-                found: origins.source_version,
-                banner: origins.kernel_banner,
-            });
+            return Err(Error::WrongSource { found: origins.source_version, banner: origins.kernel_banner });
         }
         let headers = (&config.headers, &config.sysroot, file_stamp(&config.headers.join("Makefile"))?);
         steps.run(Step::Headers, headers, None, |_| self.prepare_headers())?;
@@ -135,6 +136,7 @@ impl Run<'_> {
         steps.run(Step::Springboard, (), None, |_| self.derive_springboard())?;
         steps.run(Step::Addresses, (), None, |_| self.find_addresses(&gate))?;
         steps.run(Step::ModuleBuild, (), units, |p| self.compile(&commands, Build::Module, p))?;
+        steps.run(Step::Binding, (), None, |_| self.prove_binding(&commands, &boundary))?;
         steps.run(Step::Tree, (), None, |_| self.set_up_tree(&origins))?;
 
         let addresses: Addresses = read_json(&layout.addresses())?;
@@ -259,7 +261,8 @@ impl Run<'_> {
         let gate = identity::gate(self.image()?, &self.gate_objects(commands)?)?;
         write_json(&self.layout.gate(), &gate)?;
         let identical: usize = gate.units.iter().map(|unit| unit.identical()).sum();
-        let compared: usize = gate.units.iter().map(|unit| unit.functions.len() - unit.overridden().len()).sum();
+        let compared: usize =
+            gate.units.iter().map(|unit| unit.functions.len() - unit.overridden().len()).sum();
         Ok(format!("{identical} of {compared} functions identical"))
     }
 
@@ -291,6 +294,28 @@ impl Run<'_> {
         ))
     }
 
+    /// Rewrites the pristine module build and lays it over vmlinux: every byte must be vmlinux's again.
+    fn prove_binding(&self, commands: &Commands, boundary: &Boundary) -> Result<String> {
+        let dir = self.layout.pristine(Build::Module);
+        let units = commands
+            .units
+            .keys()
+            .map(|unit| {
+                let (unit, object) = read_object(unit, &super::object_path(&dir, unit))?;
+                Ok(UnitObject { unit, object })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let image = self.image()?;
+        let addresses: Addresses = read_json(&self.layout.addresses())?;
+        let binding = Binding { image, boundary, addresses: &addresses, anchor: binding::anchor(image)? };
+        let proof = binding::prove_identity(&binding::rewrite(&units, &binding)?, &binding)?;
+        if !proof.different.is_empty() && !self.config.allow_different {
+            let faults = proof.different.iter().map(|d| format!("{}: {}", d.symbol, d.what)).collect();
+            return Err(Error::WrongBinding(faults));
+        }
+        Ok(format!("{} functions and {} objects are vmlinux's again", proof.functions, proof.objects))
+    }
+
     /// The tree to edit: a copy of the pristine one, under git. One that is there is left alone.
     fn set_up_tree(&self, origins: &Origins) -> Result<String> {
         let (root, tree) = (&self.layout.root, self.layout.tree());
@@ -309,7 +334,7 @@ impl Run<'_> {
             }
         }
         self.seed_build()?;
-        let ignored = "/.schedswap/\n/boundary.txt\n/scheduler.ko\n";
+        let ignored = "/.schedswap/\n/boundary.txt\n/scheduler.ko\n/manifest.json\n";
         write_atomically(&root.join(".gitignore"), ignored.as_bytes())?;
         let message = format!(
             "kernel/sched of {}, as released\n\nSource version: {}\nKernel: {}\n",

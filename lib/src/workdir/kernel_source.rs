@@ -12,9 +12,9 @@ use std::process::Command;
 pub(super) fn version(source: &Path) -> Result<String> {
     let text = read_text(&source.join("Makefile"))?;
     let value = |name: &str| {
-        let line = text.lines().find(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
-        })?;
+        let line = text
+            .lines()
+            .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('=')))?;
         Some(line.split_once('=')?.1.trim().to_owned())
     };
     let parts = [value("VERSION"), value("PATCHLEVEL"), value("SUBLEVEL")];
@@ -78,10 +78,9 @@ pub(super) fn find(path: &Path) -> Result<Found> {
     if let Some(dir) = one(&is_root) {
         return Ok(Found::Dir(dir));
     }
-    one(&is_tarball).map(Found::Tarball).ok_or_else(|| Error::NotASource {
-        path: path.to_owned(),
-        missing: "kernel/sched",
-    })
+    one(&is_tarball)
+        .map(Found::Tarball)
+        .ok_or_else(|| Error::NotASource { path: path.to_owned(), missing: "kernel/sched" })
 }
 
 /// A kernel source.
@@ -120,13 +119,16 @@ pub(super) fn unpack(tarball: &Path, dest: &Path) -> Result<PathBuf> {
         return Err(Error::ProgramMissing { program: "xz" });
     }
     // A pattern without a match (no debian/changelog) makes tar fail; what counts is what came out.
-    let root = fs::read_dir(dest)
-        .map_err(|e| Error::io("read", dest, e))?
+    let entries = fs::read_dir(dest).map_err(|e| Error::io("read", dest, e))?;
+    let root = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
+        .chain([dest.to_owned()])
         .find(|dir| dir.join("kernel/sched").is_dir());
     let unexpected: Vec<&str> = said
         .lines()
-        .filter(|line| !line.contains("Not found in archive") && !line.contains("Exiting with failure status"))
+        .filter(|line| {
+            !line.contains("Not found in archive") && !line.contains("Exiting with failure status")
+        })
         .collect();
     match root {
         Some(root) if unexpected.is_empty() => Ok(root),
@@ -162,7 +164,9 @@ fn private_headers(source: &Path) -> Result<BTreeSet<PathBuf>> {
         for name in quoted_includes(&String::from_utf8_lossy(&bytes)) {
             let Some(header) = normalised(&dir.join(name)) else { continue };
             // What is not there is found through an include path, or compiled for another architecture only.
-            if !header.starts_with("kernel/sched") && source.join(&header).is_file() && found.insert(header.clone())
+            if !header.starts_with("kernel/sched")
+                && source.join(&header).is_file()
+                && found.insert(header.clone())
             {
                 todo.push(header);
             }
@@ -223,15 +227,23 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        write("kernel/sched/core.c", "#include <linux/mm.h>\n #  include \"../smpboot.h\"\n#include \"sched.h\"\n");
-        write("kernel/sched/sched.h", "#include \"../../io_uring/io-wq.h\"\n#include \"../../../etc/passwd\"\n");
+        write(
+            "kernel/sched/core.c",
+            "#include <linux/mm.h>\n #  include \"../smpboot.h\"\n#include \"sched.h\"\n",
+        );
+        write(
+            "kernel/sched/sched.h",
+            "#include \"../../io_uring/io-wq.h\"\n#include \"../../../etc/passwd\"\n",
+        );
         write("kernel/smpboot.h", "#include \"locking/mutex.h\"\n#include \"absent.h\"\n");
         write("kernel/locking/mutex.h", "");
         write("kernel/unrelated.h", "");
         write("io_uring/io-wq.h", "#include \"../kernel/smpboot.h\"\n");
         let tree = dir.path().join("tree");
         assert_eq!(copy_scheduler(dir.path(), &tree).unwrap(), 3);
-        for name in ["kernel/smpboot.h", "kernel/locking/mutex.h", "io_uring/io-wq.h", "kernel/sched/mod/core.c"] {
+        for name in
+            ["kernel/smpboot.h", "kernel/locking/mutex.h", "io_uring/io-wq.h", "kernel/sched/mod/core.c"]
+        {
             assert!(tree.join(name).is_file(), "{name}");
         }
         assert!(!tree.join("kernel/unrelated.h").exists());
@@ -252,7 +264,11 @@ mod tests {
     #[test]
     fn the_version_is_the_makefiles() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("Makefile"), "# x\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n").unwrap();
+        fs::write(
+            dir.path().join("Makefile"),
+            "# x\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n",
+        )
+        .unwrap();
         assert_eq!(version(dir.path()).unwrap(), "6.1.192");
         fs::write(dir.path().join("Makefile"), "all:\n").unwrap();
         assert!(version(dir.path()).is_err());

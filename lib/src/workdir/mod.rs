@@ -55,13 +55,17 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No room on the disk.
-    #[error("the disk that holds {path} is full; a work dir takes about 60 MB: free some space and run the same command again, it goes on where it stopped")]
+    #[error(
+        "the disk that holds {path} is full; a work dir takes about 60 MB: free some space and run the same command again, it goes on where it stopped"
+    )]
     DiskFull {
         /// A file that could not be written.
         path: PathBuf,
     },
     /// A generated file is not what was written.
-    #[error("{path} is damaged; run `schedswap init` again after deleting it and the stamps in .schedswap/steps")]
+    #[error(
+        "{path} is damaged; run `schedswap init` again after deleting it and the stamps in .schedswap/steps"
+    )]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -75,13 +79,17 @@ pub enum Error {
         program: &'static str,
     },
     /// Files of somebody else are there.
-    #[error("{path} is not empty and is no work dir of schedswap; name a directory that does not exist or is empty")]
+    #[error(
+        "{path} is not empty and is no work dir of schedswap; name a directory that does not exist or is empty"
+    )]
     NotEmpty {
         /// The directory.
         path: PathBuf,
     },
     /// Not a work dir.
-    #[error("{path} is no work dir of schedswap (it has no .schedswap/config.json); make one with `schedswap init`")]
+    #[error(
+        "{path} is no work dir of schedswap (it has no .schedswap/config.json); make one with `schedswap init`"
+    )]
     NotAWorkDir {
         /// The directory.
         path: PathBuf,
@@ -105,7 +113,9 @@ pub enum Error {
         step: Step,
     },
     /// The pristine state changed under an edited tree.
-    #[error("the kernel's source in {source_path} is not the one that {path} was made from, and the tree there may hold your changes; take it aside, or use a new work dir")]
+    #[error(
+        "the kernel's source in {source_path} is not the one that {path} was made from, and the tree there may hold your changes; take it aside, or use a new work dir"
+    )]
     SourceChanged {
         /// The work dir.
         path: PathBuf,
@@ -113,7 +123,9 @@ pub enum Error {
         source_path: PathBuf,
     },
     /// No kernel source.
-    #[error("{path} is not the source of a kernel: it has no {missing}; give its top directory, or a tarball of it")]
+    #[error(
+        "{path} is not the source of a kernel: it has no {missing}; give its top directory, or a tarball of it"
+    )]
     NotASource {
         /// What was given.
         path: PathBuf,
@@ -139,7 +151,9 @@ pub enum Error {
         wanted: String,
     },
     /// The source is of another version.
-    #[error("the source is version {found}, but the kernel is {banner:?}; take the source package of the same version (--allow-different goes on all the same)")]
+    #[error(
+        "the source is version {found}, but the kernel is {banner:?}; take the source package of the same version (--allow-different goes on all the same)"
+    )]
     WrongSource {
         /// The source's version.
         found: String,
@@ -149,6 +163,12 @@ pub enum Error {
     /// The gate is closed.
     #[error("{0}")]
     Different(Box<report::Refusal>),
+    /// The binding is not what it should be.
+    #[error("the unmodified scheduler, bound to vmlinux, is not vmlinux again, which is a fault of schedswap or a kernel that it misreads; nothing can be built for it:\n{}", .0.join("\n"))]
+    WrongBinding(Vec<String>),
+    /// An object cannot be bound.
+    #[error(transparent)]
+    Binding(#[from] crate::binding::Error),
     /// git failed.
     #[error("`git {command}` failed in {root}: {said}")]
     Git {
@@ -304,6 +324,16 @@ impl Workdir {
     pub fn pristine(&self, kind: Build) -> Result<Vec<(String, Object)>> {
         let dir = self.layout().pristine(kind);
         self.kernel.units.iter().map(|unit| read_object(unit, &object_path(&dir, unit))).collect()
+    }
+
+    /// The commit that the edited tree is at; `None` while it has uncommitted changes.
+    pub fn commit(&self) -> Option<String> {
+        git::clean_commit(&self.root)
+    }
+
+    /// Where `build` puts the module.
+    pub fn module(&self) -> PathBuf {
+        self.root.join("scheduler.ko")
     }
 
     /// The directory for what `build` makes.

@@ -32,13 +32,15 @@ pub enum Step {
     Addresses,
     /// Compiling the pristine source as it goes into a module.
     ModuleBuild,
+    /// Binding that build to vmlinux, and proving that the result is vmlinux again.
+    Binding,
     /// The tree to edit, under git.
     Tree,
 }
 
 impl Step {
     /// All of them.
-    pub const ALL: [Step; 11] = [
+    pub const ALL: [Step; 12] = [
         Step::Kernel,
         Step::Source,
         Step::Headers,
@@ -49,6 +51,7 @@ impl Step {
         Step::Springboard,
         Step::Addresses,
         Step::ModuleBuild,
+        Step::Binding,
         Step::Tree,
     ];
 
@@ -65,6 +68,7 @@ impl Step {
             Step::Springboard => "springboard",
             Step::Addresses => "addresses",
             Step::ModuleBuild => "module-build",
+            Step::Binding => "binding",
             Step::Tree => "tree",
         }
     }
@@ -81,6 +85,7 @@ impl Step {
             Step::Springboard => "deriving the springboard",
             Step::Addresses => "finding addresses",
             Step::ModuleBuild => "compiling for a module",
+            Step::Binding => "proving the binding",
             Step::Tree => "setting up the tree to edit",
         }
     }

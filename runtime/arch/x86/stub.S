@@ -92,6 +92,7 @@ SYM_START(ss_schedule_stub, SYM_L_GLOBAL, SYM_A_ALIGN)
 	 * patches to go to the padding before the label.
 	 */
 #ifdef CONFIG_CALL_PADDING
+	UNWIND_HINT_FUNC
 	.skip	16, 0x90
 #endif
 SYM_INNER_LABEL(ss_switch_to, SYM_L_GLOBAL)

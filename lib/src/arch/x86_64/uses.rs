@@ -3,7 +3,7 @@
 use super::decoder;
 use crate::address::Addr;
 use crate::vmlinux::{Branch, Entries, Image, Passed, SiteKind, SymbolId, Taken, Uses};
-use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, OpAccess, OpKind, Register};
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use rayon::prelude::*;
 use std::collections::HashSet;
 
@@ -148,10 +148,7 @@ impl Scan<'_> {
             let value = match instruction.op_kind(operand) {
                 OpKind::Immediate32to64 => instruction.immediate32to64() as u64,
                 OpKind::Immediate64 => instruction.immediate64(),
-                OpKind::Memory if instruction.mnemonic() == iced_x86::Mnemonic::Lea => {
-                    // RIP-relative operands come with the address already computed.
-                    instruction.memory_displacement64()
-                }
+                OpKind::Memory if yields_fixed_address(instruction) => instruction.memory_displacement64(),
                 _ => continue,
             };
             if self.entries.contains(Addr(value)) {
@@ -197,6 +194,14 @@ impl Scan<'_> {
             }
         }
     }
+}
+
+/// `lea` of one address: RIP-relative (the decoder has added RIP) or absolute. With any other register it is
+/// arithmetic such as `x - _text`.
+fn yields_fixed_address(instruction: &Instruction) -> bool {
+    instruction.mnemonic() == Mnemonic::Lea
+        && matches!(instruction.memory_base(), Register::RIP | Register::None)
+        && instruction.memory_index() == Register::None
 }
 
 fn branch_target(instruction: &Instruction) -> Option<Addr> {

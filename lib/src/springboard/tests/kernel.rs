@@ -12,11 +12,11 @@ pub fn image() -> Option<&'static Image> {
 }
 
 fn open() -> Option<Image> {
-    let Some(path) = std::env::var_os("SCHEDSWAP_TEST_VMLINUX").map(PathBuf::from) else {
+    let Some(path) = std::env::var_os("SCHEDSWAP_TEST_VMLINUX").filter(|path| !path.is_empty()) else {
         eprintln!("SKIPPED: SCHEDSWAP_TEST_VMLINUX names no debug vmlinux");
         return None;
     };
-    Some(vmlinux::open(&path).expect("the debug vmlinux opens"))
+    Some(vmlinux::open(&PathBuf::from(path)).expect("the debug vmlinux opens"))
 }
 
 #[test]

@@ -112,6 +112,23 @@ fn stub_that_breaks_its_contract_is_caught() {
 }
 
 #[test]
+fn contract_that_the_tail_does_not_have_is_caught() {
+    let assembled = assemble(&with_frame_base());
+    let right = contract_of(&with_frame_base()).expect("a contract");
+    let mut shifted = right.clone();
+    shifted.stack_pointer -= 8;
+    let mut swapped = right;
+    let (rbx, r12) = (swapped.slots[0].offset, swapped.slots[2].offset);
+    (swapped.slots[0].offset, swapped.slots[2].offset) = (r12, rbx);
+    for (contract, named) in [(shifted, "stack pointer"), (swapped, "rbx")] {
+        match prove_text(&contract, &header_of(&contract), &assembled.code()) {
+            Err(Error::Broken { why }) => assert!(why.contains(named), "{why}"),
+            other => panic!("{named}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn stub_keeps_the_contract_of_a_stock_kernel() {
     let Some(image) = super::kernel::image() else { return };
     let contract = derive(image).expect("a stock kernel has a springboard");

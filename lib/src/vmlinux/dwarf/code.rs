@@ -1,38 +1,68 @@
 //! Functions with code, and the copies that were inlined into them.
 
-use super::super::image::{Function, Image, InlinedCopy, SymbolId};
+use super::super::image::{Function, Image, InlinedCopy, Overridden, SymbolId};
 use super::tables::{Die, Tables};
 use crate::address::Addr;
 use gimli::constants as dw;
 use std::ops::Range;
 
-/// The functions of a unit that have code in vmlinux, sorted by address.
-pub(super) fn functions(image: &Image, tables: &Tables<'_>) -> Vec<Function> {
+/// The functions of a unit that have code in vmlinux, sorted by address, and those whose code is dead because
+/// another unit overrides them.
+pub(super) fn functions(image: &Image, tables: &Tables<'_>) -> (Vec<Function>, Vec<Overridden>) {
     let concrete = tables.own.dies.iter().filter(|d| d.tag == dw::DW_TAG_subprogram && !d.code.is_empty());
-    let mut functions: Vec<Function> = concrete.filter_map(|die| function(image, tables, die)).collect();
+    let mut functions = Vec::new();
+    let mut overridden = Vec::new();
+    for die in concrete {
+        let Some(name) = tables.name(die) else { continue };
+        match entry_symbol(image, die, &name) {
+            Some(entry) => functions.push(function(image, tables, die, name, entry)),
+            None => overridden.extend(overridden_function(image, tables, die, name)),
+        }
+    }
     functions.sort_by_key(|f| f.addr);
-    functions
+    overridden.sort_by(|a, b| a.name.cmp(&b.name));
+    (functions, overridden)
 }
 
-/// `None` for code that no symbol names: it was discarded when vmlinux was linked.
-fn function(image: &Image, tables: &Tables<'_>, die: &Die<'_>) -> Option<Function> {
-    let source_name = tables.name(die)?;
-    let (first, symbol) = entry_symbol(image, die, &source_name)?;
-    let addr = image.symbol(symbol).addr;
-    let mut ranges: Vec<Range<Addr>> = die.code.iter().map(|r| Addr(r.start)..Addr(r.end)).collect();
+fn function(
+    image: &Image,
+    tables: &Tables<'_>,
+    die: &Die<'_>,
+    source_name: String,
+    (first, symbol): (usize, SymbolId),
+) -> Function {
+    let mut ranges = ranges(die);
     ranges[..=first].rotate_right(1);
     let (decl_file, decl_line) = tables.declared_at(die);
-    Some(Function {
+    Function {
         name: image.symbol(symbol).name.clone(),
         source_name,
         symbol,
-        addr,
+        addr: image.symbol(symbol).addr,
         ranges,
         external: tables.is_external(die),
         decl_file,
         decl_line,
         declared_inline: tables.is_declared_inline(die),
-    })
+    }
+}
+
+/// `None` for code that is not in vmlinux's text: it was discarded when vmlinux was linked.
+fn overridden_function(
+    image: &Image,
+    tables: &Tables<'_>,
+    die: &Die<'_>,
+    name: String,
+) -> Option<Overridden> {
+    let in_text = |range: &Range<u64>| image.section_at(Addr(range.start)).is_some_and(|(_, s)| s.is_text());
+    let by = image.symbols_named(&name).iter().copied().find(|id| !image.symbol(*id).is_local())?;
+    let (decl_file, decl_line) = tables.declared_at(die);
+    let is_dead = tables.is_external(die) && die.code.iter().all(in_text);
+    is_dead.then(|| Overridden { name, ranges: ranges(die), by, decl_file, decl_line })
+}
+
+fn ranges(die: &Die<'_>) -> Vec<Range<Addr>> {
+    die.code.iter().map(|r| Addr(r.start)..Addr(r.end)).collect()
 }
 
 /// Which of a function's ranges begins with its entry, and the symbol there. Ranges are in no fixed order, and

@@ -63,9 +63,17 @@ fn line_table_mentions_scheduler(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Slice<'_>
     let Some(program) = &unit.line_program else { return false };
     let header = program.header();
     let string = |value| dwarf.attr_string(unit, value).map(|s| s.slice()).unwrap_or_default();
-    let dir_name = SCHEDULER_DIR.trim_end_matches('/').as_bytes();
-    let dir_matches = |dir: &[u8]| dir.ends_with(dir_name) || contains(dir, SCHEDULER_DIR.as_bytes());
-    if header.include_directories().iter().any(|dir| dir_matches(string(dir.clone()))) {
+    let is_or_is_below = |dir: &[u8]| {
+        let dir_name = SCHEDULER_DIR.trim_end_matches('/').as_bytes();
+        dir.ends_with(dir_name) || contains(dir, SCHEDULER_DIR.as_bytes())
+    };
+    let directory_matches = |dir: &[u8]| {
+        // `kernel/livepatch/../sched`
+        let roundabout = contains(dir, b"../sched") || contains(dir, b"./");
+        is_or_is_below(dir)
+            || roundabout && is_or_is_below(paths::join("", &String::from_utf8_lossy(dir)).as_bytes())
+    };
+    if header.include_directories().iter().any(|dir| directory_matches(string(*dir))) {
         return true;
     }
     // A file may be named with a directory of its own: `sched/sched.h` in `kernel`, or a path in one piece.

@@ -80,13 +80,15 @@ fn read_unit(image: &Image, tables: &Tables<'_>) -> Read {
         inlined.retain(|copy| paths::is_below_scheduler(&copy.decl_file));
         return Read::Other(inlined);
     }
+    let (functions, overridden) = code::functions(image, tables);
     Read::Scheduler(Box::new(Unit {
         name: own.name.clone(),
         comp_dir: own.comp_dir.clone(),
         producer: own.producer.clone(),
-        functions: code::functions(image, tables),
+        functions,
         variables: variables::read(image, tables),
         inlined,
+        overridden,
     }))
 }
 

@@ -316,6 +316,10 @@ impl<'a> Die<'a> {
                 let mut ranges = dwarf.attr_ranges(unit, value)?;
                 while let Some(range) = ranges.as_mut().map(|r| r.next()).transpose()?.flatten() {
                     self.code.push(range.begin..range.end);
+                    // Of inlined code only the beginning is asked for.
+                    if self.tag == dw::DW_TAG_inlined_subroutine {
+                        break;
+                    }
                 }
             }
             dw::DW_AT_entry_pc => self.entry_pc = address(value)?,

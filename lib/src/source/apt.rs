@@ -1,0 +1,294 @@
+//! apt, with state of its own: the machine's lists, packages and settings are neither changed nor needed, and
+//! no privilege is. What apt checks (signed lists, hashes of packages) it checks here too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use super::SourceError;
+use super::archive::Derived;
+
+const CONFIGURATION: &str = "apt.conf";
+
+/// An apt of our own for one set of sources.
+#[derive(Debug)]
+pub(super) struct Apt {
+    directory: PathBuf,
+    configuration: PathBuf,
+}
+
+/// What `apt-get update` brought.
+#[derive(Debug)]
+pub(super) struct Updated {
+    /// The suites whose lists are there.
+    pub suites: Vec<String>,
+    /// Errors and warnings.
+    pub said: String,
+}
+
+/// One package in one version, as the lists describe it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub name: String,
+    pub version: String,
+    pub depends: Vec<Dependency>,
+}
+
+/// The first alternative of one dependency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dependency {
+    pub name: String,
+    /// With relation `=` only.
+    pub exact_version: Option<String>,
+}
+
+/// What a download would bring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Download {
+    /// As `apt-get download` calls it.
+    pub file: String,
+    pub bytes: u64,
+}
+
+impl Apt {
+    /// Lays out the private directory.
+    pub fn prepare(directory: &Path, derived: &Derived) -> Result<Apt, SourceError> {
+        for sub in ["state/lists/partial", "cache/archives/partial"] {
+            let path = directory.join(sub);
+            fs::create_dir_all(&path).map_err(SourceError::io(&path))?;
+        }
+        let write = |name: &str, text: &str| -> Result<PathBuf, SourceError> {
+            let path = directory.join(name);
+            fs::write(&path, text).map_err(SourceError::io(&path))?;
+            Ok(path)
+        };
+        // Nothing counts as installed, so that no version of the machine's own packages is preferred.
+        let status = write("status", "")?;
+        let sources = write("archive.sources", &derived.sources)?;
+        let configuration = write(
+            CONFIGURATION,
+            &format!(
+                "Dir::State \"{directory}/state\";\n\
+                 Dir::State::status \"{status}\";\n\
+                 Dir::Cache \"{directory}/cache\";\n\
+                 Dir::Etc::sourcelist \"{sources}\";\n\
+                 Dir::Etc::sourceparts \"/dev/null\";\n\
+                 Dir::Etc::preferences \"/dev/null\";\n\
+                 Dir::Etc::preferencesparts \"/dev/null\";\n\
+                 Acquire::Languages \"none\";\n\
+                 Acquire::Retries \"3\";\n\
+                 # The cache is often below a home that the sandbox user cannot enter.\n\
+                 APT::Sandbox::User \"{user}\";\n\
+                 # Hooks of the machine are about the machine's own state.\n\
+                 #clear APT::Update::Pre-Invoke;\n\
+                 #clear APT::Update::Post-Invoke;\n\
+                 #clear APT::Update::Post-Invoke-Success;\n",
+                directory = directory.display(),
+                status = status.display(),
+                sources = sources.display(),
+                user = if rustix::process::geteuid().is_root() { "root" } else { "" },
+            ),
+        )?;
+        Ok(Apt { directory: directory.to_path_buf(), configuration })
+    }
+
+    /// One that was prepared before, its lists as they are.
+    pub fn open(directory: &Path) -> Apt {
+        Apt { directory: directory.to_path_buf(), configuration: directory.join(CONFIGURATION) }
+    }
+
+    /// Brings the lists up to date. A suite that fails does not fail the others.
+    pub fn update(&self) -> Result<Updated, SourceError> {
+        let output = self.output("apt-get", &["--quiet=2", "update"])?;
+        let said: Vec<String> = String::from_utf8_lossy(&output.stderr)
+            .lines()
+            .filter(|line| line.starts_with("E:") || line.starts_with("W:") || line.starts_with("N:"))
+            .map(str::to_owned)
+            .collect();
+        let targets =
+            self.output("apt-get", &["indextargets", "--format", "$(RELEASE)", "Created-By: Packages"])?;
+        let mut suites: Vec<String> =
+            String::from_utf8_lossy(&targets.stdout).lines().map(str::to_owned).collect();
+        suites.sort();
+        suites.dedup();
+        Ok(Updated { suites, said: said.join("\n") })
+    }
+
+    /// Every version of each package; those that do not exist are left out.
+    pub fn show(&self, names: &[String]) -> Result<Vec<Listed>, SourceError> {
+        self.show_with(&["show"], names)
+    }
+
+    /// The version of the package that apt would install.
+    pub fn candidate(&self, name: &str) -> Result<Option<Listed>, SourceError> {
+        Ok(self.show_with(&["show", "--no-all-versions"], &[name.to_owned()])?.into_iter().next())
+    }
+
+    fn show_with(&self, verb: &[&str], names: &[String]) -> Result<Vec<Listed>, SourceError> {
+        // It ends with 100 when one name does not exist, and shows the others all the same.
+        let arguments: Vec<&str> = verb.iter().copied().chain(names.iter().map(String::as_str)).collect();
+        let output = self.output("apt-cache", &arguments)?;
+        Ok(parse_shown(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Names of all packages that begin with `prefix`.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>, SourceError> {
+        let output = self.output("apt-cache", &["pkgnames", prefix])?;
+        let mut names: Vec<String> =
+            String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// File and size of each `name=version`, in the same order.
+    pub fn downloads(&self, packages: &[String]) -> Result<Vec<Download>, SourceError> {
+        packages
+            .iter()
+            .map(|package| {
+                let output = self.output("apt-get", &["download", "--print-uris", package])?;
+                parse_uri(&String::from_utf8_lossy(&output.stdout))
+                    .ok_or_else(|| failed("asking where a package is", "apt-get", &output))
+            })
+            .collect()
+    }
+
+    /// Starts the download of one `name=version` into `directory`. A part of it that is there is kept.
+    pub fn start_download(&self, package: &str, directory: &Path) -> Result<Child, SourceError> {
+        self.command("apt-get")
+            .args(["--quiet=2", "download", package])
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| spawn_error("apt-get", "apt", error))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        // Its words are parsed.
+        command.env("LC_ALL", "C").arg("-c").arg(&self.configuration).current_dir(&self.directory);
+        command
+    }
+
+    fn output(&self, program: &str, arguments: &[&str]) -> Result<Output, SourceError> {
+        self.command(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| spawn_error(program, "apt", error))
+    }
+}
+
+/// The machine's sources: the file and the directory of files.
+pub(super) fn machine_sources() -> Result<(PathBuf, PathBuf), SourceError> {
+    let asked = ["shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"];
+    let output = Command::new("apt-config")
+        .args(asked)
+        .output()
+        .map_err(|error| spawn_error("apt-config", "apt", error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.map(|value| PathBuf::from(value.trim_matches('\'')))
+    };
+    Ok((
+        value("LIST").unwrap_or_else(|| "/etc/apt/sources.list".into()),
+        value("PARTS").unwrap_or_else(|| "/etc/apt/sources.list.d".into()),
+    ))
+}
+
+/// A program that could not be started: mostly because it is not there.
+pub(super) fn spawn_error(program: &str, package: &'static str, error: std::io::Error) -> SourceError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => SourceError::NoProgram { program: program.into(), package },
+        _ => SourceError::io(Path::new(program))(error),
+    }
+}
+
+/// A program that ended with an error.
+pub(super) fn failed(doing: &str, program: &str, output: &Output) -> SourceError {
+    SourceError::ProgramFailed {
+        doing: doing.into(),
+        program: program.into(),
+        status: output.status.to_string(),
+        said: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+    }
+}
+
+fn parse_shown(text: &str) -> Vec<Listed> {
+    text.split("\n\n")
+        .filter_map(|stanza| {
+            let field = |name: &str| {
+                let line = stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+                Some(line.trim().to_owned())
+            };
+            Some(Listed {
+                name: field("Package")?,
+                version: field("Version")?,
+                depends: field("Depends").map(|depends| parse_depends(&depends)).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+fn parse_depends(text: &str) -> Vec<Dependency> {
+    text.split(',')
+        .filter_map(|alternatives| alternatives.split('|').next())
+        .filter_map(|dependency| {
+            let (name, relation) = match dependency.split_once('(') {
+                Some((name, relation)) => (name, relation.trim_end().trim_end_matches(')')),
+                None => (dependency, ""),
+            };
+            let name = name.trim().split(':').next()?.to_owned();
+            let exact_version =
+                relation.trim_start().strip_prefix('=').map(|version| version.trim().to_owned());
+            (!name.is_empty()).then_some(Dependency { name, exact_version })
+        })
+        .collect()
+}
+
+/// `'uri' file size hash`
+fn parse_uri(text: &str) -> Option<Download> {
+    let line = text.lines().find(|line| line.starts_with('\''))?;
+    let mut words = line.split_whitespace().skip(1);
+    Some(Download { file: words.next()?.to_owned(), bytes: words.next()?.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_packages_and_their_dependencies() {
+        let text = "Package: linux-headers-6.12.9-x\nVersion: 6.12.9-1\n\
+            Depends: linux-base (>= 4.12~), linux-headers-6.12.9-common (= 6.12.9-1), \
+            linux-image-6.12.9-x (= 6.12.9-1) | linux-image-6.12.9-x-unsigned (= 6.12.9-1), \
+            linux-kbuild-6.12.9, gcc-14:any\nSize: 12\n\n\
+            Package: other\nVersion: 1\n\n";
+        let shown = parse_shown(text);
+        assert_eq!(shown.len(), 2);
+        let dependency = |name: &str, version: Option<&str>| Dependency {
+            name: name.into(),
+            exact_version: version.map(str::to_owned),
+        };
+        assert_eq!(
+            shown[0].depends,
+            [
+                dependency("linux-base", None),
+                dependency("linux-headers-6.12.9-common", Some("6.12.9-1")),
+                dependency("linux-image-6.12.9-x", Some("6.12.9-1")),
+                dependency("linux-kbuild-6.12.9", None),
+                dependency("gcc-14", None),
+            ]
+        );
+        assert_eq!(shown[1], Listed { name: "other".into(), version: "1".into(), depends: vec![] });
+    }
+
+    #[test]
+    fn file_and_size_of_a_download() {
+        let line = "'https://mirror.test/pool/b_1%253a2_amd64.deb' b_1%3a2_amd64.deb 928188 SHA256:e7d0\n";
+        assert_eq!(parse_uri(line), Some(Download { file: "b_1%3a2_amd64.deb".into(), bytes: 928_188 }));
+        assert_eq!(parse_uri("E: nothing\n"), None);
+    }
+}

@@ -1,0 +1,410 @@
+//! Which packages of the Debian archive make up a kernel.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use super::SourceError;
+use super::apt::{Apt, Listed, machine_sources};
+use super::archive::{Archives, Derived};
+use super::cache::Cache;
+use super::headers::refuse_what_make_cannot_take;
+use crate::progress::Progress;
+
+/// Which kernel is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The newest kernel of a flavour in a suite, its updates and its security archive: `bookworm/cloud-amd64`.
+    Newest {
+        /// Debian's name of it.
+        suite: String,
+        /// What follows the version in a release's name.
+        flavour: String,
+    },
+    /// One release, `6.1.0-13-cloud-amd64`, looked for in `suite` if given (`bookworm/6.1.0-13-cloud-amd64`),
+    /// else in every suite that this machine uses and its backports.
+    Release {
+        /// Where it is, if not where this machine gets its packages.
+        suite: Option<String>,
+        /// As `uname -r` prints it.
+        release: String,
+    },
+}
+
+impl FromStr for Request {
+    type Err = SourceError;
+
+    fn from_str(spec: &str) -> Result<Request, SourceError> {
+        let bad = || SourceError::BadSpec { spec: spec.to_owned() };
+        // These names become file names and arguments of other programs.
+        let sound = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-+.~_".contains(c))
+        };
+        let is_release = |name: &str| name.starts_with(|c: char| c.is_ascii_digit()) && name.contains('.');
+        let (suite, name) = match spec.rsplit_once('/') {
+            Some((suite, name)) => (Some(suite), name),
+            None => (None, spec),
+        };
+        if !sound(name) || suite.is_some_and(|suite| !suite.split('/').all(sound)) {
+            return Err(bad());
+        }
+        match (suite.map(str::to_owned), name.to_owned()) {
+            (suite, release) if is_release(&release) => Ok(Request::Release { suite, release }),
+            (Some(suite), flavour) => Ok(Request::Newest { suite, flavour }),
+            (None, _) => Err(bad()),
+        }
+    }
+}
+
+/// What a fetch would get.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The kernel's release.
+    pub release: String,
+    /// The version of its packages.
+    pub version: String,
+    /// Where it was looked for.
+    pub suites: Vec<String>,
+    /// Suites that were asked for and could not be read, with apt's words: a newer kernel may be there.
+    pub unread: Vec<String>,
+    /// The packages, the largest first.
+    pub packages: Vec<PlannedPackage>,
+    /// The cache has this kernel in this version: there is nothing to do.
+    pub cached: bool,
+    #[serde(skip)]
+    pub(super) lists: Option<PathBuf>,
+}
+
+impl Plan {
+    /// All downloads together.
+    pub fn bytes(&self) -> u64 {
+        self.packages.iter().map(|package| package.bytes).sum()
+    }
+}
+
+/// One package of a [`Plan`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedPackage {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The file's size.
+    pub bytes: u64,
+    #[serde(skip)]
+    pub(super) file: String,
+    #[serde(skip)]
+    pub(super) content: Content,
+}
+
+/// What of a package is unpacked, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// All of it, into the kernel's sysroot.
+    Whole,
+    /// The debug vmlinux, into the kernel's sysroot.
+    Vmlinux,
+    /// The source tree.
+    Source,
+    /// All of it, among the cache's tools.
+    Tool,
+}
+
+/// Finds out which packages make up the wanted kernel. A release that is in the cache is not looked up again.
+///
+/// # Errors
+/// A suite, kernel or package that is not there is named, with what there is instead.
+pub fn plan(request: &Request, cache: &Cache, progress: &dyn Progress) -> Result<Plan, SourceError> {
+    refuse_what_make_cannot_take(cache.root())?;
+    let lock = cache.lock(progress)?;
+    if let Request::Release { release, .. } = request
+        && let Some(record) = cache.kernel(release).record()
+    {
+        return Ok(Plan {
+            release: record.release,
+            version: record.version,
+            suites: vec![],
+            unread: vec![],
+            packages: vec![],
+            cached: true,
+            lists: None,
+        });
+    }
+    let (sources_list, sources_parts) = machine_sources()?;
+    let archives = Archives::of_machine(&sources_list, &sources_parts)?;
+    let (name, derived) = match request {
+        Request::Newest { suite, .. } | Request::Release { suite: Some(suite), .. } => {
+            (suite.as_str(), archives.for_suite(suite))
+        }
+        Request::Release { suite: None, .. } => ("machine", archives.for_machine()),
+    };
+    let lists = cache.apt().join(name.replace('/', "_"));
+    let apt = Apt::prepare(&lists, &derived)?;
+    let suites = read_lists(&apt, name, &derived, progress)?;
+    let (release, version) = match request {
+        Request::Newest { suite, flavour } => newest(&apt, suite, flavour, &suites.read)?,
+        Request::Release { release, .. } => (release.clone(), version_of(&apt, release, &suites.read)?),
+    };
+    drop(lock);
+    let cached = cache.kernel(&release).record().is_some_and(|record| record.version == version);
+    let packages = if cached { vec![] } else { packages_of(&apt, &release, &version, &suites.read, cache)? };
+    Ok(Plan {
+        release,
+        version,
+        suites: suites.read,
+        unread: suites.unread,
+        packages,
+        cached,
+        lists: Some(lists),
+    })
+}
+
+struct Suites {
+    read: Vec<String>,
+    unread: Vec<String>,
+}
+
+fn read_lists(
+    apt: &Apt,
+    name: &str,
+    derived: &Derived,
+    progress: &dyn Progress,
+) -> Result<Suites, SourceError> {
+    progress.begin("reading the archive's package lists", None);
+    let updated = apt.update()?;
+    let (read, missing): (Vec<String>, Vec<String>) =
+        derived.suites.iter().cloned().partition(|suite| updated.suites.contains(suite));
+    progress.end(&read.join(", "));
+    if read.is_empty()
+        || (derived.suites.iter().any(|suite| suite == name) && !read.iter().any(|s| s == name))
+    {
+        return Err(SourceError::NoSuite { suite: name.to_owned(), said: updated.said });
+    }
+    // Not every suite has each companion, so a missing one is no error. But it is told: a security archive
+    // out of reach would else mean an older kernel, silently.
+    let unread = missing
+        .into_iter()
+        .map(|suite| {
+            let why = updated.said.lines().find(|line| line.contains(&format!(" {suite} ")));
+            why.map_or(suite.clone(), |why| format!("{suite} ({why})"))
+        })
+        .collect();
+    Ok(Suites { read, unread })
+}
+
+/// Follows the meta package of the flavour to the image it depends on.
+fn newest(apt: &Apt, suite: &str, flavour: &str, suites: &[String]) -> Result<(String, String), SourceError> {
+    let meta = format!("linux-image-{flavour}");
+    let no_kernel = |available: String| SourceError::NoKernel {
+        package: meta.clone(),
+        suites: suites.join(", "),
+        available,
+    };
+    let Some(listed) = apt.candidate(&meta)? else {
+        let flavours = flavours(&apt.names("linux-image-")?);
+        return Err(no_kernel(match flavours.is_empty() {
+            true => format!("{suite} has no kernels at all"),
+            false => format!("flavours there: {}", flavours.join(", ")),
+        }));
+    };
+    let image = listed.depends.iter().find(|dependency| dependency.name.starts_with("linux-image-"));
+    let Some(image) = image else {
+        return Err(no_kernel(format!("{meta} {} depends on no image", listed.version)));
+    };
+    let release = image.name.trim_start_matches("linux-image-").to_owned();
+    let version = image.exact_version.clone().unwrap_or(listed.version);
+    Ok((release, version))
+}
+
+/// `linux-image-cloud-amd64` is a flavour's; `linux-image-6.1.0-13-cloud-amd64` a release's.
+fn flavours(names: &[String]) -> Vec<String> {
+    names
+        .iter()
+        .filter_map(|name| name.strip_prefix("linux-image-"))
+        .filter(|rest| !is_versioned(rest) && !is_variant(rest))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_versioned(rest: &str) -> bool {
+    let mut parts = rest.split(['.', '-']);
+    let mut number = || parts.next().is_some_and(|part| part.parse::<u32>().is_ok());
+    number() && number()
+}
+
+fn is_variant(rest: &str) -> bool {
+    ["-dbg", "-unsigned", "-signed-template"].iter().any(|end| rest.ends_with(end))
+}
+
+fn version_of(apt: &Apt, release: &str, suites: &[String]) -> Result<String, SourceError> {
+    let image = format!("linux-image-{release}");
+    if let Some(listed) = apt.candidate(&image)? {
+        return Ok(listed.version);
+    }
+    let releases: Vec<String> = apt
+        .names("linux-image-")?
+        .iter()
+        .filter_map(|name| name.strip_prefix("linux-image-"))
+        .filter(|rest| is_versioned(rest) && !is_variant(rest))
+        .map(str::to_owned)
+        .collect();
+    let available = match releases.is_empty() {
+        true => "they have no kernels at all".to_owned(),
+        false => format!(
+            "releases there: {}. Archives drop old releases; another suite is asked with SUITE/{release}",
+            releases.join(", ")
+        ),
+    };
+    Err(SourceError::NoKernel { package: image, suites: suites.join(", "), available })
+}
+
+/// The kernel's packages in its exact version, and the tools that the cache lacks.
+fn packages_of(
+    apt: &Apt,
+    release: &str,
+    version: &str,
+    suites: &[String],
+    cache: &Cache,
+) -> Result<Vec<PlannedPackage>, SourceError> {
+    let lookup = Lookup { apt, release, version, suites };
+    let image = format!("linux-image-{release}");
+    let headers = format!("linux-headers-{release}");
+    let debug = format!("linux-image-{release}-dbg");
+    let source = source_package(version);
+    let mut wanted: Vec<(Listed, Content)> = Vec::new();
+    wanted.push((lookup.exact(&debug)?, Content::Vmlinux));
+    wanted.push((lookup.exact(&source)?, Content::Source));
+    let image = lookup.exact(&image)?;
+    let headers = lookup.exact(&headers)?;
+    // Newer kernels split the image into packages of its release; headers are shared between flavours.
+    let further: Vec<String> = image
+        .depends
+        .iter()
+        .filter(|on| on.name.starts_with("linux-") && on.name.ends_with(&format!("-{release}")))
+        .chain(headers.depends.iter().filter(|on| {
+            on.name.starts_with("linux-headers-")
+                || (on.name.starts_with("linux-") && on.name.ends_with(&format!("-{release}")))
+        }))
+        .map(|dependency| dependency.name.clone())
+        .collect();
+    wanted.push((image, Content::Whole));
+    for kbuild in headers.depends.iter().filter(|on| on.name.starts_with("linux-kbuild-")) {
+        wanted.push((lookup.exact(&kbuild.name)?, Content::Whole));
+    }
+    wanted.push((headers, Content::Whole));
+    for name in further {
+        if !wanted.iter().any(|(known, _)| known.name == name) {
+            wanted.push((lookup.exact(&name)?, Content::Whole));
+        }
+    }
+    if cache.busybox().is_none() {
+        let busybox =
+            apt.candidate("busybox-static")?.ok_or_else(|| lookup.missing("busybox-static", vec![]))?;
+        wanted.push((busybox, Content::Tool));
+    }
+    let specs: Vec<String> =
+        wanted.iter().map(|(package, _)| format!("{}={}", package.name, package.version)).collect();
+    let downloads = apt.downloads(&specs)?;
+    let mut packages: Vec<PlannedPackage> = wanted
+        .into_iter()
+        .zip(downloads)
+        .map(|((listed, content), download)| PlannedPackage {
+            name: listed.name,
+            version: listed.version,
+            bytes: download.bytes,
+            file: download.file,
+            content,
+        })
+        .collect();
+    // The largest takes longest to unpack, which goes on beside the other downloads.
+    packages.sort_by_key(|package| std::cmp::Reverse(package.bytes));
+    Ok(packages)
+}
+
+struct Lookup<'a> {
+    apt: &'a Apt,
+    release: &'a str,
+    version: &'a str,
+    suites: &'a [String],
+}
+
+impl Lookup<'_> {
+    /// The package in the kernel's version.
+    fn exact(&self, name: &str) -> Result<Listed, SourceError> {
+        let listed = self.apt.show(&[name.to_owned()])?;
+        let versions = listed.iter().map(|package| package.version.clone()).collect();
+        listed
+            .into_iter()
+            .find(|package| package.name == name && package.version == self.version)
+            .ok_or_else(|| self.missing(name, versions))
+    }
+
+    fn missing(&self, name: &str, versions: Vec<String>) -> SourceError {
+        SourceError::NoPackage {
+            release: self.release.into(),
+            package: name.into(),
+            version: self.version.into(),
+            suites: self.suites.join(", "),
+            available: match versions.is_empty() {
+                true => "no version of it is there".into(),
+                false => format!("versions there: {}", versions.join(", ")),
+            },
+        }
+    }
+}
+
+/// The source of 6.1.192-2 is in linux-source-6.1.
+fn source_package(version: &str) -> String {
+    let upstream = version.split(['-', '~', '+']).next().unwrap_or(version);
+    let series: Vec<&str> = upstream.split('.').take(2).collect();
+    format!("linux-source-{}", series.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests() {
+        let newest =
+            |suite: &str, flavour: &str| Request::Newest { suite: suite.into(), flavour: flavour.into() };
+        assert_eq!("bookworm/cloud-amd64".parse::<Request>().unwrap(), newest("bookworm", "cloud-amd64"));
+        assert_eq!("sid/686".parse::<Request>().unwrap(), newest("sid", "686"));
+        assert_eq!(
+            "6.12.9+deb13-amd64".parse::<Request>().unwrap(),
+            Request::Release { suite: None, release: "6.12.9+deb13-amd64".into() }
+        );
+        assert_eq!(
+            "trixie/6.12.9+deb13-amd64".parse::<Request>().unwrap(),
+            Request::Release { suite: Some("trixie".into()), release: "6.12.9+deb13-amd64".into() }
+        );
+        for bad in ["", "cloud-amd64", "bookworm/", "/x", "../6.1", "a b/c", "-x/6.1", "bookworm/../x"] {
+            let error = bad.parse::<Request>().unwrap_err();
+            assert!(matches!(error, SourceError::BadSpec { .. }), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_source_package_is_the_series() {
+        assert_eq!(source_package("6.1.192-2"), "linux-source-6.1");
+        assert_eq!(source_package("6.12.95-1~bpo12+1"), "linux-source-6.12");
+        assert_eq!(source_package("7.0-1"), "linux-source-7.0");
+        assert_eq!(source_package("7.0~rc4-1~exp1"), "linux-source-7.0");
+    }
+
+    #[test]
+    fn flavours_are_neither_releases_nor_debug_symbols() {
+        let names = [
+            "linux-image-6.1.0-13-cloud-amd64",
+            "linux-image-6.1.0-13-cloud-amd64-dbg",
+            "linux-image-6.12.9+deb13-amd64",
+            "linux-image-686",
+            "linux-image-cloud-amd64",
+            "linux-image-cloud-amd64-dbg",
+        ]
+        .map(str::to_owned);
+        assert_eq!(flavours(&names), ["686", "cloud-amd64"]);
+    }
+}

@@ -1,0 +1,128 @@
+//! Unpacking, of each package only what is needed: a debug package holds two gigabytes of modules' symbols
+//! beside the vmlinux, a source package a gigabyte of drivers.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use super::SourceError;
+use super::apt::{failed, spawn_error};
+
+/// What of a source tree is left out; compared with the path below the tree.
+const NOT_THE_SCHEDULERS: [&str; 11] = [
+    "Documentation",
+    "arch",
+    "crypto",
+    "drivers",
+    "fs",
+    "net",
+    "rust",
+    "samples",
+    "security",
+    "sound",
+    "tools",
+];
+
+/// All of a package.
+pub(super) fn whole(deb: &Path, root: &Path) -> Result<(), SourceError> {
+    create(root)?;
+    let output = run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(root), "dpkg")?;
+    succeeded(output, &format!("unpacking {}", name(deb)), "dpkg-deb", root)
+}
+
+/// Of a debug package the vmlinux. Where it is not in Debian's usual place, all of the package.
+pub(super) fn vmlinux(deb: &Path, root: &Path) -> Result<(), SourceError> {
+    create(root)?;
+    let mut members = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(deb)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // tar leaves as soon as it has the file, and dpkg-deb complains of it.
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| spawn_error("dpkg-deb", "dpkg", error))?;
+    let pipe = members.stdout.take().expect("stdout is piped");
+    let extracted = Command::new("tar")
+        .arg("--extract")
+        .arg("--directory")
+        .arg(root)
+        .args(["--no-same-owner", "--occurrence=1", "--wildcards", "*/usr/lib/debug/boot/vmlinux-*"])
+        .env("LC_ALL", "C")
+        .stdin(pipe)
+        .output();
+    let _ = members.wait();
+    let extracted = extracted.map_err(|error| spawn_error("tar", "tar", error))?;
+    if !extracted.status.success() && says(&extracted, "Not found in archive") {
+        return whole(deb, root);
+    }
+    succeeded(extracted, &format!("unpacking {}", name(deb)), "tar", root)
+}
+
+/// The tree inside a source package, into `source`.
+pub(super) fn source_tree(deb: &Path, source: &Path) -> Result<(), SourceError> {
+    let outer = source.with_extension("deb");
+    whole(deb, &outer)?;
+    let packed = outer.join("usr/src");
+    let tarball = fs::read_dir(&packed)
+        .map_err(SourceError::io(&packed))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| name(path).contains(".tar"))
+        .ok_or_else(|| SourceError::ProgramFailed {
+            doing: format!("unpacking {}", name(deb)),
+            program: "dpkg-deb".into(),
+            status: "success".into(),
+            said: format!("but there is no tar file in {}", packed.display()),
+        })?;
+    create(source)?;
+    let mut tar = Command::new("tar");
+    tar.arg("--extract").arg("--file").arg(&tarball).arg("--directory").arg(source);
+    tar.args(["--strip-components=1", "--no-same-owner", "--anchored", "--wildcards"]);
+    // Else `*` would match slashes, and `*/net` mean include/net too.
+    tar.arg("--no-wildcards-match-slash");
+    if name(&tarball).ends_with(".xz") {
+        tar.arg("--use-compress-program=xz --threads=0");
+    }
+    tar.args(NOT_THE_SCHEDULERS.map(|directory| format!("--exclude=*/{directory}")));
+    let output = run(&mut tar, "tar")?;
+    succeeded(output, &format!("unpacking {}", name(deb)), "tar", source)?;
+    fs::remove_dir_all(&outer).map_err(SourceError::io(&outer))
+}
+
+fn create(directory: &Path) -> Result<(), SourceError> {
+    fs::create_dir_all(directory).map_err(SourceError::io(directory))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn run(command: &mut Command, package: &'static str) -> Result<Output, SourceError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| spawn_error(&program, package, error))
+}
+
+fn says(output: &Output, words: &str) -> bool {
+    String::from_utf8_lossy(&output.stderr).contains(words)
+}
+
+/// Tells a full disk from everything else a program may have failed of.
+pub(super) fn succeeded(
+    output: Output,
+    doing: &str,
+    program: &str,
+    directory: &Path,
+) -> Result<(), SourceError> {
+    if output.status.success() {
+        return Ok(());
+    }
+    if says(&output, "No space left on device") || says(&output, "Disk quota exceeded") {
+        return Err(SourceError::DiskFull { doing: doing.into(), directory: directory.into() });
+    }
+    Err(failed(doing, program, &output))
+}

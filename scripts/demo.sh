@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The whole job on a stock kernel: fetch it, edit its scheduler, build that, swap it live in a guest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/kernel.sh
+: "${SCHEDSWAP:=schedswap}" "${KERNEL:=bookworm/cloud-amd64}"
+work=out/demo
+began=$SECONDS
+
+step "schedswap fetch $KERNEL"
+get_kernel "$SCHEDSWAP"
+
+step "schedswap init $release <kernel-src> $work"
+rm -rf "$work"
+mkdir -p out
+"$SCHEDSWAP" init "$release" "$source" "$work"
+
+step "patch -p1 < examples/demo/schedswap_test.patch"
+patch --directory="$work" --strip=1 <examples/demo/schedswap_test.patch
+cat examples/demo/schedswap_test.patch
+
+step "schedswap build $work"
+"$SCHEDSWAP" build "$work"
+
+step "schedswap try $work --run examples/demo/features.sh"
+"$SCHEDSWAP" try "$work" --run examples/demo/features.sh
+
+step "schedswap try $work"
+"$SCHEDSWAP" try "$work"
+
+step "done in $((SECONDS - began)) s"

@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Installs what the Makefile's targets need and this machine lacks, by apt. Quick when nothing is missing.
+#
+#   scripts/setup.sh rust          check the Rust toolchain: the one prerequisite, never installed from here
+#   scripts/setup.sh build         what building schedswap and a scheduler takes
+#   scripts/setup.sh guest         QEMU
+#   scripts/setup.sh load          what the tests put on a guest
+#   scripts/setup.sh compiler CC   the compiler that a kernel was built with
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+die() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        env DEBIAN_FRONTEND=noninteractive "$@"
+    elif command -v sudo >/dev/null; then
+        sudo env DEBIAN_FRONTEND=noninteractive "$@"
+    else
+        die "root is needed for: $*"
+    fi
+}
+
+# Is $1 at least $2? Both are dotted numbers.
+at_least() {
+    [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
+}
+
+check_rust() {
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+        die "the Rust toolchain is missing. It is the one thing to install by hand: Rust $wanted or newer, with cargo (rustup installs it for a user)."
+    fi
+    found=$(rustc --version | awk '{ sub(/-.*/, "", $2); print $2 }')
+    at_least "$found" "$wanted" ||
+        die "Rust $found is too old: $wanted or newer is needed. 'rustup update' brings the newest one; a distribution's own rustc is often too old."
+}
+
+# Each argument is program:package; prints the packages of those programs that are missing.
+packages_of_missing() {
+    local pair
+    for pair in "$@"; do
+        command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
+    done
+}
+
+install() {
+    [ $# -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "this machine has no apt-get; install by hand what holds: $*"
+    printf 'setup: installing %s\n' "$*" >&2
+    # The lists may be missing (a fresh container) or name versions that are gone.
+    as_root apt-get install --yes --quiet=2 --no-install-recommends "$@" >/dev/null 2>&1 || {
+        as_root apt-get update --quiet=2
+        as_root apt-get install --yes --quiet=2 --no-install-recommends "$@" >/dev/null
+    }
+}
+
+setup_build() {
+    local missing
+    mapfile -t missing < <(packages_of_missing cc:gcc make:make git:git patch:patch xz:xz-utils tar:tar)
+    # Static programs for the guest are linked with libc.a; objtool, from the kernel's packages, with libelf.
+    [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+    ldconfig=$(command -v ldconfig || echo /sbin/ldconfig)
+    "$ldconfig" -p | grep -q 'libelf\.so\.1 ' || missing+=("$(first_known libelf1t64 libelf1)")
+    install "${missing[@]}"
+}
+
+# The first of the packages that the archive knows; the last one if it knows none.
+first_known() {
+    local package
+    for package in "$@"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            break
+        fi
+    done
+    printf '%s\n' "$package"
+}
+
+setup_guest() {
+    command -v qemu-system-x86_64 >/dev/null && return
+    # A newer qemu-utils (from backports, say) excludes the suite's own qemu-system.
+    if [ -n "$(newer_qemu_utils)" ]; then
+        install_from_backports qemu-system-x86
+    else
+        install qemu-system-x86
+    fi
+}
+
+# The version of qemu-utils, if it is none that the machine's suites offer.
+newer_qemu_utils() {
+    local version
+    version=$(dpkg-query --show --showformat '${Version}' qemu-utils 2>/dev/null) || return 0
+    if ! apt-cache madison qemu-utils 2>/dev/null | grep -qF " $version "; then
+        printf '%s\n' "$version"
+    fi
+}
+
+# Installs from backports without adding them to the machine's sources: a private list of sources, made of the
+# machine's own archives with another suite, so that mirror and key stay.
+install_from_backports() {
+    local codename private
+    # shellcheck disable=SC1091 # of the machine, not of this project
+    codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+    [ -n "$codename" ] || die "this machine's suite is unknown; install by hand: $*"
+    private=$(mktemp -d)
+    # shellcheck disable=SC2064 # the directory is known now, and gone from scope later
+    trap "rm -rf '$private'" EXIT
+    chmod 755 "$private"
+    mkdir -p "$private/sources" "$private/lists/partial" "$private/cache/archives/partial"
+    cp /etc/apt/sources.list "$private/sources/machine.list" 2>/dev/null || true
+    cp /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list "$private/sources/" 2>/dev/null || true
+    derive_backports "$codename" "$private/sources"
+    local settings=(
+        -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$private/sources"
+        -o "Dir::State::lists=$private/lists" -o "Dir::Cache=$private/cache"
+    )
+    printf 'setup: installing %s from %s-backports\n' "$*" "$codename" >&2
+    as_root apt-get "${settings[@]}" update --quiet=2
+    as_root apt-get "${settings[@]}" install --yes --quiet=2 --no-install-recommends \
+        --target-release "$codename-backports" "$@" >/dev/null
+}
+
+# In every sources file of directory $2, adds to what names suite $1 the same with its backports.
+derive_backports() {
+    local codename=$1 file
+    for file in "$2"/*.list; do
+        [ -e "$file" ] || continue
+        sed -n "s/^\(deb .*\) $codename \(.*\)$/\1 $codename-backports \2/p" "$file" >"${file%.list}-backports.list"
+    done
+    for file in "$2"/*.sources; do
+        [ -e "$file" ] || continue
+        awk -v suite="$codename" 'BEGIN { RS = ""; ORS = "\n\n" }
+            $0 ~ "Suites:[^\n]*" suite "([ \n]|$)" { sub(/Suites:[^\n]*/, "Suites: " suite "-backports"); print }
+        ' "$file" >"${file%.sources}-backports.sources"
+    done
+}
+
+setup_load() {
+    local missing
+    mapfile -t missing < <(packages_of_missing hackbench:rt-tests stress-ng:stress-ng)
+    install "${missing[@]}"
+}
+
+setup_compiler() {
+    local compiler=$1
+    command -v "$compiler" >/dev/null && return
+    install "$compiler" ||
+        die "the kernel was built with $compiler, which this machine's archive does not have: use a machine of the kernel's own suite"
+}
+
+case "${1:-}" in
+rust) check_rust ;;
+build) setup_build ;;
+guest) setup_guest ;;
+load) setup_load ;;
+compiler) setup_compiler "${2:?which compiler}" ;;
+*) die "usage: setup.sh rust | build | guest | load | compiler CC" ;;
+esac

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Swaps an edited scheduler in and out of a loaded guest, many times.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/kernel.sh
+: "${SCHEDSWAP:=schedswap}" "${KERNEL:=bookworm/cloud-amd64}" "${CYCLES:=200}" "${THREADS:=2000}"
+work=out/soak
+
+get_kernel "$SCHEDSWAP"
+rm -rf "$work"
+mkdir -p out
+"$SCHEDSWAP" init "$release" "$source" "$work"
+patch --directory="$work" --strip=1 <examples/demo/schedswap_test.patch
+"$SCHEDSWAP" build "$work"
+"$SCHEDSWAP" try "$work" --cycles "$CYCLES" --threads "$THREADS" --time-limit 86400 \
+    --console out/soak-console.log --json out/soak.json

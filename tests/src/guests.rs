@@ -1,0 +1,32 @@
+//! Guests on the kernel under test.
+
+use crate::kernel::kernel;
+use crate::modules::Built;
+use anyhow::Result;
+use schedswap::guest::{Config, Guest, Initramfs, Tools};
+use schedswap::source::Cache;
+
+/// Where the module lies in a guest, as scripts know it by `$SCHEDSWAP_MODULE`.
+pub const MODULE: &str = "/schedswap/scheduler.ko";
+
+/// A guest on the stock kernel, with the loader but without a module. `change` may alter what it is made of.
+pub fn stock_guest(change: impl FnOnce(&mut Config)) -> Result<Guest> {
+    launch(None, change)
+}
+
+/// A guest that has a module at [`MODULE`], with its manifest beside it, not yet loaded.
+pub fn guest(built: &Built, change: impl FnOnce(&mut Config)) -> Result<Guest> {
+    launch(Some(built), change)
+}
+
+fn launch(built: Option<&Built>, change: impl FnOnce(&mut Config)) -> Result<Guest> {
+    let busybox = Cache::from_environment().ok().and_then(|cache| cache.busybox());
+    let mut initramfs = Initramfs::new(&Tools::find_with(busybox.as_deref())?)?;
+    if let Some(built) = built {
+        initramfs.copy(&built.module(), MODULE)?;
+        initramfs.copy(&built.dir.join("manifest.json"), "/schedswap/manifest.json")?;
+    }
+    let mut config = Config::new(&kernel()?.bzimage, initramfs);
+    change(&mut config);
+    Ok(Guest::launch(config)?)
+}
