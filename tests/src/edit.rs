@@ -25,7 +25,8 @@ impl Tree {
     /// Puts `code` at the top of a function's body.
     pub fn at_entry(&self, file: &str, function: &str, code: &str) -> Result<()> {
         self.edit(file, |text| {
-            let (start, _) = definition(text, function).with_context(|| format!("no {function}() in {file}"))?;
+            let (start, _) =
+                definition(text, function).with_context(|| format!("no {function}() in {file}"))?;
             let brace = start + text[start..].find('{').context("a definition has a body")?;
             Ok(format!("{}\n\t{code}\n{}", &text[..=brace], &text[brace + 1..]))
         })
@@ -34,7 +35,8 @@ impl Tree {
     /// Puts `code` before a function's definition.
     pub fn before(&self, file: &str, function: &str, code: &str) -> Result<()> {
         self.edit(file, |text| {
-            let (start, _) = definition(text, function).with_context(|| format!("no {function}() in {file}"))?;
+            let (start, _) =
+                definition(text, function).with_context(|| format!("no {function}() in {file}"))?;
             Ok(format!("{}{code}\n\n{}", &text[..start], &text[start..]))
         })
     }
@@ -42,7 +44,11 @@ impl Tree {
     /// Replaces the only occurrence of `old`.
     pub fn replace(&self, file: &str, old: &str, new: &str) -> Result<()> {
         self.edit(file, |text| {
-            ensure!(text.matches(old).count() == 1, "{old:?} occurs {} times in {file}", text.matches(old).count());
+            ensure!(
+                text.matches(old).count() == 1,
+                "{old:?} occurs {} times in {file}",
+                text.matches(old).count()
+            );
             Ok(text.replacen(old, new, 1))
         })
     }
@@ -78,7 +84,10 @@ fn definition(text: &str, function: &str) -> Option<(usize, usize)> {
         while start > 1 {
             let previous = text[..start - 1].rfind('\n').map_or(0, |n| n + 1);
             let line = &text[previous..start - 1];
-            if line.is_empty() || line.ends_with([';', '}', '/', '>', '"']) || line.starts_with(['#', ' ', '\t', '/']) {
+            if line.is_empty()
+                || line.ends_with([';', '}', '/', '>', '"'])
+                || line.starts_with(['#', ' ', '\t', '/'])
+            {
                 break;
             }
             start = previous;
@@ -95,7 +104,8 @@ mod tests {
 
     #[test]
     fn finds_definitions_not_calls_or_declarations() {
-        let text = "int f(int);\n\n/* f(x) */\nstatic int\nf(int a)\n{\n\treturn f(a);\n}\n\nint g(void)\n{\n}\n";
+        let text =
+            "int f(int);\n\n/* f(x) */\nstatic int\nf(int a)\n{\n\treturn f(a);\n}\n\nint g(void)\n{\n}\n";
         let (start, end) = definition(text, "f").expect("defined");
         assert_eq!(&text[start..end], "static int\nf(int a)\n{\n\treturn f(a);\n}\n");
         assert!(definition(text, "h").is_none());

@@ -77,7 +77,12 @@ fn no_file_is_tied_to_one_machine_or_left_unfinished() {
     files_below(&root(), &[".rs", ".c", ".h", ".S", ".sh", ".md", "Makefile", ".patch"], &mut files);
     let here = root().display().to_string();
     // Spelled so that this file does not find itself.
-    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["todo", "!("].concat(), ["unimple", "mented!("].concat()];
+    let marks = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["todo", "!("].concat(),
+        ["unimple", "mented!("].concat(),
+    ];
     let mut wrong = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).unwrap_or_default();

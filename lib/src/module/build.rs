@@ -34,7 +34,9 @@ pub enum Error {
     #[error(transparent)]
     Binding(#[from] binding::Error),
     /// What was written does not say what was meant.
-    #[error("the rewritten scheduler does not pass verification, which is a fault of schedswap; nothing was built:\n{0}")]
+    #[error(
+        "the rewritten scheduler does not pass verification, which is a fault of schedswap; nothing was built:\n{0}"
+    )]
     Verify(String),
     /// An object cannot be read or written.
     #[error(transparent)]

@@ -137,8 +137,8 @@ impl<'a> Code<'a> {
         let behind = Addr(instruction.next_ip());
         let target = is_direct_branch(instruction).then(|| Addr(instruction.near_branch_target()));
         let is_call = instruction.flow_control() == FlowControl::Call;
-        let diverges = is_call
-            && target.is_some_and(|target| matches!((self.callee)(target), Callee::Diverges(_)));
+        let diverges =
+            is_call && target.is_some_and(|target| matches!((self.callee)(target), Callee::Diverges(_)));
         match instruction.flow_control() {
             FlowControl::Call if diverges => {}
             FlowControl::Next

@@ -50,7 +50,9 @@ pub fn derive_from(
 fn only_springboard(code: &Code<'_>) -> Result<Addr, Error> {
     match code.calls_to(&Callee::Switch).as_slice() {
         [springboard] => Ok(*springboard),
-        [] => Err(Error::NoSpringboard { callee: "__switch_to_asm".into(), found: "none of its code".into() }),
+        [] => {
+            Err(Error::NoSpringboard { callee: "__switch_to_asm".into(), found: "none of its code".into() })
+        }
         several => {
             Err(Error::SeveralSpringboards { function: code.function.to_owned(), at: several.to_vec() })
         }
@@ -64,10 +66,8 @@ fn no_slot_twice(contract: &Contract) -> Result<(), Error> {
     used.sort();
     match used.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         None => Ok(()),
-        Some(pair) => Err(Error::SlotShared {
-            offset: pair[0].0,
-            first: pair[0].1.clone(),
-            second: pair[1].1.clone(),
-        }),
+        Some(pair) => {
+            Err(Error::SlotShared { offset: pair[0].0, first: pair[0].1.clone(), second: pair[1].1.clone() })
+        }
     }
 }

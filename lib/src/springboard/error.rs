@@ -68,7 +68,9 @@ pub enum Error {
          {REFUSED}"
     )]
     FrameEscapes { offset: i64, instruction: Instruction },
-    #[error("{instruction} behind the springboard does with the stack pointer what was not foreseen; {REFUSED}")]
+    #[error(
+        "{instruction} behind the springboard does with the stack pointer what was not foreseen; {REFUSED}"
+    )]
     StackPointerLost { instruction: Instruction },
     #[error("{instruction} behind the springboard calls {callee}, which is not of the scheduler; {REFUSED}")]
     UnknownCall { callee: String, instruction: Instruction },

@@ -98,8 +98,12 @@ impl Height {
                 let base = self.register(instruction.memory_base())?;
                 Some(base + instruction.memory_displacement64() as i64)
             }
-            Mnemonic::Add => self.register(instruction.op0_register()).zip(immediate(instruction)).map(|(a, b)| a + b),
-            Mnemonic::Sub => self.register(instruction.op0_register()).zip(immediate(instruction)).map(|(a, b)| a - b),
+            Mnemonic::Add => {
+                self.register(instruction.op0_register()).zip(immediate(instruction)).map(|(a, b)| a + b)
+            }
+            Mnemonic::Sub => {
+                self.register(instruction.op0_register()).zip(immediate(instruction)).map(|(a, b)| a - b)
+            }
             _ => None,
         }
     }

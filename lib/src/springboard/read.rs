@@ -91,7 +91,8 @@ fn switching_function(image: &Image, switch: Addr) -> Result<&Function, Error> {
     } else {
         callers.iter().copied().collect::<Vec<_>>().join(", ")
     };
-    let function = function.ok_or(Error::NoSpringboard { callee: SWITCH.to_owned(), found: found.clone() })?;
+    let function =
+        function.ok_or(Error::NoSpringboard { callee: SWITCH.to_owned(), found: found.clone() })?;
     if calls.iter().any(|call| call.caller != function.symbol) {
         // Threads would sleep in frames that are not __schedule's.
         return Err(Error::SeveralSpringboards { function: found, at: calls.iter().map(|c| c.at).collect() });
@@ -124,24 +125,29 @@ fn table<'a>(
     [start, stop]: [&str; 2],
     structure: &str,
 ) -> Result<(Vec<Entry<'a>>, usize), Error> {
-    let (Some(start_symbol), Some(stop_symbol)) = (image.unique_symbol(start), image.unique_symbol(stop)) else {
+    let (Some(start_symbol), Some(stop_symbol)) = (image.unique_symbol(start), image.unique_symbol(stop))
+    else {
         return Ok((Vec::new(), 0));
     };
     let unreadable = |why: &str| Error::Table { table: start.to_owned(), why: why.to_owned() };
-    let len = stop_symbol.addr.0.checked_sub(start_symbol.addr.0).ok_or(unreadable("it ends before it starts"))?;
+    let len =
+        stop_symbol.addr.0.checked_sub(start_symbol.addr.0).ok_or(unreadable("it ends before it starts"))?;
     if len == 0 {
         return Ok((Vec::new(), 0));
     }
     let bytes = image.bytes(start_symbol.addr, len).ok_or(unreadable("the file has no bytes for it"))?;
     let size = image.entry_sizes.get(structure).and_then(|size| usize::try_from(*size).ok());
-    let size = size.filter(|size| *size >= 8).ok_or(unreadable(&format!("the size of struct {structure} is unknown")))?;
+    let size = size
+        .filter(|size| *size >= 8)
+        .ok_or(unreadable(&format!("the size of struct {structure} is unknown")))?;
     let entries = bytes.chunks_exact(size).zip(0u64..);
     Ok((entries.map(|(entry, index)| (start_symbol.addr + index * size as u64, entry)).collect(), size))
 }
 
 /// The address that a `s32` at `offset` in an entry holds, relative to itself.
 fn relative((addr, bytes): Entry<'_>, offset: usize) -> Addr {
-    let distance = bytes.get(offset..).and_then(|bytes| bytes.first_chunk::<4>()).copied().unwrap_or_default();
+    let distance =
+        bytes.get(offset..).and_then(|bytes| bytes.first_chunk::<4>()).copied().unwrap_or_default();
     (addr + offset as u64).offset(i64::from(i32::from_le_bytes(distance)))
 }
 
@@ -215,7 +221,8 @@ struct Unwind<'a> {
 
 impl<'a> Unwind<'a> {
     fn read(image: &'a Image) -> Result<Option<Unwind<'a>>, Error> {
-        let (Some(ips), Some(entries)) = (image.section_named(".orc_unwind_ip"), image.section_named(".orc_unwind"))
+        let (Some(ips), Some(entries)) =
+            (image.section_named(".orc_unwind_ip"), image.section_named(".orc_unwind"))
         else {
             return Ok(None);
         };

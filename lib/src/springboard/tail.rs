@@ -391,8 +391,10 @@ impl Walk<'_, '_> {
             self.store(offset, bytes, instruction, state)?;
         }
         for used in self.factory.info(instruction).used_registers() {
-            let written =
-                !matches!(used.access(), OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
+            let written = !matches!(
+                used.access(),
+                OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
+            );
             if let Some(number) = register_number(used.register()).filter(|_| written) {
                 if number == RSP {
                     return Err(Error::StackPointerLost { instruction: named(instruction) });
@@ -410,7 +412,9 @@ impl Walk<'_, '_> {
         if let Some(offset) = slot
             && instruction.mnemonic() != Mnemonic::Lea
             && info.used_memory().iter().any(|used| {
-                used.segment() != Register::None && reads(used.access()) && used.base() == instruction.memory_base()
+                used.segment() != Register::None
+                    && reads(used.access())
+                    && used.base() == instruction.memory_base()
             })
         {
             self.load(offset, instruction.memory_size().size() as i64, false, instruction, state)?;
@@ -526,8 +530,8 @@ fn per_cpu_operand(instruction: &Instruction) -> Option<Guard> {
 
 fn register_name(number: usize) -> String {
     const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-        "r15",
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+        "r14", "r15",
     ];
     NAMES[number].to_owned()
 }

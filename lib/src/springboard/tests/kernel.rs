@@ -51,12 +51,14 @@ fn header_points_at_the_springboard() {
     let anchor = image.unique_symbol("_printk").or(image.unique_symbol("printk")).expect("the anchor");
     let text = header(&contract, Anchor { name: &anchor.name, addr: anchor.addr });
     println!("{text}");
-    let line = text.lines().find_map(|line| line.strip_prefix("#define SS_SPRINGBOARD ")).expect("a definition");
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("#define SS_SPRINGBOARD ")).expect("a definition");
     let mut words = line.split(' ');
     assert_eq!(words.next(), Some(anchor.name.as_str()));
     let sign = words.next();
     let distance = words.next().and_then(|word| word.strip_prefix("0x")).expect("a distance in hex");
-    let distance = i64::from_str_radix(distance, 16).expect("a number") * if sign == Some("-") { -1 } else { 1 };
+    let distance =
+        i64::from_str_radix(distance, 16).expect("a number") * if sign == Some("-") { -1 } else { 1 };
     assert_eq!(anchor.addr.offset(distance), contract.springboard);
     assert_eq!(text.contains("#define SS_BASE_RBP 1"), contract.base == Base::Rbp);
 }
