@@ -14,14 +14,20 @@ step "cargo clippy"
 cargo clippy --workspace --all-targets --quiet -- --deny warnings
 
 step "the kernel to test on"
-get_kernel cargo run --quiet --package schedswap-cli --
+cargo build --quiet --package schedswap-cli
+schedswap=$(cargo build --quiet --package schedswap-cli --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+get_kernel "$schedswap"
+work=$PWD/out/test-work
+"$schedswap" init "$release" "$source" "$work"
+
 export SCHEDSWAP_TEST_RELEASE=$release
 export SCHEDSWAP_TEST_SYSROOT=$sysroot
 export SCHEDSWAP_TEST_SOURCE=$source
-export SCHEDSWAP_TEST_VMLINUX=$sysroot/usr/lib/debug/boot/vmlinux-$release
-export SCHEDSWAP_TEST_KERNEL=$sysroot/boot/vmlinuz-$release
-SCHEDSWAP_TEST_KBUILD=$PWD/out/kbuild
-export SCHEDSWAP_TEST_KBUILD
+export SCHEDSWAP_TEST_WORK=$work
+export SCHEDSWAP_TEST_KBUILD=$work/.schedswap/kbuild
+export SCHEDSWAP_TEST_VMLINUX=$vmlinux
+export SCHEDSWAP_TEST_KERNEL=$bzimage
 
 step "tests on the host"
 status=0
