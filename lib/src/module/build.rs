@@ -162,7 +162,8 @@ fn diverted(input: &Input) -> Vec<RedirectedFunction> {
             .map(|id| input.image.symbol(*id).addr)
             .collect();
         namesakes.sort();
-        let position = namesakes.iter().position(|addr| *addr == function.addr).unwrap_or_default() as u32 + 1;
+        let position =
+            namesakes.iter().position(|addr| *addr == function.addr).unwrap_or_default() as u32 + 1;
         let sympos = if namesakes.len() > 1 { position } else { 0 };
         functions.push(RedirectedFunction { name: function.name.clone(), sympos });
     }

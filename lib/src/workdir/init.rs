@@ -307,8 +307,7 @@ impl Run<'_> {
             .collect::<Result<Vec<_>>>()?;
         let image = self.image()?;
         let addresses: Addresses = read_json(&self.layout.addresses())?;
-        let binding =
-            Binding { image, boundary, addresses: &addresses, anchor: binding::anchor(image)? };
+        let binding = Binding { image, boundary, addresses: &addresses, anchor: binding::anchor(image)? };
         let proof = binding::prove_identity(&binding::rewrite(&units, &binding)?, &binding)?;
         if !proof.different.is_empty() && !self.config.allow_different {
             let faults = proof.different.iter().map(|d| format!("{}: {}", d.symbol, d.what)).collect();
