@@ -69,7 +69,7 @@ impl Config {
             console: None,
             time_limit: Duration::from_secs(900),
             boot_limit: Duration::from_secs(120),
-            command_limit: Duration::from_secs(60),
+            command_limit: Duration::from_secs(120),
             allowed_taints: "OE".to_string(),
             qemu: "qemu-system-x86_64".into(),
         }

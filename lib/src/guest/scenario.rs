@@ -104,6 +104,8 @@ impl Scenario {
     /// Runs it; the module must lie at [`MODULE_PATH`] and the loader in the guest's PATH. Fails as soon as
     /// anything is not as it should be, except that a busy cycle is no failure.
     pub fn run(&self, guest: &Guest, mut report: impl FnMut(Event<'_>)) -> Result<Findings> {
+        // Memory is read while nothing else runs: it is 14 MB, and the guest may have little of the host.
+        self.save_memory(guest, "before")?;
         let only = if self.load { "" } else { " --sleepers-only" };
         let threads = self.threads;
         let command =
@@ -111,7 +113,6 @@ impl Scenario {
         let running = guest.start(&command, self.limit)?;
         self.check_progress(guest)?;
         report(Event::LoadRuns(threads));
-        self.save_memory(guest, "before")?;
         let features = features(guest)?;
 
         let mut new_features = Vec::new();
@@ -123,12 +124,12 @@ impl Scenario {
         }
 
         self.check_progress(guest)?;
-        let identical_bytes = self.compare_memory(guest)?;
         guest.sh(&format!("touch {STOP_FILE}"))?;
         let output = guest.finish(running)?;
         if output.status != 0 {
             return Err(Error::CommandFailed { command, status: output.status, output: output.stderr });
         }
+        let identical_bytes = self.compare_memory(guest)?;
         let status: LoadStatus = parse(&guest.sh(&format!("cat {STATUS}"))?, "the load's status")?;
         Ok(Findings {
             cycles,
