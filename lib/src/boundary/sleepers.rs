@@ -9,6 +9,7 @@
 use super::callers::SchedulerText;
 use crate::address::Addr;
 use crate::vmlinux::{Image, SymbolId};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// The functions of the scheduler that sleep: entry address → the path by which, down to `__schedule`.
@@ -97,8 +98,8 @@ fn handed_a_sleeper(
         path.extend(found[&addr].clone());
         for branch in image.uses.branches.iter().filter(|b| b.callee == addr && text.contains(b.at)) {
             let caller = entry_of(image, branch.caller);
-            if !found.contains_key(&caller) {
-                found.insert(caller, path.clone());
+            if let Entry::Vacant(vacant) = found.entry(caller) {
+                vacant.insert(path.clone());
                 queue.push_back(caller);
             }
         }
