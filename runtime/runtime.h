@@ -62,7 +62,7 @@ void ss_log_for_this_cpu(void (*fn)(struct task_struct *p, void *data), void *da
 void ss_log_stop(void);
 
 /* stackcheck.c */
-#define SS_BLOCKERS_MAX 16
+#define SS_BLOCKERS_MAX 10
 struct ss_blocker {
 	char comm[TASK_COMM_LEN];
 	pid_t pid;

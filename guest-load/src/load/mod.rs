@@ -128,7 +128,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     // From here on, who stands still is late.
     monitor.write("starting", groups.as_ref())?;
 
-    while !args.seconds.is_some_and(|n| monitor.begun.elapsed() >= Duration::from_secs(n))
+    while args.seconds.is_none_or(|n| monitor.begun.elapsed() < Duration::from_secs(n))
         && !args.until_file.as_ref().is_some_and(|f| f.exists())
     {
         thread::sleep(STATUS_PERIOD);
@@ -183,9 +183,8 @@ struct Monitor<'a> {
 
 impl<'a> Monitor<'a> {
     fn new(board: &'static Board, args: &'a RunArgs, cpus: usize, skipped: BTreeMap<String, String>) -> Self {
-        let expected = |kind: &Kind| {
-            !skipped.contains_key(kind.name()) && !(*kind == Kind::Sleeper && args.threads == 0)
-        };
+        let expected =
+            |kind: &Kind| !(skipped.contains_key(kind.name()) || *kind == Kind::Sleeper && args.threads == 0);
         let kinds: Vec<Kind> = Kind::ALL.iter().copied().filter(expected).collect();
         Monitor {
             board,

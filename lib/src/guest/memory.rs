@@ -2,6 +2,7 @@
 //!
 //! `guest-load kcore` does the comparison, inside the guest and without asking the module.
 
+use super::Initramfs;
 use crate::address::Addr;
 use crate::vmlinux::{Image, SiteKind};
 use std::fmt::Write;
@@ -9,12 +10,16 @@ use std::fmt::Write;
 /// SHF_EXECINSTR.
 const EXECUTABLE: u64 = 4;
 
-/// What to save and compare: the text of three files for `guest-load kcore`.
+/// Where [`Memory::put_into`] puts the files.
+const RANGES: &str = "/schedswap/memory-ranges";
+const IGNORE: &str = "/schedswap/memory-ignore";
+
+/// What to save and compare: the files that `guest-load kcore` reads.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Lines of `start length name`, hexadecimal, linked addresses.
     pub ranges: String,
-    /// Lines of `start length why`: what the kernel toggles by itself at run time.
+    /// Lines of `start length`: what the kernel toggles by itself at run time.
     pub ignore: String,
     /// `symbol=address`, by which KASLR is undone.
     pub anchor: String,
@@ -23,9 +28,9 @@ pub struct Memory {
 impl Memory {
     /// All of the text that stays after boot, and every `sched_class` object.
     ///
-    /// Jump labels and static calls are left out, for the kernel toggles them whenever it likes, and so is
-    /// ftrace's call at each function's entry. The places where a scheduler module patches are never among
-    /// them.
+    /// Jump labels and static calls are left out, for the kernel toggles them whenever it likes; a
+    /// scheduler module never patches there. ftrace's call at each function's entry counts: whoever compares
+    /// while a tracer is on will find it.
     pub fn of(image: &Image) -> Memory {
         let mut memory = Memory::default();
         for section in &image.sections {
@@ -45,14 +50,10 @@ impl Memory {
             let _ = writeln!(memory.ranges, "{:x} {:x} {}", class.addr.0, class.size, class.name);
         }
         for site in &image.sites {
-            let why = match site.kind {
-                SiteKind::JumpLabel => "jump-label",
-                SiteKind::StaticCall => "static-call",
-                SiteKind::Fentry => "ftrace",
-                // Rewritten at boot only, or when CPUs come and go.
-                _ => continue,
-            };
-            let _ = writeln!(memory.ignore, "{:x} {:x} {why}", site.addr.0, site.len);
+            // The others are rewritten at boot only, or by who is asked to.
+            if matches!(site.kind, SiteKind::JumpLabel | SiteKind::StaticCall) {
+                let _ = writeln!(memory.ignore, "{:x} {:x}", site.addr.0, site.len);
+            }
         }
         // Trampolines of static calls are rewritten together with the calls.
         for symbol in image.symbols.iter().filter(|s| s.name.starts_with("__SCT__")) {
@@ -66,5 +67,26 @@ impl Memory {
         let anchor = image.unique_symbol("_text").map_or(Addr(0), |symbol| symbol.addr);
         memory.anchor = format!("_text={:x}", anchor.0);
         memory
+    }
+
+    /// Puts the files where the commands below expect them. Over the serial port they would take minutes.
+    pub fn put_into(&self, initramfs: &mut Initramfs) {
+        initramfs.bytes(RANGES, self.ranges.as_bytes(), 0o644).bytes(IGNORE, self.ignore.as_bytes(), 0o644);
+    }
+
+    /// Shell command that saves the memory to a file of the guest.
+    pub fn save_command(&self, file: &str) -> String {
+        format!("guest-load kcore save --ranges {RANGES} --anchor {} {file}", self.anchor)
+    }
+
+    /// Shell command that lists where two saves differ; its status is 1 when they do.
+    pub fn compare_command(&self, before: &str, after: &str) -> String {
+        format!("guest-load kcore compare --ignore {IGNORE} {before} {after}")
+    }
+
+    /// Bytes in all ranges.
+    pub fn len_bytes(&self) -> u64 {
+        let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+        self.ranges.lines().filter_map(len).sum()
     }
 }

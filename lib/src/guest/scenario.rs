@@ -34,7 +34,8 @@ pub struct Scenario {
     pub load: bool,
     /// How long the scheduler stays loaded in each cycle, at least.
     pub hold: Duration,
-    /// Kernel memory to compare before the first and after the last cycle.
+    /// Kernel memory to compare before the first and after the last cycle; [`Memory::put_into`] must have
+    /// put its files into the guest.
     pub memory: Option<Memory>,
     /// The guest's whole life, which bounds the load's.
     pub limit: Duration,
@@ -90,8 +91,6 @@ pub enum Event<'a> {
     LoadRuns(u64),
     /// A cycle is over.
     Cycle(&'a Cycle),
-    /// The kernel's memory is being compared.
-    Comparing,
 }
 
 /// The part of the load's status file that is reported.
@@ -105,6 +104,8 @@ impl Scenario {
     /// Runs it; the module must lie at [`MODULE_PATH`] and the loader in the guest's PATH. Fails as soon as
     /// anything is not as it should be, except that a busy cycle is no failure.
     pub fn run(&self, guest: &Guest, mut report: impl FnMut(Event<'_>)) -> Result<Findings> {
+        // Memory is read while nothing else runs: it is 14 MB, and the guest may have little of the host.
+        self.save_memory(guest, "before")?;
         let only = if self.load { "" } else { " --sleepers-only" };
         let threads = self.threads;
         let command =
@@ -112,10 +113,6 @@ impl Scenario {
         let running = guest.start(&command, self.limit)?;
         self.check_progress(guest)?;
         report(Event::LoadRuns(threads));
-        if self.memory.is_some() {
-            report(Event::Comparing);
-        }
-        self.save_memory(guest, "before")?;
         let features = features(guest)?;
 
         let mut new_features = Vec::new();
@@ -127,12 +124,12 @@ impl Scenario {
         }
 
         self.check_progress(guest)?;
-        let identical_bytes = self.compare_memory(guest)?;
         guest.sh(&format!("touch {STOP_FILE}"))?;
         let output = guest.finish(running)?;
         if output.status != 0 {
             return Err(Error::CommandFailed { command, status: output.status, output: output.stderr });
         }
+        let identical_bytes = self.compare_memory(guest)?;
         let status: LoadStatus = parse(&guest.sh(&format!("cat {STATUS}"))?, "the load's status")?;
         Ok(Findings {
             cycles,
@@ -210,28 +207,23 @@ impl Scenario {
     }
 
     fn save_memory(&self, guest: &Guest, name: &str) -> Result<()> {
-        let Some(memory) = &self.memory else { return Ok(()) };
-        guest.put("/tmp/ranges", memory.ranges.as_bytes(), 0o644)?;
-        guest.put("/tmp/ignore", memory.ignore.as_bytes(), 0o644)?;
-        let anchor = &memory.anchor;
-        guest.sh(&format!(
-            "guest-load kcore save --ranges /tmp/ranges --anchor {anchor} /tmp/memory-{name}"
-        ))?;
+        if let Some(memory) = &self.memory {
+            guest.sh(&memory.save_command(&format!("/tmp/memory-{name}")))?;
+        }
         Ok(())
     }
 
     fn compare_memory(&self, guest: &Guest) -> Result<Option<u64>> {
         let Some(memory) = &self.memory else { return Ok(None) };
         self.save_memory(guest, "after")?;
-        let compare = "guest-load kcore compare --ignore /tmp/ignore /tmp/memory-before /tmp/memory-after";
-        let Output { status, stdout, stderr } = guest.run(compare)?;
+        let compare = memory.compare_command("/tmp/memory-before", "/tmp/memory-after");
+        let Output { status, stdout, stderr } = guest.run(&compare)?;
         if status != 0 {
             return Err(Error::Scenario(format!(
                 "kernel memory is not as it was before the first load:\n{stdout}{stderr}"
             )));
         }
-        let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
-        Ok(Some(memory.ranges.lines().filter_map(len).sum()))
+        Ok(Some(memory.len_bytes()))
     }
 }
 
