@@ -2,6 +2,7 @@
 //!
 //! `guest-load kcore` does the comparison, inside the guest and without asking the module.
 
+use super::{Error, Guest, Output, Result};
 use crate::address::Addr;
 use crate::vmlinux::{Image, SiteKind};
 use std::fmt::Write;
@@ -66,5 +67,31 @@ impl Memory {
         let anchor = image.unique_symbol("_text").map_or(Addr(0), |symbol| symbol.addr);
         memory.anchor = format!("_text={:x}", anchor.0);
         memory
+    }
+
+    /// Saves it, in the guest, under a name for [`Memory::compare`].
+    pub fn save(&self, guest: &Guest, name: &str) -> Result<()> {
+        guest.put("/tmp/ranges", self.ranges.as_bytes(), 0o644)?;
+        guest.put("/tmp/ignore", self.ignore.as_bytes(), 0o644)?;
+        let anchor = &self.anchor;
+        guest.sh(&format!(
+            "guest-load kcore save --ranges /tmp/ranges --anchor {anchor} /tmp/memory-{name}"
+        ))?;
+        Ok(())
+    }
+
+    /// Compares two saves and returns how many bytes were found identical. Fails, naming the places, when any
+    /// are not.
+    pub fn compare(&self, guest: &Guest, before: &str, after: &str) -> Result<u64> {
+        let compare =
+            format!("guest-load kcore compare --ignore /tmp/ignore /tmp/memory-{before} /tmp/memory-{after}");
+        let Output { status, stdout, stderr } = guest.run(&compare)?;
+        if status != 0 {
+            return Err(Error::Scenario(format!(
+                "kernel memory is not as it was before the first load:\n{stdout}{stderr}"
+            )));
+        }
+        let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+        Ok(self.ranges.lines().filter_map(len).sum())
     }
 }

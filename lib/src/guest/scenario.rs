@@ -34,6 +34,8 @@ pub struct Scenario {
     pub load: bool,
     /// How long the scheduler stays loaded in each cycle, at least.
     pub hold: Duration,
+    /// A CPU that goes off and on line in each cycle, while the scheduler is loaded.
+    pub hotplug: Option<u32>,
     /// Kernel memory to compare before the first and after the last cycle.
     pub memory: Option<Memory>,
     /// The guest's whole life, which bounds the load's.
@@ -112,10 +114,10 @@ impl Scenario {
         let running = guest.start(&command, self.limit)?;
         self.check_progress(guest)?;
         report(Event::LoadRuns(threads));
-        if self.memory.is_some() {
+        if let Some(memory) = &self.memory {
             report(Event::Comparing);
+            memory.save(guest, "before")?;
         }
-        self.save_memory(guest, "before")?;
         let features = features(guest)?;
 
         let mut new_features = Vec::new();
@@ -127,7 +129,11 @@ impl Scenario {
         }
 
         self.check_progress(guest)?;
-        let identical_bytes = self.compare_memory(guest)?;
+        let mut identical_bytes = None;
+        if let Some(memory) = &self.memory {
+            memory.save(guest, "after")?;
+            identical_bytes = Some(memory.compare(guest, "before", "after")?);
+        }
         guest.sh(&format!("touch {STOP_FILE}"))?;
         let output = guest.finish(running)?;
         if output.status != 0 {
@@ -172,6 +178,7 @@ impl Scenario {
         }
         *new_features = loaded.difference(before).cloned().collect();
         std::thread::sleep(self.hold);
+        self.plug(guest)?;
         self.check_progress(guest)?;
         for _ in 0..UNLOADS {
             cycle.unload = cycle.switch(guest, "loader --json uninstall")?;
@@ -209,29 +216,15 @@ impl Scenario {
         Ok(())
     }
 
-    fn save_memory(&self, guest: &Guest, name: &str) -> Result<()> {
-        let Some(memory) = &self.memory else { return Ok(()) };
-        guest.put("/tmp/ranges", memory.ranges.as_bytes(), 0o644)?;
-        guest.put("/tmp/ignore", memory.ignore.as_bytes(), 0o644)?;
-        let anchor = &memory.anchor;
-        guest.sh(&format!(
-            "guest-load kcore save --ranges /tmp/ranges --anchor {anchor} /tmp/memory-{name}"
-        ))?;
+    /// Takes the CPU off line and brings it back, if there is one to do that with. Every kind of load must get on
+    /// without it.
+    fn plug(&self, guest: &Guest) -> Result<()> {
+        let Some(cpu) = self.hotplug else { return Ok(()) };
+        let switch = format!("/sys/devices/system/cpu/cpu{cpu}/online");
+        guest.sh(&format!("echo 0 >{switch}"))?;
+        self.check_progress(guest)?;
+        guest.sh(&format!("echo 1 >{switch}"))?;
         Ok(())
-    }
-
-    fn compare_memory(&self, guest: &Guest) -> Result<Option<u64>> {
-        let Some(memory) = &self.memory else { return Ok(None) };
-        self.save_memory(guest, "after")?;
-        let compare = "guest-load kcore compare --ignore /tmp/ignore /tmp/memory-before /tmp/memory-after";
-        let Output { status, stdout, stderr } = guest.run(compare)?;
-        if status != 0 {
-            return Err(Error::Scenario(format!(
-                "kernel memory is not as it was before the first load:\n{stdout}{stderr}"
-            )));
-        }
-        let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
-        Ok(Some(memory.ranges.lines().filter_map(len).sum()))
     }
 }
 
