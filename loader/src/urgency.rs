@@ -21,7 +21,8 @@ impl Urgent {
     /// loader was started with a real-time policy already, nothing changes.
     pub fn now() -> Urgent {
         let before = current().filter(|(policy, _)| is_normal(*policy));
-        let raised = before.filter(|_| set(libc::SCHED_FIFO, &libc::sched_param { sched_priority: PRIORITY }));
+        let raised =
+            before.filter(|_| set(libc::SCHED_FIFO, &libc::sched_param { sched_priority: PRIORITY }));
         Urgent { before: raised }
     }
 }
