@@ -63,7 +63,7 @@ fn boot(module: &Built) -> Result<Guest> {
     // struct module's name, and what modinfo says of it; both are followed by a zero.
     let renamed = replace_all(&bytes, b"\0scheduler\0", b"\0scheduleX\0")?;
     let renamed = replace_all(&renamed, b"name=scheduler\0", b"name=scheduleX\0")?;
-    Ok(guest(module, |config| {
+    guest(module, |config| {
         for (path, bytes) in [
             (WRONG_ID_INSIDE, &wrong_id_inside),
             (WRONG_ID, &wrong_id),
@@ -72,7 +72,7 @@ fn boot(module: &Built) -> Result<Guest> {
         ] {
             config.initramfs.bytes(path, bytes, 0o644);
         }
-    })?)
+    })
 }
 
 /// Bytes with every `old` replaced by a `new` of the same length; at least one there must be.
