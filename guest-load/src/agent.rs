@@ -29,7 +29,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,8 +38,11 @@ use std::time::{Duration, Instant};
 const PROTOCOL: u32 = 1;
 /// No frame from the host is longer; a longer one means that the channel has lost its step.
 const FRAME_MAX: usize = 1 << 20;
-/// After a command has ended, how long a child that it left behind may keep its output open.
-const DRAIN: Duration = Duration::from_millis(200);
+/// After a command has ended, how long its output may be silent before it counts as complete: a child that it left
+/// behind keeps it open.
+const DRAIN: Duration = Duration::from_millis(300);
+/// And how long that child's own output may hold up the answer.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Arguments of `agent`.
 #[derive(Args)]
@@ -136,10 +139,20 @@ fn execute(port: &Port, id: u32, payload: &[u8]) -> Result<()> {
         forward(port, b'E', id, child.stderr.take().context("stderr was piped")?),
     ];
     let status = wait(&mut child, limit)?;
-    let drained = Instant::now();
-    // A child left in the background may hold the pipes open for ever; it does not hold up the answer.
-    while drained.elapsed() < DRAIN && !done.iter().all(|d| d.load(Ordering::Acquire)) {
+    // A child left in the background may hold the pipes open for ever; it does not hold up the answer. What the
+    // command itself wrote does, however slow the port is.
+    let ended = Instant::now();
+    let mut last = (0, ended);
+    while last.1.elapsed() < DRAIN
+        && ended.elapsed() < DRAIN_MAX
+        && !done.iter().all(|stream| stream.ended.load(Ordering::Acquire))
+    {
         thread::sleep(Duration::from_millis(1));
+        let steps = done.iter().map(|stream| stream.steps.load(Ordering::Acquire)).sum();
+        let sending = done.iter().any(|stream| stream.steps.load(Ordering::Acquire) % 2 == 1);
+        if sending || steps != last.0 {
+            last = (steps, Instant::now());
+        }
     }
     match status {
         None => send(port, b'L', id, &[]),
@@ -170,17 +183,28 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     }
 }
 
-/// Sends what `from` yields as frames of `kind`; the flag becomes true at its end.
-fn forward(port: &Port, kind: u8, id: u32, mut from: impl Read + Send + 'static) -> Arc<AtomicBool> {
-    let done = Arc::new(AtomicBool::new(false));
-    let (port, flag) = (port.clone(), done.clone());
+/// How far a stream of output has got.
+#[derive(Default)]
+struct Forwarded {
+    /// One when a piece has been read and one when it has been sent: odd while it is under way.
+    steps: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// Sends what `from` yields as frames of `kind`.
+fn forward(port: &Port, kind: u8, id: u32, mut from: impl Read + Send + 'static) -> Arc<Forwarded> {
+    let stream = Arc::new(Forwarded::default());
+    let (port, progress) = (port.clone(), stream.clone());
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         loop {
             match from.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => {
-                    if send(&port, kind, id, &buffer[..read]).is_err() {
+                    progress.steps.fetch_add(1, Ordering::AcqRel);
+                    let sent = send(&port, kind, id, &buffer[..read]);
+                    progress.steps.fetch_add(1, Ordering::AcqRel);
+                    if sent.is_err() {
                         break;
                     }
                 }
@@ -188,9 +212,9 @@ fn forward(port: &Port, kind: u8, id: u32, mut from: impl Read + Send + 'static)
                 Err(_) => break,
             }
         }
-        flag.store(true, Ordering::Release);
+        progress.ended.store(true, Ordering::Release);
     });
-    done
+    stream
 }
 
 fn put(payload: &[u8]) -> Result<()> {

@@ -227,6 +227,11 @@ fn timer(board: &'static Board) -> Result<()> {
 }
 
 /// Changes its own class and nice value all the time.
+///
+/// To DEADLINE only in a thread that ends thereafter. On kernels seen so far (6.1) a thread that leaves DEADLINE
+/// with its budget overdrawn, and comes back after its replenishment (`dl_task_timer`, which ignores threads of
+/// other policies) but before its zero-lag time (`inactive_task_timer`, which would clear `dl_throttled`), is
+/// throttled for ever: a fault of the kernel's own that a slow guest meets within a minute.
 fn policy(board: &'static Board) -> Result<()> {
     let policies = [
         Policy::Normal(0),
@@ -241,17 +246,29 @@ fn policy(board: &'static Board) -> Result<()> {
         if board.stopping() {
             break;
         }
-        match set_policy(policy) {
-            Ok(()) => board.count(Kind::Policy),
+        if !matches!(policy, Policy::Deadline(..)) {
+            work_under(policy, board)?;
+            continue;
+        }
+        let passing = move || -> Result<()> {
             // Admission is refused while a CPU goes off line; everything else must succeed.
-            Err(_) if matches!(policy, Policy::Deadline(..)) => {}
-            Err(error) => return Err(error),
-        }
-        if !unit() {
-            board.fault(Fault::WrongResult, 1);
-        }
-        thread::sleep(Duration::from_millis(1));
+            if work_under(policy, board).is_ok() {
+                work_under(Policy::Normal(0), board)?;
+            }
+            Ok(())
+        };
+        thread::spawn(passing).join().expect("who changes policy does not panic")?;
     }
+    Ok(())
+}
+
+fn work_under(policy: Policy, board: &Board) -> Result<()> {
+    set_policy(policy)?;
+    board.count(Kind::Policy);
+    if !unit() {
+        board.fault(Fault::WrongResult, 1);
+    }
+    thread::sleep(Duration::from_millis(1));
     Ok(())
 }
 
