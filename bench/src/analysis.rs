@@ -7,20 +7,19 @@ use serde_json::json;
 use std::fs;
 
 const TIMES: u32 = 5;
-const MIB: f64 = (1 << 20) as f64;
 
 /// Measures into `findings`.
 pub fn measure(findings: &mut Findings) -> Result<()> {
     // What is measured is our work, not the disk's.
     let vmlinux_bytes = fs::read(schedswap_tests::kernel()?.vmlinux)?.len();
     let analyse = costs(Piece::Analyse, findings)?;
-    let what = format!("reading {:.0} MiB of vmlinux and computing the boundary", vmlinux_bytes as f64 / MIB);
+    let what = format!("reading {:.0} MB of vmlinux and computing the boundary", vmlinux_bytes as f64 / 1e6);
     findings.note(&what, seconds(&analyse), "s", Target::AtMost(2.0));
     let peak = analyse.iter().max_by_key(|cost| cost.peak_rss_bytes).copied();
     if let Some(peak) = peak {
-        let bytes = |bytes: u64| bytes as f64 / MIB;
-        findings.note("  peak memory", bytes(peak.peak_rss_bytes), "MiB", Target::AtMost(600e6 / MIB));
-        findings.note("  of which pages of files at the end", bytes(peak.file_rss_bytes), "MiB", None);
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        findings.note("  peak memory", megabytes(peak.peak_rss_bytes), "MB", Target::AtMost(600.0));
+        findings.note("  of which pages of files at the end", megabytes(peak.file_rss_bytes), "MB", None);
     }
     let rewrite = costs(Piece::Rewrite, findings)?;
     findings.note("rewriting the scheduler's objects", seconds(&rewrite), "s", Target::AtMost(1.0));

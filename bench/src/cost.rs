@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(3600);
 const PIPE_ROUNDS: u64 = 5000;
 /// By name, and the command that prints how many ns (here: instructions) it took.
 const PROGRAMS: [(&str, &str); 2] =
-    [("hackbench", "guest-load time hackbench -g 1 -f 10 -l 100"), ("pipe", "guest-load pipe --rounds 5000")];
+    [("hackbench", "guest-load time hackbench -g 1 -f 10 -l 500"), ("pipe", "guest-load pipe --rounds 5000")];
 
 /// What a run was on.
 const KINDS: [&str; 2] = ["stock", "swapped"];

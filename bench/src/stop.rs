@@ -1,12 +1,12 @@
 //! The stop, split into its parts, while few and many threads sleep.
 //!
-//! In one guest, which sleepers are added to, the module swaps in and out in two manners by turns: as it always
-//! does, and with `check_all_in_stop`, by which all threads are walked and all stacks checked inside the stop.
+//! In one guest, whose sleepers change, the module swaps in and out in two manners by turns: as it always does,
+//! and with `check_all_in_stop`, by which all threads are walked and all stacks checked inside the stop.
 //! Before each swap it measures a stop that does nothing.
 
 use crate::figures::{Findings, Table, Target, median};
 use anyhow::{Context, Result};
-use schedswap::guest::Guest;
+use schedswap::guest::{Guest, Running};
 use schedswap_payload::sysfs::Timing;
 use serde_json::json;
 use std::time::Duration;
@@ -90,31 +90,37 @@ pub fn measure(threads: &[u64], cycles: u32, findings: &mut Findings) -> Result<
 }
 
 fn swap_with_each(guest: &Guest, threads: &[u64], cycles: u32, swaps: &mut Vec<Swap>) -> Result<()> {
-    let mut asleep = 0;
-    for &sleepers in threads {
-        add_sleepers(guest, sleepers.saturating_sub(asleep))?;
-        asleep = asleep.max(sleepers);
+    for (index, &sleepers) in threads.iter().enumerate() {
+        let running = start_sleepers(guest, sleepers)?;
         let command = format!("SCHEDSWAP_MODULE={} swap {cycles}", schedswap_tests::MODULE);
         let output = guest.run_within(&command, LIMIT)?;
-        swaps.extend(read_swaps(&output.stdout, asleep)?);
-        anyhow::ensure!(output.status == 0, "with {asleep} sleepers: {}", output.stderr.trim());
+        swaps.extend(read_swaps(&output.stdout, sleepers)?);
+        anyhow::ensure!(output.status == 0, "with {sleepers} sleepers: {}", output.stderr.trim());
+        // The last ones end with the guest.
+        if index + 1 < threads.len() {
+            guest.sh(&format!("touch {}", stop_file(sleepers)))?;
+            guest.finish(running)?;
+        }
     }
     Ok(())
 }
 
-/// The sleepers stay until the guest ends.
-fn add_sleepers(guest: &Guest, count: u64) -> Result<()> {
-    let status = format!("/run/sleepers-{count}.json");
-    let _for_good = guest.start(
-        &format!(
-            "guest-load run --threads {count} --sleepers-only --until-file /run/never --status {status}"
-        ),
+/// They end when this file exists.
+fn stop_file(sleepers: u64) -> String {
+    format!("/run/stop-{sleepers}")
+}
+
+/// One process, whatever the number: it wakes a sleeper now and then, and only the number is to differ.
+fn start_sleepers(guest: &Guest, count: u64) -> Result<Running> {
+    let (status, stop) = (format!("/run/sleepers-{count}.json"), stop_file(count));
+    let running = guest.start(
+        &format!("guest-load run --threads {count} --sleepers-only --until-file {stop} --status {status}"),
         LIMIT,
     )?;
     let command = format!("guest-load progress --status {status} --seconds 300");
     let output = guest.run_within(&command, LIMIT)?;
     anyhow::ensure!(output.status == 0, "{count} sleepers: {}", output.stderr.trim());
-    Ok(())
+    Ok(running)
 }
 
 fn read_swaps(output: &str, sleepers: u64) -> Result<Vec<Swap>> {
@@ -141,6 +147,7 @@ fn sleepers_of(swaps: &[Swap]) -> Vec<u64> {
 fn table(op: &str, swaps: &[Swap]) -> Table {
     let mut head = vec!["sleepers".to_owned(), String::new()];
     head.extend(PARTS.map(|(name, _)| name.to_owned()));
+    head.push("stacks checked in the stop".to_owned());
     let mut rows = Vec::new();
     for sleepers in sleepers_of(swaps) {
         for (all_in_stop, manner) in [(false, "ours"), (true, "all in stop")] {
@@ -150,6 +157,7 @@ fn table(op: &str, swaps: &[Swap]) -> Table {
                 let least = timings.iter().map(part).min().unwrap_or(0);
                 format!("{:.3}/{:.3}", least as f64 / 1e6, median(timings.iter().map(part)) as f64 / 1e6)
             }));
+            row.push(median(timings.iter().map(|timing| timing.checked)).to_string());
             rows.push(row);
         }
     }
