@@ -1,51 +1,20 @@
 #!/usr/bin/env bash
-# Measures; nothing here fails because something is slow. Times in guests are the emulator's.
+# Measures; nothing here fails because something is slow. WHAT: groups by name (all by default), with options of
+# schedswap-bench; the figures and all samples go to out/bench.json as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/kernel.sh
-: "${SCHEDSWAP:=schedswap}" "${KERNEL:=bookworm/cloud-amd64}" "${THREADS:=500 2000 10000}" "${CYCLES:=10}"
-work=out/bench
-
-# Runs a command and prints what it took.
-measured() {
-    local what=$1
-    shift
-    command time --format "$what: %e s, %M KiB at most" --output out/bench.time "$@" >out/bench.log 2>&1 || {
-        cat out/bench.log >&2
-        return 1
-    }
-    cat out/bench.time
-}
-
-# Median of the numbers of one member in a JSON file, per cycle of loading (the first of each cycle's two).
-median_ms() {
-    grep "^      \"$1\":" "$2" | tr -dc '0-9\n' | sort -n |
-        awk '{ value[NR] = $1 } END { if (NR) printf "%.3f", value[int((NR + 1) / 2)] / 1e6; else printf "-" }'
-}
-
-get_kernel "$SCHEDSWAP"
+: "${SCHEDSWAP:=$PWD/target/release/schedswap}" "${KERNEL:=bookworm/cloud-amd64}" "${WHAT:=}"
+export SCHEDSWAP
 mkdir -p out
 
-step "on this machine ($(nproc) CPUs)"
-rm -rf "$work"
-# What is measured is our work, not the disk's.
-cat "$vmlinux" >/dev/null
-measured "init" "$SCHEDSWAP" init "$release" "$source" "$work"
-patch --quiet --directory="$work" --strip=1 <examples/demo/schedswap_test.patch
-measured "build" "$SCHEDSWAP" build "$work"
-sed -i 's/I am the new scheduler/I am the newest scheduler/' "$work/kernel/sched/core.c"
-measured "build after a one-line edit" "$SCHEDSWAP" build "$work"
-printf 'work dir: %s\n' "$(du --summarize --human-readable "$work" | cut -f 1)"
+get_kernel "$SCHEDSWAP"
+export SCHEDSWAP_TEST_RELEASE=$release
+export SCHEDSWAP_TEST_SYSROOT=$sysroot
+export SCHEDSWAP_TEST_SOURCE=$source
+export SCHEDSWAP_TEST_VMLINUX=$vmlinux
+export SCHEDSWAP_TEST_KERNEL=$bzimage
 
-step "the stop, in a guest: median of $CYCLES loads, ms"
-printf '%8s %10s %10s %12s %10s %10s %10s\n' threads stop handler stack-check dequeue patch enqueue
-for threads in $THREADS; do
-    json=out/bench-$threads.json
-    "$SCHEDSWAP" try "$work" --no-load --threads "$threads" --cycles "$CYCLES" --json "$json" >out/bench.log 2>&1 || {
-        cat out/bench.log >&2
-        exit 1
-    }
-    printf '%8s %10s %10s %12s %10s %10s %10s\n' "$threads" "$(median_ms stop_ns "$json")" \
-        "$(median_ms handler_ns "$json")" "$(median_ms stack_check_ns "$json")" "$(median_ms dequeue_ns "$json")" \
-        "$(median_ms patch_ns "$json")" "$(median_ms enqueue_ns "$json")"
-done
+cargo build --release --quiet --package schedswap-bench
+# shellcheck disable=SC2086 # words of their own
+"$(dirname "$SCHEDSWAP")/schedswap-bench" --json out/bench.json $WHAT
