@@ -4,10 +4,12 @@
 //! * `agent`: runs commands for the host over a serial port.
 //! * `run`, `progress`: a mixed load on the scheduler, and whether each part of it gets on.
 //! * `kcore`: saves and compares kernel memory, independently of any module.
+//! * `park`: holds a thread inside a function of the scheduler.
 
 mod agent;
 mod kcore;
 mod load;
+mod park;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ enum Command {
     /// Save kernel memory, or compare two saves
     #[command(subcommand)]
     Kcore(kcore::Command),
+    /// Hold a thread inside the system call sched_setattr until told to let it go
+    Park(park::ParkArgs),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Run(args) => load::run(&args),
         Command::Progress(args) => load::progress(&args),
         Command::Kcore(command) => kcore::run(&command),
+        Command::Park(args) => park::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -87,7 +87,7 @@ fn a_work_dir_is_made_resumed_and_built_from() {
     let core = work.join("kernel/sched/mod/core.c");
     edit(&core, "void scheduler_tick(void)\n{", "void scheduler_tick(void)\n{\n\tbarrier();");
     let done: Vec<Step> = init(&options, &Shown).unwrap().1.done.into_iter().map(|(step, _)| step).collect();
-    assert_eq!(done, [Step::Addresses, Step::ModuleBuild, Step::Tree]);
+    assert_eq!(done, Step::ALL[Step::Addresses as usize - 1..]);
     assert!(git(&work, &["diff"]).contains("+\tbarrier();"), "an edit survives");
 
     // Only what was edited is compiled, and a mistake is shown in the compiler's words.

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A scheduler source tree: a work dir.
 pub struct Tree {
@@ -51,6 +52,24 @@ impl Tree {
             );
             Ok(text.replacen(old, new, 1))
         })
+    }
+
+    /// Applies a patch of this repository, as `patch -p1` does.
+    pub fn patch(&self, path: &str) -> Result<()> {
+        let patch = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        let output = Command::new("patch")
+            .args(["--strip=1", "--batch", "--directory"])
+            .arg(&self.root)
+            .arg("--input")
+            .arg(patch.canonicalize().with_context(|| format!("{path} is not there"))?)
+            .output()
+            .context("running patch")?;
+        ensure!(
+            output.status.success(),
+            "{path} does not apply:\n{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        Ok(())
     }
 
     /// Puts text at the end of a file.

@@ -206,6 +206,7 @@ fn swap(args: &TryArgs, guest: &Guest, memory: Option<Memory>) -> anyhow::Result
         threads: args.threads,
         load: !args.no_load,
         hold: Duration::from_secs(args.seconds),
+        hotplug: None,
         memory,
         limit: Duration::from_secs(args.time_limit),
     };

@@ -2,7 +2,7 @@
 //!
 //! `guest-load kcore` does the comparison, inside the guest and without asking the module.
 
-use super::Initramfs;
+use super::{Error, Guest, Initramfs, Output, Result};
 use crate::address::Addr;
 use crate::vmlinux::{Image, SiteKind};
 use std::fmt::Write;
@@ -74,18 +74,29 @@ impl Memory {
         initramfs.bytes(RANGES, self.ranges.as_bytes(), 0o644).bytes(IGNORE, self.ignore.as_bytes(), 0o644);
     }
 
-    /// Shell command that saves the memory to a file of the guest.
-    pub fn save_command(&self, file: &str) -> String {
-        format!("guest-load kcore save --ranges {RANGES} --anchor {} {file}", self.anchor)
+    /// Saves it, in the guest, under a name for [`Memory::compare`].
+    pub fn save(&self, guest: &Guest, name: &str) -> Result<()> {
+        let anchor = &self.anchor;
+        guest.sh(&format!("guest-load kcore save --ranges {RANGES} --anchor {anchor} /tmp/memory-{name}"))?;
+        Ok(())
     }
 
-    /// Shell command that lists where two saves differ; its status is 1 when they do.
-    pub fn compare_command(&self, before: &str, after: &str) -> String {
-        format!("guest-load kcore compare --ignore {IGNORE} {before} {after}")
+    /// Compares two saves and returns how many bytes were found identical. Fails, naming the places, when any
+    /// are not.
+    pub fn compare(&self, guest: &Guest, before: &str, after: &str) -> Result<u64> {
+        let files = format!("/tmp/memory-{before} /tmp/memory-{after}");
+        let Output { status, stdout, stderr } =
+            guest.run(&format!("guest-load kcore compare --ignore {IGNORE} {files}"))?;
+        if status != 0 {
+            return Err(Error::Scenario(format!(
+                "kernel memory is not as it was before the first load:\n{stdout}{stderr}"
+            )));
+        }
+        Ok(self.len_bytes())
     }
 
     /// Bytes in all ranges.
-    pub fn len_bytes(&self) -> u64 {
+    fn len_bytes(&self) -> u64 {
         let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
         self.ranges.lines().filter_map(len).sum()
     }

@@ -34,6 +34,8 @@ pub struct Scenario {
     pub load: bool,
     /// How long the scheduler stays loaded in each cycle, at least.
     pub hold: Duration,
+    /// A CPU that goes off and on line in each cycle, while the scheduler is loaded.
+    pub hotplug: Option<u32>,
     /// Kernel memory to compare before the first and after the last cycle; [`Memory::put_into`] must have
     /// put its files into the guest.
     pub memory: Option<Memory>,
@@ -169,6 +171,7 @@ impl Scenario {
         }
         *new_features = loaded.difference(before).cloned().collect();
         std::thread::sleep(self.hold);
+        self.plug(guest)?;
         self.check_progress(guest)?;
         for _ in 0..UNLOADS {
             cycle.unload = cycle.switch(guest, "loader --json uninstall")?;
@@ -207,23 +210,23 @@ impl Scenario {
     }
 
     fn save_memory(&self, guest: &Guest, name: &str) -> Result<()> {
-        if let Some(memory) = &self.memory {
-            guest.sh(&memory.save_command(&format!("/tmp/memory-{name}")))?;
-        }
-        Ok(())
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.save(guest, name))
     }
 
     fn compare_memory(&self, guest: &Guest) -> Result<Option<u64>> {
-        let Some(memory) = &self.memory else { return Ok(None) };
         self.save_memory(guest, "after")?;
-        let compare = memory.compare_command("/tmp/memory-before", "/tmp/memory-after");
-        let Output { status, stdout, stderr } = guest.run(&compare)?;
-        if status != 0 {
-            return Err(Error::Scenario(format!(
-                "kernel memory is not as it was before the first load:\n{stdout}{stderr}"
-            )));
-        }
-        Ok(Some(memory.len_bytes()))
+        self.memory.as_ref().map(|memory| memory.compare(guest, "before", "after")).transpose()
+    }
+
+    /// Takes the CPU off line and brings it back, if there is one to do that with. Every kind of load must get
+    /// on without it.
+    fn plug(&self, guest: &Guest) -> Result<()> {
+        let Some(cpu) = self.hotplug else { return Ok(()) };
+        let switch = format!("/sys/devices/system/cpu/cpu{cpu}/online");
+        guest.sh(&format!("echo 0 >{switch}"))?;
+        self.check_progress(guest)?;
+        guest.sh(&format!("echo 1 >{switch}"))?;
+        Ok(())
     }
 }
 
