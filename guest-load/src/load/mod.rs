@@ -128,17 +128,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     // From here on, who stands still is late.
     monitor.write("starting", groups.as_ref())?;
 
-<<<<<<< HEAD
-    let over = |begun: Instant| {
-        args.seconds.is_some_and(|n| begun.elapsed() >= Duration::from_secs(n))
-            || args.until_file.as_ref().is_some_and(|file| file.exists())
-    };
-    while !over(monitor.begun) {
-=======
     while args.seconds.is_none_or(|n| monitor.begun.elapsed() < Duration::from_secs(n))
         && !args.until_file.as_ref().is_some_and(|f| f.exists())
     {
->>>>>>> main
         thread::sleep(STATUS_PERIOD);
         monitor.write("running", groups.as_ref())?;
     }
@@ -191,15 +183,8 @@ struct Monitor<'a> {
 
 impl<'a> Monitor<'a> {
     fn new(board: &'static Board, args: &'a RunArgs, cpus: usize, skipped: BTreeMap<String, String>) -> Self {
-<<<<<<< HEAD
-        let expected = |kind: &Kind| {
-            let impossible = *kind == Kind::Sleeper && args.threads == 0;
-            !impossible && !skipped.contains_key(kind.name())
-        };
-=======
         let expected =
             |kind: &Kind| !(skipped.contains_key(kind.name()) || *kind == Kind::Sleeper && args.threads == 0);
->>>>>>> main
         let kinds: Vec<Kind> = Kind::ALL.iter().copied().filter(expected).collect();
         Monitor {
             board,
