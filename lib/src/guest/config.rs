@@ -68,7 +68,7 @@ impl Config {
             icount: None,
             console: None,
             time_limit: Duration::from_secs(900),
-            boot_limit: Duration::from_secs(120),
+            boot_limit: Duration::from_secs(300),
             command_limit: Duration::from_secs(120),
             allowed_taints: "OE".to_string(),
             qemu: "qemu-system-x86_64".into(),
