@@ -10,7 +10,8 @@ use std::time::Duration;
 
 fn stock_kernel() -> Option<Config> {
     let kernel = PathBuf::from(env::var_os("SCHEDSWAP_TEST_KERNEL")?);
-    let initramfs = Initramfs::new(&Tools::find().unwrap()).unwrap();
+    let fetched = crate::source::Cache::from_environment().ok().and_then(|cache| cache.busybox());
+    let initramfs = Initramfs::new(&Tools::find_with(fetched.as_deref()).unwrap()).unwrap();
     Some(Config::new(&kernel, initramfs))
 }
 

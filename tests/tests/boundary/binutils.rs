@@ -103,9 +103,9 @@ impl Binutils {
         // `ffffffff81a114f0 00000000000000c7 T schedule`, the size missing for some
         for line in lines("nm", &["-S", "-n"], path)? {
             let words: Vec<&str> = line.split(' ').collect();
-            let (addr, size, letter, name) = match words.as_slice() {
-                &[addr, letter, name] => (addr, "0", letter, name),
-                &[addr, size, letter, name] => (addr, size, letter, name),
+            let (addr, size, letter, name) = match *words.as_slice() {
+                [addr, letter, name] => (addr, "0", letter, name),
+                [addr, size, letter, name] => (addr, size, letter, name),
                 _ => continue,
             };
             let (Some(addr), Some(size), Some(letter)) = (hex(addr), hex(size), letter.chars().next()) else {
