@@ -24,19 +24,18 @@ pub fn measure(findings: &mut Findings) -> Result<()> {
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
     let (dir, source, sysroot) = (text(&work)?, text(&kernel.source)?, text(&kernel.sysroot)?);
 
-    let took = seconds(&["init", &kernel.release, &source, &dir, "--sysroot", &sysroot])?;
-    findings.note("init", took, "s", Target::AtMost(25.0));
+    let init = ["init", &kernel.release, &source, &dir, "--sysroot", &sysroot];
+    timed("init", &init, 25.0, findings)?;
 
     let patch = fs::File::open(root.join("examples/demo/schedswap_test.patch"))?;
     let mut command = Command::new("patch");
     let status = command.args(["--quiet", "--strip=1", "--directory", &dir]).stdin(patch).status()?;
     ensure!(status.success(), "the demo's patch does not apply");
-    findings.note("build after the demo's edit", seconds(&["build", &dir])?, "s", Target::AtMost(20.0));
+    timed("build after the demo's edit", &["build", &dir], 20.0, findings)?;
 
     let before = objects(&work)?;
     Tree::at(&work).at_entry("rt.c", "task_tick_rt", "if (unlikely(!p)) return;")?;
-    let took = seconds(&["build", &dir])?;
-    findings.note("build after a line more in rt.c", took, "s", Target::AtMost(8.0));
+    timed("build after a line more in rt.c", &["build", &dir], 8.0, findings)?;
     let again: Vec<_> =
         objects(&work)?.into_iter().filter(|(path, at)| before.get(path) != Some(at)).collect();
     findings.note("  units compiled again", again.len() as f64, "", Target::AtMost(1.0));
@@ -46,17 +45,24 @@ pub fn measure(findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-fn seconds(arguments: &[&str]) -> Result<f64> {
-    let begun = Instant::now();
+/// Runs the command and notes its time, and its processor time: that one is the same on a busy machine.
+fn timed(what: &str, arguments: &[&str], limit_seconds: f64, findings: &mut Findings) -> Result<()> {
+    let (begun, before) = (Instant::now(), processor_seconds()?);
     let output = schedswap(arguments)?;
-    let took = begun.elapsed().as_secs_f64();
-    ensure!(
-        output.status.success(),
-        "schedswap {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(took)
+    findings.note(what, begun.elapsed().as_secs_f64(), "s", Target::AtMost(limit_seconds));
+    findings.note("  processor time of that", processor_seconds()? - before, "s", None);
+    ensure!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Of all children that have ended, with theirs: fields 16 and 17 of `man 5 proc_pid_stat`.
+fn processor_seconds() -> Result<f64> {
+    /// USER_HZ, the same on every architecture that Linux still has for servers.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("/proc/self/stat")?;
+    let ticks = fields.split_whitespace().skip(13).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
 }
 
 /// The units' objects and when each was written.
