@@ -4,21 +4,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The phases of `lib/src`, in order. A phase may import those before it.
-const PHASES: &[&str] = &[
-    "source",
-    "arch",
-    "vmlinux",
-    "springboard",
-    "boundary",
-    "objects",
-    "compile",
-    "identity",
-    "binding",
-    "check",
-    "workdir",
-    "module",
-    "guest",
+/// The phases of `lib/src`, in order. A phase may import those before it, and what stands beside it: what is
+/// of one machine's making is part of reading vmlinux.
+const PHASES: &[&[&str]] = &[
+    &["source"],
+    &["arch", "vmlinux"],
+    &["springboard"],
+    &["boundary"],
+    &["objects"],
+    &["compile"],
+    &["identity"],
+    &["binding"],
+    &["check"],
+    &["workdir"],
+    &["module"],
+    &["guest"],
 ];
 
 fn root() -> PathBuf {
@@ -29,8 +29,10 @@ fn files_below(dir: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        if path.is_dir() {
-            if !matches!(name.as_str(), "target" | ".git" | "corpus" | "artifacts") {
+        if path.is_symlink() {
+            continue;
+        } else if path.is_dir() {
+            if !matches!(name.as_str(), "target" | "out" | ".git" | "corpus" | "artifacts") {
                 files_below(&path, endings, found);
             }
         } else if endings.iter().any(|e| name.ends_with(e)) {
@@ -43,7 +45,9 @@ fn files_below(dir: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
 fn phases_import_only_earlier_ones() {
     let lib = root().join("lib/src");
     let mut wrong = Vec::new();
-    for (index, phase) in PHASES.iter().enumerate() {
+    let places =
+        PHASES.iter().enumerate().flat_map(|(index, names)| names.iter().map(move |name| (index, name)));
+    for (index, phase) in places {
         let mut files = Vec::new();
         files_below(&lib.join(phase), &[".rs"], &mut files);
         assert!(!files.is_empty(), "lib/src/{phase} has no sources: is the list of phases out of date?");
@@ -51,7 +55,7 @@ fn phases_import_only_earlier_ones() {
             let text = fs::read_to_string(&file).expect("a source file");
             // Tests inside a phase may use what they like.
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            for later in &PHASES[index + 1..] {
+            for later in PHASES[index + 1..].iter().copied().flatten() {
                 if code.contains(&format!("crate::{later}::")) || code.contains(&format!("crate::{later};")) {
                     wrong.push(format!("{} imports {later}", file.display()));
                 }
@@ -66,7 +70,10 @@ fn every_folder_of_the_library_is_a_known_phase() {
     for entry in fs::read_dir(root().join("lib/src")).expect("lib/src").flatten() {
         if entry.path().is_dir() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            assert!(PHASES.contains(&name.as_str()), "lib/src/{name} is no phase of DESIGN.md");
+            assert!(
+                PHASES.iter().any(|names| names.contains(&name.as_str())),
+                "lib/src/{name} is no phase of DESIGN.md"
+            );
         }
     }
 }
