@@ -11,7 +11,7 @@ triple = $(shell rustc -vV | sed -n 's/^host: //p')
 
 export SCHEDSWAP := $(abspath $(release)/schedswap)
 export SCHEDSWAP_LIBEXEC := $(abspath $(libexec))
-export KERNEL
+export KERNEL WHAT
 
 .PHONY: all help setup setup-rust setup-build setup-guest setup-load static demo test bench soak install clean
 all: setup-build ## build the command, and the programs that run on the swapped machine
@@ -48,7 +48,7 @@ demo: all setup-guest ## fetch a kernel, edit its scheduler, build it and swap i
 test: static setup-guest setup-load ## format, lints, all tests on the host and in guests
 	scripts/test.sh
 
-bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, the cost of being replaced
+bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, the cost of being replaced (WHAT=stop: only that)
 	scripts/bench.sh
 
 soak: all setup-guest setup-load ## swap in and out for a long time (CYCLES=200 THREADS=2000)

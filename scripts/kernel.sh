@@ -1,7 +1,7 @@
 # Sourced by the scripts beside it: gets $KERNEL into the cache and says where it is.
 # shellcheck shell=bash disable=SC2034 # set for who sources it
 
-# Sets release, sysroot and source; installs the compiler that the kernel was built with. The arguments are
+# Sets release, sysroot, source, vmlinux and bzimage; installs the compiler that the kernel was built with. The arguments are
 # the command to run as schedswap.
 get_kernel() {
     local fetched compiler
@@ -10,6 +10,8 @@ get_kernel() {
     release=$(field release <<<"$fetched")
     sysroot=$(field sysroot <<<"$fetched")
     source=$(field source <<<"$fetched")
+    vmlinux=$(field vmlinux <<<"$fetched")
+    bzimage=$(field bzimage <<<"$fetched")
     compiler=$(field compiler <<<"$fetched")
     scripts/setup.sh compiler "${compiler%% *}"
 }

@@ -44,7 +44,7 @@ check_rust() {
 packages_of_missing() {
     local pair
     for pair in "$@"; do
-        command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
+        type -P "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
     done
 }
 
@@ -141,7 +141,7 @@ derive_backports() {
 
 setup_load() {
     local missing
-    mapfile -t missing < <(packages_of_missing hackbench:rt-tests stress-ng:stress-ng)
+    mapfile -t missing < <(packages_of_missing hackbench:rt-tests stress-ng:stress-ng time:time)
     install "${missing[@]}"
 }
 

@@ -4,10 +4,14 @@
 //! * `agent`: runs commands for the host over a serial port.
 //! * `run`, `progress`: a mixed load on the scheduler, and whether each part of it gets on.
 //! * `kcore`: saves and compares kernel memory, independently of any module.
+//! * `park`: holds a thread inside a function of the scheduler.
+//! * `pipe`, `time`: work of a fixed size, timed by the guest's clock.
 
 mod agent;
 mod kcore;
 mod load;
+mod park;
+mod timed;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,6 +35,12 @@ enum Command {
     /// Save kernel memory, or compare two saves
     #[command(subcommand)]
     Kcore(kcore::Command),
+    /// Hold a thread inside the system call sched_setattr until told to let it go
+    Park(park::ParkArgs),
+    /// Pass a byte back and forth between two threads; prints how many ns that took
+    Pipe(timed::PipeArgs),
+    /// Run a program; prints how many ns that took
+    Time(timed::TimeArgs),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +49,9 @@ fn main() -> ExitCode {
         Command::Run(args) => load::run(&args),
         Command::Progress(args) => load::progress(&args),
         Command::Kcore(command) => kcore::run(&command),
+        Command::Park(args) => park::run(&args),
+        Command::Pipe(args) => timed::pipe_rounds(&args),
+        Command::Time(args) => timed::time(&args),
     };
     match result {
         Ok(code) => code,

@@ -138,6 +138,59 @@ fn the_unmodified_scheduler_laid_over_vmlinux_is_vmlinux() {
 }
 
 #[test]
+fn one_wrong_reference_spoils_the_proof() {
+    let Some(kernel) = kernel() else { return };
+    let mut rewritten = binding::rewrite(&kernel.units, &kernel.binding()).unwrap();
+    for name in [".text.ss", "__jump_table", ".static_call_sites", ".rodata"] {
+        let section = rewritten.object.sections.iter_mut().find(|s| s.name == name).unwrap();
+        let middle = section.relocations.len() / 2;
+        section.relocations[middle].addend += 4;
+        let proof = binding::prove_identity(&rewritten, &kernel.binding()).unwrap();
+        assert!(!proof.different.is_empty(), "a wrong addend in {name} was not noticed");
+        let section = rewritten.object.sections.iter_mut().find(|s| s.name == name).unwrap();
+        section.relocations[middle].addend -= 4;
+    }
+}
+
+/// What the linker makes of an object, as a value.
+fn linked(bytes: &[u8], dir: &std::path::Path) -> String {
+    let (input, output) = (dir.join("in.o"), dir.join("out.o"));
+    std::fs::write(&input, bytes).unwrap();
+    let status =
+        std::process::Command::new("ld").arg("-r").arg("-o").args([&output, &input]).status().unwrap();
+    assert!(status.success());
+    format!("{:#?}", objects::read("linked", &std::fs::read(&output).unwrap()).unwrap())
+}
+
+#[test]
+fn the_kernels_objects_survive_being_read_and_written() {
+    let Some(kernel) = kernel() else { return };
+    let Some(out) = path("SCHEDSWAP_TEST_OUT") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for unit in &kernel.units {
+        let stem = unit.unit.rsplit('/').next().unwrap().trim_end_matches(".c");
+        let found = walk(&out.join("module")).into_iter().find(|p| p.ends_with(format!("{stem}.o")));
+        let original = std::fs::read(found.unwrap()).unwrap();
+        let written = objects::write(&unit.object).unwrap();
+        let again = objects::read(&unit.object.name, &written).unwrap();
+        assert!(format!("{:?}", unit.object) == format!("{again:?}"), "{stem} changed by being written");
+        assert!(linked(&original, dir.path()) == linked(&written, dir.path()), "{stem} links otherwise");
+    }
+}
+
+fn walk(dir: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            found.extend(walk(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+#[test]
 fn the_written_object_stands_up_to_verification() {
     let Some(kernel) = kernel() else { return };
     let rewritten = binding::rewrite(&kernel.units, &kernel.binding()).unwrap();

@@ -14,6 +14,7 @@ mod running;
 mod switch;
 mod text;
 mod uninstall;
+mod urgency;
 
 use args::{Command, CommandLine};
 use clap::Parser;

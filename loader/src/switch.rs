@@ -2,6 +2,7 @@
 
 use crate::error::LoaderError;
 use crate::running;
+use crate::urgency::Urgent;
 use rustix::io::Errno;
 use schedswap_payload::report::Attempt;
 use schedswap_payload::sysfs::{self, Timing};
@@ -41,7 +42,12 @@ pub fn switch(target: Target, patience: Patience, attempts: &mut Vec<Attempt>) -
         Target::Vmlinux => ("uninstalling", '0'),
     };
     let path = running::sysfs_file("enable");
-    let attempt = || match std::fs::write(&path, [value as u8]) {
+    let write = || {
+        // For the attempt only: during the pauses others shall get out of the way.
+        let _urgent = Urgent::now();
+        std::fs::write(&path, [value as u8])
+    };
+    let attempt = || match write() {
         Ok(()) => Ok(Attempt::Switched { timing: timing() }),
         Err(source) => match Errno::from_io_error(&source) {
             // AGAIN: the machine would not hold still, whoever it was.

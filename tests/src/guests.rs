@@ -1,10 +1,12 @@
 //! Guests on the kernel under test.
 
-use crate::kernel::kernel;
+use crate::kernel::{image, kernel};
 use crate::modules::Built;
 use anyhow::Result;
+use schedswap::guest::memory::Memory;
 use schedswap::guest::{Config, Guest, Initramfs, Tools};
 use schedswap::source::Cache;
+use std::sync::OnceLock;
 
 /// Where the module lies in a guest, as scripts know it by `$SCHEDSWAP_MODULE`.
 pub const MODULE: &str = "/schedswap/scheduler.ko";
@@ -19,9 +21,16 @@ pub fn guest(built: &Built, change: impl FnOnce(&mut Config)) -> Result<Guest> {
     launch(Some(built), change)
 }
 
+/// The kernel memory that no swap may leave changed. Every guest has what it takes to save and compare it.
+pub fn memory() -> &'static Memory {
+    static MEMORY: OnceLock<Memory> = OnceLock::new();
+    MEMORY.get_or_init(|| Memory::of(image()))
+}
+
 fn launch(built: Option<&Built>, change: impl FnOnce(&mut Config)) -> Result<Guest> {
     let busybox = Cache::from_environment().ok().and_then(|cache| cache.busybox());
     let mut initramfs = Initramfs::new(&Tools::find_with(busybox.as_deref())?)?;
+    memory().put_into(&mut initramfs);
     if let Some(built) = built {
         initramfs.copy(&built.module(), MODULE)?;
         initramfs.copy(&built.dir.join("manifest.json"), "/schedswap/manifest.json")?;

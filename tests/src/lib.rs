@@ -12,6 +12,6 @@ mod guests;
 mod kernel;
 mod modules;
 
-pub use guests::{MODULE, guest, stock_guest};
+pub use guests::{MODULE, guest, memory, stock_guest};
 pub use kernel::{Kernel, image, kernel};
 pub use modules::{Built, build, pristine, schedswap, work_dir};

@@ -1,6 +1,6 @@
 //! Modules built from the kernel under test, each with the edit of one test.
 //!
-//! All tests share one work dir, below `out/test`, which is put back to the pristine state before each edit: so
+//! All tests share one work dir, `$SCHEDSWAP_TEST_WORK`, which is put back to the pristine state before each edit: so
 //! `init` runs once, and a build compiles only what its edit touches.
 
 use crate::edit::Tree;
@@ -65,7 +65,10 @@ pub fn work_dir() -> Result<(PathBuf, File)> {
     fs::create_dir_all(out())?;
     let lock = File::create(out().join("lock"))?;
     lock.lock().context("locking out/test/lock")?;
-    let work = out().canonicalize()?.join(&kernel.release);
+    let work = match env::var_os("SCHEDSWAP_TEST_WORK") {
+        Some(work) => PathBuf::from(work),
+        None => out().canonicalize()?.join(&kernel.release),
+    };
     let (source, sysroot) = (text(&kernel.source)?, text(&kernel.sysroot)?);
     // Steps that are complete take no time, so this costs little when there is one.
     done(&["init", &kernel.release, source, text(&work)?, "--sysroot", sysroot])?;

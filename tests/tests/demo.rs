@@ -38,7 +38,8 @@ fn a_new_feature_comes_speaks_and_goes() -> Result<()> {
     assert!(!guest.sh("dmesg")?.contains(LINE), "it speaks before its feature is on");
 
     // What the developer switches on while it is loaded must stay so, too.
-    guest.sh("cd /sys/kernel/debug/sched; echo SCHEDSWAP_TEST >features; echo WAKEUP_PREEMPTION >features")?;
+    guest
+        .sh("cd /sys/kernel/debug/sched; echo SCHEDSWAP_TEST >features; echo WAKEUP_PREEMPTION >features")?;
     guest.sh("sleep 1")?;
     assert_eq!(guest.sh("dmesg")?.matches(LINE).count(), 1, "{}", guest.sh("dmesg | tail -20")?);
     guest.sh("echo NO_WAKEUP_PREEMPTION >/sys/kernel/debug/sched/features")?;

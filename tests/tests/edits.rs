@@ -103,7 +103,8 @@ fn shown(guest: &Guest) -> Result<Shown> {
     let text = guest.sh("cat /proc/schedstat")?;
     let line = text.lines().find_map(|line| line.strip_prefix("schedswap-test "));
     let line = line.with_context(|| format!("/proc/schedstat has no line of the new code:\n{text}"))?;
-    let numbers = line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>().context(line.to_owned())?;
+    let numbers =
+        line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>().context(line.to_owned())?;
     ensure!(numbers.len() == 2 + 4, "four CPUs are expected: {line}");
     Ok(Shown { ticks: numbers[0], forks: numbers[1], forks_by_cpu: numbers[2..].to_vec() })
 }

@@ -48,10 +48,8 @@ fn attach(guest: &Guest) -> Result<()> {
 }
 
 fn detach(guest: &Guest) -> Result<()> {
-    guest.sh(
-        "cd /sys/kernel/tracing && echo nop >current_tracer && echo >set_ftrace_filter \
-         && echo 0 >events/kprobes/schedswap_probe/enable && echo >kprobe_events",
-    )?;
+    guest.sh("cd /sys/kernel/tracing && echo nop >current_tracer && echo >set_ftrace_filter \
+         && echo 0 >events/kprobes/schedswap_probe/enable && echo >kprobe_events")?;
     Ok(())
 }
 
@@ -82,7 +80,8 @@ const DUMP: &str = "\
 	}
 ";
 /// In `__schedule`, before any lock is taken.
-const PLACE: &str = "\tif (sched_feat(HRTICK) || sched_feat(HRTICK_DL))\n\t\thrtick_clear(rq);\n\n\tlocal_irq_disable();";
+const PLACE: &str =
+    "\tif (sched_feat(HRTICK) || sched_feat(HRTICK_DL))\n\t\thrtick_clear(rq);\n\n\tlocal_irq_disable();";
 
 /// The frames of each stack trace in a kernel log, innermost first, without those that are marked `?`: the
 /// unwinder found them lying about but has not come by them.
@@ -99,9 +98,10 @@ fn dumped_stacks(log: &str) -> Vec<Vec<String>> {
 
 /// Whether `stack` goes from the new `__schedule` through the stub to vmlinux's `schedule` and on to its very end.
 fn ensure_whole(stack: &[String], ends: &[&str]) -> Result<()> {
-    let whole = stack.windows(2).any(|pair| pair[0].starts_with("__schedule.ss") && pair[1] == "ss_schedule_stub")
-        && stack.windows(2).any(|pair| pair[0] == "ss_schedule_stub" && pair[1].contains("schedule"))
-        && stack.last().is_some_and(|last| ends.contains(&last.as_str()));
+    let whole =
+        stack.windows(2).any(|pair| pair[0].starts_with("__schedule.ss") && pair[1] == "ss_schedule_stub")
+            && stack.windows(2).any(|pair| pair[0] == "ss_schedule_stub" && pair[1].contains("schedule"))
+            && stack.last().is_some_and(|last| ends.contains(&last.as_str()));
     ensure!(whole, "no whole stack, which ends with one of {ends:?}: {stack:#?}");
     Ok(())
 }
@@ -138,7 +138,9 @@ fn stack_traces_through_the_stub_are_whole() -> Result<()> {
     let traced: Vec<Vec<String>> = trace
         .split("<stack trace>")
         .skip(1)
-        .map(|part| part.lines().filter_map(|line| line.trim().strip_prefix("=> ")).map(str::to_owned).collect())
+        .map(|part| {
+            part.lines().filter_map(|line| line.trim().strip_prefix("=> ")).map(str::to_owned).collect()
+        })
         .collect();
     let sleeping = traced.iter().find(|stack| stack.iter().any(|frame| frame.contains("nanosleep")));
     let sleeping = sleeping.with_context(|| format!("no trace of a program that sleeps:\n{trace}"))?;

@@ -7,6 +7,7 @@ use schedswap::guest::memory::Memory;
 use schedswap::guest::scenario::{Cycle, CycleResult, Event, Findings, MODULE_PATH, Scenario};
 use schedswap::guest::{Config, Guest, Initramfs, Stream, Tools, Usage};
 use schedswap::workdir::Workdir;
+use schedswap_payload::manifest;
 use schedswap_payload::sysfs::Timing;
 use serde::Serialize;
 use std::fs;
@@ -100,9 +101,11 @@ pub fn run(args: TryArgs) -> anyhow::Result<Outcome> {
         bail!("there is no {}; run `schedswap build {}` first", module.display(), args.work_dir.display());
     }
     let release = work.kernel().release.clone();
-    let config = guest_config(&args, &work, &module)?;
-    // Read before the guest runs: it is a second's work that the guest's CPUs would have to share.
+    let mut config = guest_config(&args, &work, &module)?;
     let memory = if args.run.is_none() { Some(Memory::of(&work.image()?)) } else { None };
+    if let Some(memory) = &memory {
+        memory.put_into(&mut config.initramfs);
+    }
 
     eprintln!("booting {release} with {} CPUs and {} MiB", args.cpus, args.memory);
     let guest = Guest::launch(config)?;
@@ -147,6 +150,10 @@ fn guest_config(args: &TryArgs, work: &Workdir, module: &Path) -> anyhow::Result
     };
     let mut initramfs = Initramfs::new(&tools(args)?)?;
     initramfs.copy(module, MODULE_PATH)?;
+    let manifest = module.with_file_name(manifest::FILE_NAME);
+    if manifest.is_file() {
+        initramfs.copy(&manifest, &format!("/schedswap/{}", manifest::FILE_NAME))?;
+    }
     for program in &args.with {
         initramfs.program(program)?;
     }
@@ -206,7 +213,6 @@ fn swap(args: &TryArgs, guest: &Guest, memory: Option<Memory>) -> anyhow::Result
     let what = if args.no_load { "no load" } else { "mixed load" };
     let findings = scenario.run(guest, |event| match event {
         Event::LoadRuns(sleepers) => eprintln!("{what} and {sleepers} sleeping threads"),
-        Event::Comparing => {}
         Event::Cycle(cycle) => println!("{}", cycle_line(cycle, args.cycles)),
     })?;
     Ok(findings)

@@ -128,9 +128,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     // From here on, who stands still is late.
     monitor.write("starting", groups.as_ref())?;
 
-    while !args.seconds.is_some_and(|n| monitor.begun.elapsed() >= Duration::from_secs(n))
-        && !args.until_file.as_ref().is_some_and(|f| f.exists())
-    {
+    let over = |begun: Instant| {
+        args.seconds.is_some_and(|n| begun.elapsed() >= Duration::from_secs(n))
+            || args.until_file.as_ref().is_some_and(|file| file.exists())
+    };
+    while !over(monitor.begun) {
         thread::sleep(STATUS_PERIOD);
         monitor.write("running", groups.as_ref())?;
     }
@@ -184,7 +186,8 @@ struct Monitor<'a> {
 impl<'a> Monitor<'a> {
     fn new(board: &'static Board, args: &'a RunArgs, cpus: usize, skipped: BTreeMap<String, String>) -> Self {
         let expected = |kind: &Kind| {
-            !skipped.contains_key(kind.name()) && !(*kind == Kind::Sleeper && args.threads == 0)
+            let impossible = *kind == Kind::Sleeper && args.threads == 0;
+            !impossible && !skipped.contains_key(kind.name())
         };
         let kinds: Vec<Kind> = Kind::ALL.iter().copied().filter(expected).collect();
         Monitor {

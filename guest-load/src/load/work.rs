@@ -87,7 +87,7 @@ fn compute(board: &'static Board, kind: Kind, policy: Policy, duty: Option<(u64,
         board.count(kind);
         match duty {
             Some((_, off)) => thread::sleep(Duration::from_millis(off)),
-            None if board.counted(kind) % 64 == 0 => thread::yield_now(),
+            None if board.counted(kind).is_multiple_of(64) => thread::yield_now(),
             None => {}
         }
     }
@@ -117,7 +117,7 @@ fn ping_pong(board: &'static Board) -> Result<()> {
         there_write.write_all(b"x")?;
         back_read.read_exact(&mut byte)?;
         board.count(Kind::Pipe);
-        if board.counted(Kind::Pipe) % 32 == 0 {
+        if board.counted(Kind::Pipe).is_multiple_of(32) {
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -166,7 +166,7 @@ impl<'a> Comparison<'a> {
                 }
                 None => {
                     let displacement = theirs.get(field.clone()).and_then(|b| <[u8; 4]>::try_from(b).ok());
-                    self.resolved_by_assembler(unit, from, offset, displacement, relocation)
+                    self.resolved_by_assembler(unit, from, offset, displacement, to.section, relocation)
                         .map_err(|e| here(&e))?;
                 }
             }
@@ -192,6 +192,7 @@ impl<'a> Comparison<'a> {
         from: Stretch,
         offset: u64,
         displacement: Option<[u8; 4]>,
+        holder: SectionId,
         relocation: &Relocation,
     ) -> Result<(), String> {
         let displacement = displacement.ok_or("a relocation that the compiler did not write")?;
@@ -204,7 +205,7 @@ impl<'a> Comparison<'a> {
                 .ok_or("a relocation that the compiler did not write")?,
             addend: goes_to - 4,
         };
-        self.amount_to_the_same(unit, &stands_for, SectionId(u32::MAX), relocation)
+        self.amount_to_the_same(unit, &stands_for, holder, relocation)
     }
 
     /// Any symbol at a section's start stands for the section.
@@ -261,21 +262,49 @@ impl<'a> Comparison<'a> {
                 self.contents_agree(unit, source, at, destination, section, relocation)
             }
             Place::Section(_) => {
-                let agrees = self.units[unit].object.symbols.iter().any(|s| {
+                let meant = self.units[unit].object.symbols.iter().find(|s| {
                     s.place == Place::Section(source)
                         && s.kind != elf::STT_SECTION.0
                         && at - s.value as i64 == relocation.addend
                         && self.in_module(unit, &s.name).is_some_and(|m| m.name == new.name)
                 });
-                if agrees {
-                    Ok(())
-                } else {
-                    Err(format!(
+                match meant {
+                    Some(symbol) => self.may_be_own(unit, symbol, section, relocation),
+                    None => Err(format!(
                         "refers to {}{:+#x}, which the compiler did not mean",
                         new.name, relocation.addend
-                    ))
+                    )),
                 }
             }
+        }
+    }
+
+    /// The module's copy of a function that vmlinux has too is for branches only: an address of it that got out
+    /// would dangle after unload. `__schedule` is not even for branches. Tables that describe code mean the copy.
+    fn may_be_own(
+        &self,
+        unit: usize,
+        symbol: &Symbol,
+        holder: SectionId,
+        relocation: &Relocation,
+    ) -> Result<(), String> {
+        let Some(function) = self.binding.boundary.function(&self.units[unit].unit, &symbol.name) else {
+            return Ok(());
+        };
+        let field = self.fields.get(holder.0 as usize).and_then(|f| f.by_offset.get(&relocation.offset));
+        let is_branch = field.is_some_and(|f| f.is_branch);
+        let is_relative = x86_64::kind(relocation.kind).is_some_and(|k| k.is_relative);
+        let to_end = if is_relative { field.map_or(0, |f| f.to_end) } else { 0 };
+        let section = self.object.section(holder);
+        let describes =
+            matches!(policy(&section.name, section.flags), Some((Policy::Table(_) | Policy::OrcIp, _)));
+        if describes || relocation.addend.wrapping_add(to_end) != 0 {
+            return Ok(());
+        }
+        match function.fate {
+            Fate::Springboard(_) => Err(format!("calls the body of {}, past its stub", symbol.name)),
+            _ if is_branch => Ok(()),
+            _ => Err(format!("takes the address of the module's {}, expected vmlinux's", symbol.name)),
         }
     }
 
@@ -381,8 +410,8 @@ impl<'a> Comparison<'a> {
         else {
             return Err("refers behind a section's end".into());
         };
-        let is_code = to.flags & u64::from(elf::SHF_EXECINSTR.0) != 0;
-        if is_code != (from.flags & u64::from(elf::SHF_EXECINSTR.0) != 0) {
+        let is_code = to.flags & elf::SHF_EXECINSTR.0 != 0;
+        if is_code != (from.flags & elf::SHF_EXECINSTR.0 != 0) {
             return Err(format!("refers to {}, the compiler to {}", to.name, from.name));
         }
         let length = if is_code {

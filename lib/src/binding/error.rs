@@ -1,7 +1,5 @@
 //! What can go wrong while the scheduler's objects are bound to vmlinux.
 
-use crate::address::Addr;
-
 /// Why objects could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -160,13 +158,5 @@ pub enum Error {
         size: u64,
         /// An entry's size, bytes.
         entry: u64,
-    },
-    /// vmlinux keeps something elsewhere than where it can be reached.
-    #[error("{target} at {addr} is outside what a 32-bit reference from a module can reach")]
-    OutOfReach {
-        /// What.
-        target: String,
-        /// Where.
-        addr: Addr,
     },
 }

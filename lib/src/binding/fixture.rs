@@ -16,9 +16,9 @@ pub const TEXT: u64 = 0xffff_ffff_8100_0000;
 pub const RODATA: u64 = 0xffff_ffff_8180_0000;
 pub const DATA: u64 = 0xffff_ffff_8200_0000;
 
-const A: u64 = elf::SHF_ALLOC.0 as u64;
-const WA: u64 = A | elf::SHF_WRITE.0 as u64;
-const AX: u64 = A | elf::SHF_EXECINSTR.0 as u64;
+const A: u64 = elf::SHF_ALLOC.0;
+const WA: u64 = A | elf::SHF_WRITE.0;
+const AX: u64 = A | elf::SHF_EXECINSTR.0;
 
 /// Functions of vmlinux and where they are.
 pub const FUNCTIONS: [(&str, u64, bool); 9] = [

@@ -116,9 +116,8 @@ impl<'a> Index<'a> {
 
     pub fn place(&self, symbol: &vmlinux::Symbol) -> InVmlinux {
         let section = symbol.section.map(|s| &self.binding.image.sections[s]);
-        let is_offset = section.is_none_or(|s| {
-            s.addr.0 == 0 && s.flags & u64::from(elf::SHF_ALLOC.0) != 0 && is_per_cpu(&s.name)
-        });
+        let is_offset =
+            section.is_none_or(|s| s.addr.0 == 0 && s.flags & elf::SHF_ALLOC.0 != 0 && is_per_cpu(&s.name));
         InVmlinux { addr: symbol.addr, is_offset }
     }
 

@@ -21,7 +21,7 @@ pub(super) fn settle(homes: &mut Homes) -> Vec<String> {
                 continue;
             }
             let section = unit.object.section(unit.slices.piece(piece).section);
-            let is_constant = kept == Kept::ReadOnly && section.flags & u64::from(elf::SHF_WRITE.0) == 0;
+            let is_constant = kept == Kept::ReadOnly && section.flags & elf::SHF_WRITE.0 == 0;
             if is_constant {
                 edited.push((u, piece));
             } else {

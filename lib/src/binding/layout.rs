@@ -24,9 +24,9 @@ pub(super) const SWITCH_TO: &str = "ss_switch_to";
 /// Absolute 0: what per-CPU offsets are counted from.
 pub(super) const ZERO: &str = "ss_zero";
 
-const ALLOC: u64 = elf::SHF_ALLOC.0 as u64;
-const WRITE: u64 = elf::SHF_WRITE.0 as u64;
-const EXEC: u64 = elf::SHF_EXECINSTR.0 as u64;
+const ALLOC: u64 = elf::SHF_ALLOC.0;
+const WRITE: u64 = elf::SHF_WRITE.0;
+const EXEC: u64 = elf::SHF_EXECINSTR.0;
 
 struct Layout<'a> {
     homes: &'a Homes<'a>,

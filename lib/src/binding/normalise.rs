@@ -73,14 +73,12 @@ impl<'a> Unit<'a> {
         let slices = Slices::new(object, &cut, &cuts);
         let mut unit =
             Unit { name, object, policies, slices, references: Vec::new(), short_jumps: Vec::new() };
-        for i in 0..object.sections.len() {
-            let list = unit.references_of(SectionId(i as u32), &fields[i])?;
+        for (i, fields) in fields.iter().enumerate() {
+            let list = unit.references_of(SectionId(i as u32), fields)?;
             unit.references.push(list);
         }
-        for i in 0..object.sections.len() {
-            if cut[i] == Cut::Functions {
-                unit.make_branches_explicit(SectionId(i as u32), &fields[i]);
-            }
+        for (i, fields) in fields.iter().enumerate().filter(|(i, _)| cut[*i] == Cut::Functions) {
+            unit.make_branches_explicit(SectionId(i as u32), fields);
         }
         Ok(unit)
     }
@@ -126,8 +124,8 @@ impl<'a> Unit<'a> {
 
     fn references_of(&self, id: SectionId, fields: &Fields) -> Result<Vec<Reference>, Error> {
         let section = self.object.section(id);
-        let is_code = section.flags & u64::from(elf::SHF_EXECINSTR.0) != 0;
-        if section.flags & u64::from(elf::SHF_ALLOC.0) == 0
+        let is_code = section.flags & elf::SHF_EXECINSTR.0 != 0;
+        if section.flags & elf::SHF_ALLOC.0 == 0
             || (is_code && self.policies[id.0 as usize].0 == Policy::Drop)
         {
             return Ok(Vec::new());
@@ -215,10 +213,10 @@ impl<'a> Unit<'a> {
 }
 
 fn how_to_cut(flags: u64, policy: Policy) -> Cut {
-    if flags & u64::from(elf::SHF_ALLOC.0) == 0 {
+    if flags & elf::SHF_ALLOC.0 == 0 {
         return Cut::Not;
     }
-    let is_code = flags & u64::from(elf::SHF_EXECINSTR.0) != 0;
+    let is_code = flags & elf::SHF_EXECINSTR.0 != 0;
     match policy {
         Policy::Code => Cut::Functions,
         Policy::Stubs => Cut::References,
@@ -244,8 +242,7 @@ fn reference_points(object: &Object, cut: &[Cut], fields: &[Fields]) -> Vec<BTre
                 if is_relative { fields[i].by_offset.get(&r.offset).map_or(0, |f| f.to_end) } else { 0 };
             let offset = (symbol.value as i64).wrapping_add(r.addend).wrapping_add(to_end);
             // Tables that describe the inside of a stub (returns, unwinding) do not begin one.
-            let begins =
-                section.flags & u64::from(elf::SHF_EXECINSTR.0) != 0 || section.name == ".altinstructions";
+            let begins = section.flags & elf::SHF_EXECINSTR.0 != 0 || section.name == ".altinstructions";
             if offset >= 0 && begins {
                 cuts[target.0 as usize].insert(offset as u64);
             }

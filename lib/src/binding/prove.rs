@@ -96,7 +96,7 @@ impl<'a> Prover<'a> {
             .iter()
             .map(|s| {
                 let mut fields = Fields::default();
-                if s.flags & u64::from(elf::SHF_EXECINSTR.0) != 0 && s.name != layout::TEXT {
+                if s.flags & elf::SHF_EXECINSTR.0 != 0 && s.name != layout::TEXT {
                     fields.decode(&s.data, 0);
                 }
                 fields
@@ -316,7 +316,7 @@ impl<'a> Prover<'a> {
     fn compare_content(&self, section: SectionId, offset: i64, at: Addr) -> Result<(), String> {
         let source = self.object.section(section);
         let ours = source.data.get(offset as usize..).unwrap_or_default();
-        let is_code = source.flags & u64::from(elf::SHF_EXECINSTR.0) != 0;
+        let is_code = source.flags & elf::SHF_EXECINSTR.0 != 0;
         let length =
             if is_code { 1 } else { ours.iter().position(|b| *b == 0).map_or(ours.len(), |n| n + 1) };
         let in_section = self.image.sections.iter().find(|s| s.name == source.name);

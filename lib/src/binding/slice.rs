@@ -268,7 +268,7 @@ impl Slices {
                 symbols: Vec::new(),
             });
         };
-        let merge_strings = u64::from(elf::SHF_MERGE.0 | elf::SHF_STRINGS.0);
+        let merge_strings = elf::SHF_MERGE.0 | elf::SHF_STRINGS.0;
         let width = section.entry_size.max(1) as usize;
         let bytes = section.data.get(start as usize..end as usize).unwrap_or_default();
         if section.flags & merge_strings != merge_strings

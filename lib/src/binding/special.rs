@@ -197,11 +197,11 @@ pub(super) fn policy(name: &str, flags: u64) -> Option<(Policy, &'static str)> {
     if let Some(row) = row {
         let is_code = matches!(row.policy, Policy::Code | Policy::Stubs);
         // `.text.` of something that is not code, or the like: not what the row is about.
-        if !is_code || flags & u64::from(SHF_EXECINSTR.0) != 0 {
+        if !is_code || flags & SHF_EXECINSTR.0 != 0 {
             return Some((row.policy, row.reason));
         }
     }
-    if flags & u64::from(SHF_ALLOC.0) == 0 || name.starts_with(".note") {
+    if flags & SHF_ALLOC.0 == 0 || name.starts_with(".note") {
         return Some((Policy::Drop, "not loaded into the kernel"));
     }
     None

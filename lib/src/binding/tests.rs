@@ -272,7 +272,7 @@ fn a_sound_object_verifies() {
 #[test]
 fn planted_faults_are_caught() {
     type Plant = fn(&mut Object);
-    let faults: [(&str, Plant); 14] = [
+    let faults: [(&str, Plant); 16] = [
         ("a call into the middle of a function", |o| in_tick(o, 1).addend += 1),
         ("a variable's neighbour", |o| in_tick(o, 24).addend += 4),
         ("a per-CPU offset", |o| in_tick(o, 32).addend += 8),
@@ -283,6 +283,11 @@ fn planted_faults_are_caught() {
         ("an address of the module's function", |o| {
             let helper = symbol(o, "helper.ss");
             *in_tick(o, 18) = Relocation { symbol: helper, addend: 0, ..*in_tick(o, 18) };
+        }),
+        ("a call of __schedule past its stub", |o| in_tick(o, 6).symbol = symbol(o, "__schedule.ss")),
+        ("a jump label of another key", |o| {
+            let table = o.sections.iter_mut().find(|s| s.name == "__jump_table").unwrap();
+            table.relocations[2].addend += 0x10;
         }),
         ("a call of another function", |o| in_tick(o, 58).symbol = symbol(o, "helper.ss")),
         ("another string", |o| in_tick(o, 46).addend = 1),

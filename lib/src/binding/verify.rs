@@ -166,7 +166,7 @@ impl Verifier<'_> {
     fn decode(&self) -> Vec<Fields> {
         let mut all: Vec<Fields> = self.object.sections.iter().map(|_| Fields::default()).collect();
         for (i, section) in self.object.sections.iter().enumerate() {
-            if section.flags & u64::from(elf::SHF_EXECINSTR.0) == 0 {
+            if section.flags & elf::SHF_EXECINSTR.0 == 0 {
                 continue;
             }
             if section.name != layout::TEXT {
@@ -212,7 +212,7 @@ impl Verifier<'_> {
                 }
                 let symbol = object.symbol(relocation.symbol);
                 let field = fields[i].by_offset.get(&relocation.offset);
-                let is_code = section.flags & u64::from(elf::SHF_EXECINSTR.0) != 0;
+                let is_code = section.flags & elf::SHF_EXECINSTR.0 != 0;
                 if is_code && field.is_none() {
                     self.fault(&place, "lies in no instruction of a function");
                 }
@@ -239,7 +239,7 @@ impl Verifier<'_> {
                                 format!("refers to {}{at:+#x}, outside of it", object.section(target).name),
                             );
                         }
-                        if is_branch && object.section(target).flags & u64::from(elf::SHF_EXECINSTR.0) == 0 {
+                        if is_branch && object.section(target).flags & elf::SHF_EXECINSTR.0 == 0 {
                             self.fault(&place, format!("branches into {}", object.section(target).name));
                         }
                     }
@@ -291,7 +291,7 @@ impl Verifier<'_> {
     /// Within an object of vmlinux, or just before or behind one as compilers fold an index in.
     fn is_data(&self, target: Addr) -> bool {
         self.image.sections.iter().any(|s| {
-            s.flags & u64::from(elf::SHF_ALLOC.0) != 0
+            s.flags & elf::SHF_ALLOC.0 != 0
                 && s.addr.0 != 0
                 && s.addr <= target
                 && target.0 <= s.addr.0 + s.size
@@ -348,7 +348,7 @@ impl Verifier<'_> {
                 .relocations
                 .iter()
                 .filter(|r| match object.symbol(r.symbol).place {
-                    Place::Section(id) => object.section(id).flags & u64::from(elf::SHF_EXECINSTR.0) != 0,
+                    Place::Section(id) => object.section(id).flags & elf::SHF_EXECINSTR.0 != 0,
                     _ => false,
                 })
                 .map(|r| r.offset)

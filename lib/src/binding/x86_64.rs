@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_value_out_of_reach_is_refused() {
         let mut bytes = [0; 4];
-        assert!(apply(&mut bytes, 0, elf::R_X86_64_PC32.0, 0xffff_ffff_8100_0000, 0).is_err());
+        assert!(apply(&mut bytes, 0, elf::R_X86_64_PC32.0, 0xffff_8880_0000_0000, 0).is_err());
         assert!(apply(&mut bytes, 1, elf::R_X86_64_PC32.0, 0, 0).is_err());
         apply(&mut bytes, 0, elf::R_X86_64_32S.0, 0, 0xffff_ffff_8100_0000).unwrap();
         assert_eq!(bytes, [0, 0, 0, 0x81]);

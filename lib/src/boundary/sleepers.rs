@@ -9,12 +9,13 @@
 use super::callers::SchedulerText;
 use crate::address::Addr;
 use crate::vmlinux::{Image, SymbolId};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// The functions of the scheduler that sleep: entry address → the path by which, down to `__schedule`.
 pub fn sleepers(image: &Image, text: &SchedulerText, schedule: Addr) -> BTreeMap<Addr, Vec<String>> {
     let mut found = direct(image, text, schedule);
-    let handed = handed_a_sleeper(image, text, schedule, &found);
+    let handed = handed_a_sleeper(image, text, &found);
     for (addr, via) in handed {
         found.entry(addr).or_insert(via);
     }
@@ -48,22 +49,14 @@ fn direct(image: &Image, text: &SchedulerText, schedule: Addr) -> BTreeMap<Addr,
     found
 }
 
-/// Scheduler functions that are handed the address of a sleeping function and call through a pointer, with
-/// the wrappers that stand beside them in the same source file.
+/// Scheduler functions that call a sleeping function through a pointer handed to them, or one outside by name;
+/// and those of the scheduler that call these.
 fn handed_a_sleeper(
     image: &Image,
     text: &SchedulerText,
-    schedule: Addr,
     direct: &BTreeMap<Addr, Vec<String>>,
 ) -> BTreeMap<Addr, Vec<String>> {
-    // A sleeping function outside counts when it calls one that sleeps directly: schedule_timeout() does.
-    let outside: BTreeMap<Addr, String> = image
-        .uses
-        .branches
-        .iter()
-        .filter(|b| direct.contains_key(&b.callee) && b.callee != schedule && !text.contains(b.at))
-        .map(|b| (entry_of(image, b.caller), name_of(image, entry_of(image, b.caller))))
-        .collect();
+    let outside = sleep_outside(image, text, direct);
     let sleeps = |target: Addr| direct.contains_key(&target) || outside.contains_key(&target);
     let calls_through_pointer: BTreeSet<Addr> =
         image.uses.indirect.iter().map(|id| image.symbol(*id).addr).collect();
@@ -91,22 +84,22 @@ fn handed_a_sleeper(
             }
         }
     }
-    // schedule_timeout() and its like are called by the scheduler's own waits (wait_woken()) as well.
-    for branch in image.uses.branches.iter().filter(|b| outside.contains_key(&b.callee)) {
+    // schedule_timeout() and its like are called by the scheduler's own waits (wait_woken()) as well, and by
+    // all of those to which it was to be handed, where the compiler has made a copy of the wait for each.
+    for branch in image.uses.branches.iter().filter(|b| text.contains(b.at)) {
+        let Some(name) = outside.get(&branch.callee) else { continue };
         let caller = entry_of(image, branch.caller);
-        if text.contains(branch.at) && calls_only_to_wait(image, branch.callee) {
-            found.entry(caller).or_insert_with(|| vec![name_of(image, branch.callee)]);
+        if found.insert(caller, vec![name.clone()]).is_none() {
+            queue.push_back(caller);
         }
     }
-    let source: HashMap<Addr, &str> =
-        image.units.iter().flat_map(|u| &u.functions).map(|f| (f.addr, f.decl_file.as_str())).collect();
     while let Some(addr) = queue.pop_front() {
         let mut path = vec![name_of(image, addr)];
         path.extend(found[&addr].clone());
         for branch in image.uses.branches.iter().filter(|b| b.callee == addr && text.contains(b.at)) {
             let caller = entry_of(image, branch.caller);
-            if source.get(&caller) == source.get(&addr) && !found.contains_key(&caller) {
-                found.insert(caller, path.clone());
+            if let Entry::Vacant(vacant) = found.entry(caller) {
+                vacant.insert(path.clone());
                 queue.push_back(caller);
             }
         }
@@ -114,9 +107,22 @@ fn handed_a_sleeper(
     found
 }
 
-/// Whether a function outside exists to sleep: it is itself handed around as a waiting function.
-fn calls_only_to_wait(image: &Image, addr: Addr) -> bool {
-    image.uses.passed.iter().any(|p| p.target == addr)
+/// Functions outside the scheduler that sleep themselves, by calling `schedule()`: `schedule_timeout()`. What
+/// only passes a preemption point (`__cond_resched()`), or sleeps further down, is not among them: threads do
+/// not rest there, and the stack check finds those that happen to.
+fn sleep_outside(
+    image: &Image,
+    text: &SchedulerText,
+    direct: &BTreeMap<Addr, Vec<String>>,
+) -> BTreeMap<Addr, String> {
+    let sleep = image.unique_symbol("schedule").map(|s| s.addr).filter(|addr| direct.contains_key(addr));
+    image
+        .uses
+        .branches
+        .iter()
+        .filter(|b| Some(b.callee) == sleep && !text.contains(b.at))
+        .map(|b| (entry_of(image, b.caller), name_of(image, entry_of(image, b.caller))))
+        .collect()
 }
 
 /// The entry of the function that a symbol's code belongs to: a `.cold` part belongs to its parent.

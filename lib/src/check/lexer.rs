@@ -118,8 +118,8 @@ impl<'a> Lexer<'a> {
 
 /// Length of a comment or a continued line end at the start of `text`.
 fn comment_or_continuation(text: &str) -> Option<usize> {
-    if text.starts_with("/*") {
-        Some(text[2..].find("*/").map_or(text.len(), |end| end + 4))
+    if let Some(comment) = text.strip_prefix("/*") {
+        Some(comment.find("*/").map_or(text.len(), |end| end + 4))
     } else if text.starts_with("//") {
         Some(text.find('\n').unwrap_or(text.len()))
     } else {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 /// Must equal the agent's.
 const PROTOCOL: u32 = 1;
-/// Bytes put at once: well below what the guest's terminal layer buffers.
-pub(super) const PUT_MAX: usize = 32 << 10;
+/// Bytes put at once: well below what the guest's terminal layer buffers, and not many seconds' worth even
+/// where the emulator gets little of the host.
+pub(super) const PUT_MAX: usize = 8 << 10;
 /// A longer frame means that the channel has lost its step.
 const FRAME_MAX: usize = 1 << 20;
 

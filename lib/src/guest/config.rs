@@ -20,6 +20,7 @@ pub const KERNEL_PARAMETERS: &[(&str, &str)] = &[
         "a busy host stops single virtual CPUs for seconds; a real stall lasts",
     ),
     ("watchdog_thresh=40", "the same for soft lockups, found after twice that many seconds"),
+    ("workqueue.watchdog_thresh=100", "and for work queues, in kernels that watch them"),
 ];
 
 /// A guest to be launched.
@@ -67,8 +68,8 @@ impl Config {
             icount: None,
             console: None,
             time_limit: Duration::from_secs(900),
-            boot_limit: Duration::from_secs(120),
-            command_limit: Duration::from_secs(60),
+            boot_limit: Duration::from_secs(300),
+            command_limit: Duration::from_secs(120),
             allowed_taints: "OE".to_string(),
             qemu: "qemu-system-x86_64".into(),
         }

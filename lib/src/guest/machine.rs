@@ -188,7 +188,7 @@ impl Guest {
         }
     }
 
-    /// Writes a file in the guest.
+    /// Writes a file in the guest, at some 100 KB/s: what is known before belongs into the initramfs.
     pub fn put(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
         let pieces: Vec<&[u8]> = if bytes.is_empty() { vec![bytes] } else { bytes.chunks(PUT_MAX).collect() };
         for (number, piece) in pieces.into_iter().enumerate() {

@@ -2,7 +2,7 @@
 //!
 //! `guest-load kcore` does the comparison, inside the guest and without asking the module.
 
-use super::{Error, Guest, Output, Result};
+use super::{Error, Guest, Initramfs, Output, Result};
 use crate::address::Addr;
 use crate::vmlinux::{Image, SiteKind};
 use std::fmt::Write;
@@ -10,12 +10,16 @@ use std::fmt::Write;
 /// SHF_EXECINSTR.
 const EXECUTABLE: u64 = 4;
 
-/// What to save and compare: the text of three files for `guest-load kcore`.
+/// Where [`Memory::put_into`] puts the files.
+const RANGES: &str = "/schedswap/memory-ranges";
+const IGNORE: &str = "/schedswap/memory-ignore";
+
+/// What to save and compare: the files that `guest-load kcore` reads.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Lines of `start length name`, hexadecimal, linked addresses.
     pub ranges: String,
-    /// Lines of `start length why`: what the kernel toggles by itself at run time.
+    /// Lines of `start length`: what the kernel toggles by itself at run time.
     pub ignore: String,
     /// `symbol=address`, by which KASLR is undone.
     pub anchor: String,
@@ -24,9 +28,9 @@ pub struct Memory {
 impl Memory {
     /// All of the text that stays after boot, and every `sched_class` object.
     ///
-    /// Jump labels and static calls are left out, for the kernel toggles them whenever it likes, and so is
-    /// ftrace's call at each function's entry. The places where a scheduler module patches are never among
-    /// them.
+    /// Jump labels and static calls are left out, for the kernel toggles them whenever it likes; a
+    /// scheduler module never patches there. ftrace's call at each function's entry counts: whoever compares
+    /// while a tracer is on will find it.
     pub fn of(image: &Image) -> Memory {
         let mut memory = Memory::default();
         for section in &image.sections {
@@ -46,14 +50,10 @@ impl Memory {
             let _ = writeln!(memory.ranges, "{:x} {:x} {}", class.addr.0, class.size, class.name);
         }
         for site in &image.sites {
-            let why = match site.kind {
-                SiteKind::JumpLabel => "jump-label",
-                SiteKind::StaticCall => "static-call",
-                SiteKind::Fentry => "ftrace",
-                // Rewritten at boot only, or when CPUs come and go.
-                _ => continue,
-            };
-            let _ = writeln!(memory.ignore, "{:x} {:x} {why}", site.addr.0, site.len);
+            // The others are rewritten at boot only, or by who is asked to.
+            if matches!(site.kind, SiteKind::JumpLabel | SiteKind::StaticCall) {
+                let _ = writeln!(memory.ignore, "{:x} {:x}", site.addr.0, site.len);
+            }
         }
         // Trampolines of static calls are rewritten together with the calls.
         for symbol in image.symbols.iter().filter(|s| s.name.starts_with("__SCT__")) {
@@ -69,29 +69,35 @@ impl Memory {
         memory
     }
 
+    /// Puts the files where the commands below expect them. Over the serial port they would take minutes.
+    pub fn put_into(&self, initramfs: &mut Initramfs) {
+        initramfs.bytes(RANGES, self.ranges.as_bytes(), 0o644).bytes(IGNORE, self.ignore.as_bytes(), 0o644);
+    }
+
     /// Saves it, in the guest, under a name for [`Memory::compare`].
     pub fn save(&self, guest: &Guest, name: &str) -> Result<()> {
-        guest.put("/tmp/ranges", self.ranges.as_bytes(), 0o644)?;
-        guest.put("/tmp/ignore", self.ignore.as_bytes(), 0o644)?;
         let anchor = &self.anchor;
-        guest.sh(&format!(
-            "guest-load kcore save --ranges /tmp/ranges --anchor {anchor} /tmp/memory-{name}"
-        ))?;
+        guest.sh(&format!("guest-load kcore save --ranges {RANGES} --anchor {anchor} /tmp/memory-{name}"))?;
         Ok(())
     }
 
     /// Compares two saves and returns how many bytes were found identical. Fails, naming the places, when any
     /// are not.
     pub fn compare(&self, guest: &Guest, before: &str, after: &str) -> Result<u64> {
-        let compare =
-            format!("guest-load kcore compare --ignore /tmp/ignore /tmp/memory-{before} /tmp/memory-{after}");
-        let Output { status, stdout, stderr } = guest.run(&compare)?;
+        let files = format!("/tmp/memory-{before} /tmp/memory-{after}");
+        let Output { status, stdout, stderr } =
+            guest.run(&format!("guest-load kcore compare --ignore {IGNORE} {files}"))?;
         if status != 0 {
             return Err(Error::Scenario(format!(
                 "kernel memory is not as it was before the first load:\n{stdout}{stderr}"
             )));
         }
+        Ok(self.len_bytes())
+    }
+
+    /// Bytes in all ranges.
+    fn len_bytes(&self) -> u64 {
         let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
-        Ok(self.ranges.lines().filter_map(len).sum())
+        self.ranges.lines().filter_map(len).sum()
     }
 }

@@ -36,7 +36,8 @@ pub struct Scenario {
     pub hold: Duration,
     /// A CPU that goes off and on line in each cycle, while the scheduler is loaded.
     pub hotplug: Option<u32>,
-    /// Kernel memory to compare before the first and after the last cycle.
+    /// Kernel memory to compare before the first and after the last cycle; [`Memory::put_into`] must have
+    /// put its files into the guest.
     pub memory: Option<Memory>,
     /// The guest's whole life, which bounds the load's.
     pub limit: Duration,
@@ -92,8 +93,6 @@ pub enum Event<'a> {
     LoadRuns(u64),
     /// A cycle is over.
     Cycle(&'a Cycle),
-    /// The kernel's memory is being compared.
-    Comparing,
 }
 
 /// The part of the load's status file that is reported.
@@ -107,6 +106,8 @@ impl Scenario {
     /// Runs it; the module must lie at [`MODULE_PATH`] and the loader in the guest's PATH. Fails as soon as
     /// anything is not as it should be, except that a busy cycle is no failure.
     pub fn run(&self, guest: &Guest, mut report: impl FnMut(Event<'_>)) -> Result<Findings> {
+        // Memory is read while nothing else runs: it is 14 MB, and the guest may have little of the host.
+        self.save_memory(guest, "before")?;
         let only = if self.load { "" } else { " --sleepers-only" };
         let threads = self.threads;
         let command =
@@ -114,10 +115,6 @@ impl Scenario {
         let running = guest.start(&command, self.limit)?;
         self.check_progress(guest)?;
         report(Event::LoadRuns(threads));
-        if let Some(memory) = &self.memory {
-            report(Event::Comparing);
-            memory.save(guest, "before")?;
-        }
         let features = features(guest)?;
 
         let mut new_features = Vec::new();
@@ -129,16 +126,12 @@ impl Scenario {
         }
 
         self.check_progress(guest)?;
-        let mut identical_bytes = None;
-        if let Some(memory) = &self.memory {
-            memory.save(guest, "after")?;
-            identical_bytes = Some(memory.compare(guest, "before", "after")?);
-        }
         guest.sh(&format!("touch {STOP_FILE}"))?;
         let output = guest.finish(running)?;
         if output.status != 0 {
             return Err(Error::CommandFailed { command, status: output.status, output: output.stderr });
         }
+        let identical_bytes = self.compare_memory(guest)?;
         let status: LoadStatus = parse(&guest.sh(&format!("cat {STATUS}"))?, "the load's status")?;
         Ok(Findings {
             cycles,
@@ -216,8 +209,17 @@ impl Scenario {
         Ok(())
     }
 
-    /// Takes the CPU off line and brings it back, if there is one to do that with. Every kind of load must get on
-    /// without it.
+    fn save_memory(&self, guest: &Guest, name: &str) -> Result<()> {
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.save(guest, name))
+    }
+
+    fn compare_memory(&self, guest: &Guest) -> Result<Option<u64>> {
+        self.save_memory(guest, "after")?;
+        self.memory.as_ref().map(|memory| memory.compare(guest, "before", "after")).transpose()
+    }
+
+    /// Takes the CPU off line and brings it back, if there is one to do that with. Every kind of load must get
+    /// on without it.
     fn plug(&self, guest: &Guest) -> Result<()> {
         let Some(cpu) = self.hotplug else { return Ok(()) };
         let switch = format!("/sys/devices/system/cpu/cpu{cpu}/online");

@@ -2,6 +2,7 @@
 //! anything where that is not set.
 
 use super::console::Kind;
+use super::scenario::{CycleResult, Event, Scenario};
 use super::{Config, Error, Guest, Initramfs, Tools};
 use std::env;
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 fn stock_kernel() -> Option<Config> {
     let kernel = PathBuf::from(env::var_os("SCHEDSWAP_TEST_KERNEL")?);
-    let initramfs = Initramfs::new(&Tools::find().unwrap()).unwrap();
+    let fetched = crate::source::Cache::from_environment().ok().and_then(|cache| cache.busybox());
+    let initramfs = Initramfs::new(&Tools::find_with(fetched.as_deref()).unwrap()).unwrap();
     Some(Config::new(&kernel, initramfs))
 }
 
@@ -160,4 +162,50 @@ fn counting_instructions_works_too() {
     let guest = Guest::launch(config).unwrap();
     assert_eq!(guest.sh("nproc").unwrap(), "1");
     guest.shutdown().unwrap();
+}
+
+/// Stands in for the loader: answers as it does, but loads nothing. `$1` is `--json`, `$2` the command.
+const STAND_IN_LOADER: &str = r#"#!/bin/sh
+n=$(cat /run/tries 2>/dev/null || echo 0); n=$((n + 1)); echo $n >/run/tries
+t='{"op":"x","threads":600,"cpus":4,"logged":1,"checked":2,"stop_ns":3,"handler_ns":4,"stack_check_ns":5,'
+t=$t'"dequeue_ns":6,"patch_ns":7,"enqueue_ns":8,"check_outside_ns":9,"total_ns":10}'
+case "$2 $n" in
+"install 3")
+    # The second cycle.
+    echo '{"command":"install","outcome":"refused","version":"v","attempts":[{"result":"busy","blockers":[{"comm":"a b","pid":7,"function":"f"}]}],"errors":["busy"]}'
+    exit 3 ;;
+"uninstall 5")
+    # The third: forgets to put a feature back.
+    echo NO_TTWU_QUEUE >/sys/kernel/debug/sched/features
+esac
+echo '{"command":"'$2'","outcome":"ok","version":"v","attempts":[{"result":"switched","timing":'$t'}]}'
+"#;
+
+#[test]
+fn the_scenario_counts_busy_cycles_and_finds_a_feature_not_put_back() {
+    let Some(mut config) = stock_kernel() else { return };
+    config.initramfs.bytes("/usr/sbin/loader", STAND_IN_LOADER.as_bytes(), 0o755);
+    let guest = Guest::launch(config).unwrap();
+    let scenario = Scenario {
+        cycles: 3,
+        threads: 50,
+        load: false,
+        hold: Duration::ZERO,
+        hotplug: None,
+        memory: None,
+        limit: Duration::from_secs(120),
+    };
+    let mut cycles = Vec::new();
+    let error = scenario
+        .run(&guest, |event| {
+            if let Event::Cycle(cycle) = event {
+                cycles.push(cycle.clone());
+            }
+        })
+        .unwrap_err();
+    assert_eq!(cycles.len(), 2);
+    assert_eq!((cycles[0].result, cycles[0].load.as_ref().unwrap().stop_ns), (CycleResult::Ok, 3));
+    assert_eq!((cycles[1].result, cycles[1].busy_tries), (CycleResult::Busy, 1));
+    assert_eq!(cycles[1].busy_by[0].to_string(), "a b (thread 7) in f");
+    assert!(error.to_string().contains("NO_TTWU_QUEUE") && error.to_string().contains("cycle 3"), "{error}");
 }

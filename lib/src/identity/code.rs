@@ -34,7 +34,7 @@ pub(super) fn known_field(
 
 /// Whether `section` holds strings that the linker merges, so that it has no one place in vmlinux.
 pub(super) fn is_merged(section: &Section) -> bool {
-    section.flags & u64::from(elf::SHF_MERGE.0) != 0
+    section.flags & elf::SHF_MERGE.0 != 0
 }
 
 /// vmlinux's bytes for a part of an object's section. Per-CPU data lies at address 0 up to 6.12, where no
@@ -150,7 +150,7 @@ impl<'a> Overlay<'a> {
     fn other_string(&self, r: &Relocation, field: &Field, target: Addr, symbol: &Symbol) -> Option<Why> {
         let Place::Section(id) = symbol.place else { return None };
         let strings = self.object.section(id);
-        let is_strings = strings.flags & u64::from(elf::SHF_STRINGS.0) != 0 && strings.entry_size == 1;
+        let is_strings = strings.flags & elf::SHF_STRINGS.0 != 0 && strings.entry_size == 1;
         // A PC-relative addend has the distance to the instruction's end in it.
         if !is_strings || !is_merged(strings) || !field.is_absolute() {
             return None;

@@ -1,13 +1,14 @@
 //! Which symbol of vmlinux is which function of an object.
 
 use crate::address::Addr;
-use crate::objects::{Object, Place, SectionId, Symbol};
+use crate::objects::{Object, Place, SectionId, Symbol, SymbolId};
 use crate::vmlinux::{Image, Symbol as VmlinuxSymbol, Unit};
 use object::elf;
 use std::collections::HashMap;
 
 /// A function of an object, and its code in vmlinux.
 pub(super) struct Pair<'a> {
+    pub id: SymbolId,
     pub symbol: &'a Symbol,
     pub section: SectionId,
     pub found: Found<'a>,
@@ -25,11 +26,13 @@ pub(super) enum Found<'a> {
 
 /// Every function of the object, `.cold` parts and assembler-defined ones too.
 pub(super) fn pair_functions<'a>(image: &'a Image, unit: &Unit, object: &'a Object) -> Vec<Pair<'a>> {
-    let functions = object.symbols.iter().filter(|s| s.kind == elf::STT_FUNC.0 && !s.name.is_empty());
+    let functions = object.symbols.iter().enumerate();
+    let functions = functions.filter(|(_, s)| s.kind == elf::STT_FUNC.0 && !s.name.is_empty());
     let mut pairs: Vec<Pair> = functions
-        .filter_map(|symbol| {
+        .filter_map(|(index, symbol)| {
             let Place::Section(section) = symbol.place else { return None };
-            Some(Pair { symbol, section, found: find_function(image, unit, symbol) })
+            let id = SymbolId(index as u32);
+            Some(Pair { id, symbol, section, found: find_function(image, unit, symbol) })
         })
         .collect();
     // Where the debug information has no word on a weak function, its neighbours tell where its code is.

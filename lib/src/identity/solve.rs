@@ -35,8 +35,10 @@ pub fn addresses(image: &Image, objects: &[(String, Object)], gate: &Gate) -> Re
             image,
             unit,
             object,
+            clean: same.different().next().is_none(),
             sections: HashMap::new(),
-            globals: HashMap::new(),
+            unsettled: BTreeSet::new(),
+            symbols: HashMap::new(),
             pages: HashMap::new(),
             low12: HashMap::new(),
             todo: Vec::new(),
@@ -49,6 +51,9 @@ pub fn addresses(image: &Image, objects: &[(String, Object)], gate: &Gate) -> Re
             {
                 let base = theirs.addr.offset(-(pair.symbol.value as i64));
                 solver.learn_section(pair.section, base, KnownBy::Relocation, &pair.symbol.name)?;
+                let own =
+                    Known { addr: theirs.addr, by: KnownBy::Relocation, source: pair.symbol.name.clone() };
+                solver.symbols.insert(pair.id, own);
                 let range = pair.symbol.value..pair.symbol.value + pair.symbol.size;
                 solver.todo.push((pair.section, range, theirs.addr));
             }
@@ -81,8 +86,14 @@ struct Solver<'a> {
     image: &'a Image,
     unit: &'a Unit,
     object: &'a Object,
+    /// The unit has no function that differs. Else (`--allow-different`) sections of the two may be laid out
+    /// otherwise, and that references disagree about one is no surprise.
+    clean: bool,
     sections: HashMap<SectionId, Known>,
-    globals: HashMap<SymbolId, Known>,
+    /// Sections about which references disagree in a unit that is not clean.
+    unsettled: BTreeSet<SectionId>,
+    /// Globals, and functions.
+    symbols: HashMap<SymbolId, Known>,
     /// A64: the page of a reference, until its low bits are seen, and the other way round.
     pages: HashMap<Reference, (Addr, String)>,
     low12: HashMap<Reference, u64>,
@@ -148,16 +159,24 @@ impl<'a> Solver<'a> {
     }
 
     fn learn_global(&mut self, id: SymbolId, addr: Addr, by: KnownBy, source: &str) -> Result<()> {
-        if let Some(known) = self.globals.get(&id) {
+        if let Some(known) = self.symbols.get(&id) {
             return self.agree(known, addr, &self.object.symbol(id).name, source);
         }
-        self.globals.insert(id, Known { addr, by, source: source.to_owned() });
+        self.symbols.insert(id, Known { addr, by, source: source.to_owned() });
         Ok(())
     }
 
     fn learn_section(&mut self, id: SectionId, base: Addr, by: KnownBy, source: &str) -> Result<()> {
         let section = self.object.section(id);
+        if self.unsettled.contains(&id) {
+            return Ok(());
+        }
         if let Some(known) = self.sections.get(&id) {
+            if known.addr != base && !self.clean {
+                self.sections.remove(&id);
+                self.unsettled.insert(id);
+                return Ok(());
+            }
             return self.agree(known, base, &section.name, source);
         }
         self.sections.insert(id, Known { addr: base, by, source: source.to_owned() });
@@ -169,7 +188,7 @@ impl<'a> Solver<'a> {
     }
 
     fn agree(&self, known: &Known, addr: Addr, what: &str, source: &str) -> Result<()> {
-        if known.addr == addr {
+        if known.addr == addr || !self.clean {
             return Ok(());
         }
         Err(Error::Disagreement {
@@ -232,6 +251,7 @@ impl<'a> Solver<'a> {
         for symbol in object.symbols.iter().filter(|s| is_wanted(object, s)) {
             let Place::Section(id) = symbol.place else { continue };
             if self.sections.contains_key(&id)
+                || self.unsettled.contains(&id)
                 || is_merged(object.section(id))
                 || symbol.binding == elf::STB_WEAK.0
             {
@@ -285,7 +305,7 @@ impl<'a> Solver<'a> {
         symbol: &Symbol,
         externs: &mut BTreeMap<String, Known>,
     ) -> Result<()> {
-        let Some(known) = self.globals.get(&id) else { return Ok(()) };
+        let Some(known) = self.symbols.get(&id) else { return Ok(()) };
         if let Some(other) = externs.get(&symbol.name) {
             return self.agree(other, known.addr, &symbol.name, &known.source);
         }
@@ -294,7 +314,7 @@ impl<'a> Solver<'a> {
     }
 
     fn place(&self, id: SymbolId, symbol: &Symbol, section: SectionId) -> Option<(Addr, KnownBy)> {
-        if let Some(known) = self.globals.get(&id) {
+        if let Some(known) = self.symbols.get(&id) {
             return Some((known.addr, known.by));
         }
         let by_table =
@@ -334,7 +354,7 @@ fn is_wanted(object: &Object, symbol: &Symbol) -> bool {
         && !symbol.name.starts_with(".L")
         && symbol.kind != elf::STT_SECTION.0
         && symbol.kind != elf::STT_FILE.0;
-    let kept = section.flags & u64::from(elf::SHF_ALLOC.0) != 0
+    let kept = section.flags & elf::SHF_ALLOC.0 != 0
         && !section.name.starts_with(".discard")
         && section.name != ".modinfo";
     named && kept

@@ -114,7 +114,8 @@ pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
     progress.begin("linking the module", None);
     let path = link::link(input.kbuild, &input.dir.join("link"), &scheduler, &runtime)?;
     progress.end("");
-    Ok(Module { path, rewritten, functions: diverted(input) })
+    let functions = diverted(input, &rewritten);
+    Ok(Module { path, rewritten, functions })
 }
 
 /// Binds the runtime's objects to vmlinux, but for what they have of each other.
@@ -147,10 +148,11 @@ fn bind(
 }
 
 /// The diverted functions as kallsyms tells them apart: by name, and by position among those of one name.
-fn diverted(input: &Input) -> Vec<RedirectedFunction> {
+fn diverted(input: &Input, rewritten: &Rewritten) -> Vec<RedirectedFunction> {
     let mut functions = Vec::new();
     for function in &input.boundary.functions {
-        if !matches!(function.fate, Fate::Redirect(_) | Fate::Springboard(_)) {
+        let is_missing = || rewritten.missing.contains(&(function.unit.clone(), function.name.clone()));
+        if !matches!(function.fate, Fate::Redirect(_) | Fate::Springboard(_)) || is_missing() {
             continue;
         }
         let mut namesakes: Vec<Addr> = input

@@ -175,3 +175,101 @@ fn carries_content(kind: elf::SectionType) -> bool {
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::write;
+    use proptest::prelude::*;
+
+    /// An object with one of everything that a kernel object has.
+    fn sample() -> Object {
+        let section = |name: &str, kind: u32, flags: u64, data: &[u8], size| Section {
+            name: name.into(),
+            kind,
+            flags,
+            align: 8,
+            entry_size: if flags & 0x30 != 0 { 1 } else { 0 },
+            data: data.to_vec(),
+            size,
+            link: None,
+            relocations: Vec::new(),
+        };
+        let symbol = |name: &str, place, value, binding, kind, other| Symbol {
+            name: name.into(),
+            place,
+            value,
+            size: 4,
+            binding,
+            kind,
+            other,
+        };
+        let mut object = Object {
+            name: "sample.o".into(),
+            machine: elf::EM_X86_64.0,
+            sections: vec![
+                section(".text", 1, 6, &[0xe8, 0, 0, 0, 0, 0xc3], 6),
+                section(".bss", 8, 3, &[], 64),
+                section(".rodata.str1.1", 1, 0x32, b"one\0two\0", 8),
+                section("__patchable_function_entries", 1, 0x82, &[0; 8], 8),
+            ],
+            symbols: vec![
+                symbol("sample.c", Place::Absolute, 0, 0, 4, 0),
+                symbol("", Place::Section(SectionId(0)), 0, 0, 3, 0),
+                symbol("weak", Place::Section(SectionId(0)), 0, 2, 2, 2),
+                symbol("variable", Place::Section(SectionId(1)), 8, 1, 1, 0),
+                symbol("elsewhere", Place::Undefined, 0, 1, 0, 0),
+            ],
+        };
+        object.sections[3].link = Some(SectionId(0));
+        let relocation =
+            |offset, kind, symbol, addend| Relocation { offset, kind, symbol: SymbolId(symbol), addend };
+        object.sections[0].relocations.push(relocation(1, 4, 4, -4));
+        object.sections[3].relocations.push(relocation(0, 1, 1, i64::MIN));
+        object
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let bytes = write(&sample()).unwrap();
+        assert_eq!(format!("{:?}", read("sample.o", &bytes).unwrap()), format!("{:?}", sample()));
+    }
+
+    #[test]
+    fn locals_come_before_globals() {
+        let mut object = sample();
+        object.symbols.reverse();
+        for relocation in object.sections.iter_mut().flat_map(|s| &mut s.relocations) {
+            relocation.symbol = SymbolId(4 - relocation.symbol.0);
+        }
+        let again = read("sample.o", &write(&object).unwrap()).unwrap();
+        let bindings: Vec<u8> = again.symbols.iter().map(|s| s.binding).collect();
+        assert!(bindings.is_sorted_by_key(|b| *b != 0), "{bindings:?}");
+        let call = again.section(SectionId(0)).relocations[0];
+        assert_eq!(again.symbol(call.symbol).name, "elsewhere");
+    }
+
+    #[test]
+    fn what_is_no_object_is_said_to_be_none() {
+        let bytes = write(&sample()).unwrap();
+        let mut executable = bytes.clone();
+        executable[16] = 2;
+        for wrong in [&b""[..], b"#!/bin/sh", &bytes[..40], &executable] {
+            assert!(matches!(read("x", wrong), Err(Error::NotAnObject { .. })));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_never_a_panic(flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), cut in any::<prop::sample::Index>()) {
+            let mut bytes = write(&sample()).unwrap();
+            for (at, value) in flips {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            let _ = read("damaged", &bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            let _ = read("damaged", &bytes);
+        }
+    }
+}

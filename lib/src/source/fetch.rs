@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::apt::Apt;
 use super::cache::{Cache, RECORD, Record};
 use super::plan::{Content, Plan, PlannedPackage};
-use super::{SourceError, unpack};
+use super::{Search, SourceError, locate, unpack};
 use crate::progress::Progress;
 
 /// A kernel that is in the cache now.
@@ -29,6 +29,10 @@ pub struct Fetched {
     pub sysroot: PathBuf,
     /// The kernel's source.
     pub source: PathBuf,
+    /// Its debug vmlinux.
+    pub vmlinux: PathBuf,
+    /// Its boot image.
+    pub bzimage: PathBuf,
     /// The compiler that built it, in the kernel's own words. The same one must be installed.
     pub compiler: Option<String>,
     /// What was downloaded this time.
@@ -44,31 +48,36 @@ pub fn fetch(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Result<Fetc
     let kernel = cache.kernel(&plan.release);
     // Another process may have fetched it since the plan was made.
     if kernel.record().is_some_and(|record| record.version == plan.version) {
-        return Ok(fetched(plan, cache, 0));
+        return fetched(plan, cache, 0);
     }
     let Some(lists) = &plan.lists else {
-        return Ok(fetched(plan, cache, 0));
+        return fetched(plan, cache, 0);
     };
     let partial = Partial::open(plan, cache)?;
     let missing: Vec<&PlannedPackage> =
         plan.packages.iter().filter(|package| !partial.has(package)).collect();
     let downloaded = get_all(lists, &missing, &partial, cache, progress)?;
     partial.finish(plan, cache)?;
-    Ok(fetched(plan, cache, downloaded))
+    fetched(plan, cache, downloaded)
 }
 
-fn fetched(plan: &Plan, cache: &Cache, downloaded_bytes: u64) -> Fetched {
-    let kernel = cache.kernel(&plan.release);
-    let config = kernel.sysroot().join(format!("boot/config-{}", plan.release));
-    let headers = kernel.sysroot().join(format!("usr/src/linux-headers-{}/.config", plan.release));
-    Fetched {
+/// Looked for as `init` will look for it, so that a kernel that was fetched is one that is found.
+fn fetched(plan: &Plan, cache: &Cache, downloaded_bytes: u64) -> Result<Fetched, SourceError> {
+    let place = cache.kernel(&plan.release);
+    let search = Search { sysroot: Some(place.sysroot()), ..Search::default() };
+    let kernel = locate(&plan.release, &search)?;
+    kernel.loadable()?;
+    let config = fs::read_to_string(&kernel.config).map_err(SourceError::io(&kernel.config))?;
+    Ok(Fetched {
         release: plan.release.clone(),
         version: plan.version.clone(),
-        sysroot: kernel.sysroot(),
-        source: kernel.source(),
-        compiler: [config, headers].iter().find_map(|path| compiler_of(&fs::read_to_string(path).ok()?)),
+        sysroot: place.sysroot(),
+        source: place.source(),
+        vmlinux: kernel.vmlinux.clone(),
+        bzimage: kernel.bootable()?.to_path_buf(),
+        compiler: compiler_of(&config),
         downloaded_bytes,
-    }
+    })
 }
 
 fn compiler_of(config: &str) -> Option<String> {

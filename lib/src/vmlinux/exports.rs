@@ -37,8 +37,10 @@ impl FlagTable {
         let at = |name| image.unique_symbol(name).map(|s| s.addr.0);
         let (flags, flags_end) = (at("__start___kflagstab")?, at("__stop___kflagstab")?);
         let (ksymtab, ksymtab_end) = (at("__start___ksymtab")?, at("__stop___ksymtab")?);
-        let stride = ksymtab_end.checked_sub(ksymtab)?.checked_div(flags_end.checked_sub(flags)?)?;
-        (stride > 0).then_some(FlagTable { flags, ksymtab, stride })
+        let (bytes, count) = (ksymtab_end.checked_sub(ksymtab)?, flags_end.checked_sub(flags)?);
+        // Where both tables do not describe the same exports (flags also for `__ksymtab_gpl`), sections tell.
+        let is_whole = count > 0 && bytes > 0 && bytes % count == 0;
+        is_whole.then(|| FlagTable { flags, ksymtab, stride: bytes / count })
     }
 
     fn gpl_only(&self, image: &Image, entry: &Symbol) -> bool {

@@ -411,8 +411,6 @@ impl Image {
                     return Some(*id);
                 }
                 label = label.or(Some(*id));
-            } else if symbol.size > 0 && symbol.is_function() {
-                break;
             }
         }
         label
@@ -426,5 +424,6 @@ impl Image {
     }
 }
 
-/// How many labels may lie between an address and the start of the assembly function around it.
+/// How many labels, and functions within the function, may lie between an address and the start of the
+/// assembly function around it.
 const NESTED_LABELS_MAX: usize = 64;

@@ -112,10 +112,19 @@ impl Progress for Inside<'_> {
     fn end(&self, _result: &str) {}
 }
 
+/// Tells one build of this program from another: what an earlier one computed may be wrong by the next one's
+/// lights, and steps are cheap.
+fn program_stamp() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let program = std::env::current_exe().and_then(fs::metadata);
+    program.and_then(|meta| Ok((meta.len(), meta.modified()?))).ok().hash(&mut hasher);
+    hasher.finish()
+}
+
 impl<'a> Steps<'a> {
     pub fn new(dir: &Path, progress: &'a dyn Progress) -> Result<Steps<'a>> {
         fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-        Ok(Steps { dir: dir.to_owned(), progress, before: 0, done: Vec::new() })
+        Ok(Steps { dir: dir.to_owned(), progress, before: program_stamp(), done: Vec::new() })
     }
 
     /// Makes this step and all after it be done again.

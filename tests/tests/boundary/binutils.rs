@@ -1,0 +1,236 @@
+//! What objdump, nm, readelf and addr2line say of a vmlinux: a view of it in which none of our own code has a
+//! part.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// One direct branch.
+pub struct Branch {
+    /// Where.
+    pub at: u64,
+    /// The symbol it lies under.
+    pub from: String,
+    /// `call`, `jmp`, `jne`, …
+    pub mnemonic: String,
+    /// Where to.
+    pub to: u64,
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Branch { at, from, mnemonic, to } = self;
+        write!(f, "{mnemonic} at {at:#x} in {from} to {to:#x}")
+    }
+}
+
+/// One symbol of `nm`.
+pub struct Symbol {
+    pub name: String,
+    pub addr: u64,
+    /// Absent for symbols without one (labels).
+    pub size: u64,
+    /// `nm`'s letter: upper case for a global symbol.
+    pub letter: char,
+}
+
+/// One instruction, as objdump prints it.
+pub struct Instruction {
+    pub at: u64,
+    pub text: String,
+}
+
+/// One section that has bytes in the file.
+struct Section {
+    name: String,
+    addr: u64,
+    offset: u64,
+    size: u64,
+}
+
+/// A vmlinux as the tools see it.
+pub struct Binutils {
+    path: PathBuf,
+    file: File,
+    sections: Vec<Section>,
+    /// Sorted by address.
+    pub symbols: Vec<Symbol>,
+}
+
+/// Starts a tool that reads the vmlinux, and yields what it prints.
+fn lines(tool: &str, arguments: &[&str], path: &Path) -> Result<impl Iterator<Item = String> + use<>> {
+    let mut command = Command::new(tool);
+    command.args(arguments).arg(path).env("LC_ALL", "C").stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("{tool} (package binutils)"))?;
+    let output = BufReader::new(child.stdout.take().context("piped")?);
+    let mut rest = output.lines().map_while(Result::ok);
+    Ok(std::iter::from_fn(move || {
+        let line = rest.next();
+        if line.is_none() {
+            assert!(child.wait().expect("it was started").success(), "it failed");
+        }
+        line
+    })
+    .fuse())
+}
+
+fn hex(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
+impl Binutils {
+    /// Reads sections and symbols.
+    pub fn of(path: &Path) -> Result<Binutils> {
+        let mut sections = Vec::new();
+        // `  [ 1] .text  PROGBITS  ffffffff81000000 200000 e01ef2 00  AX …`
+        for line in lines("readelf", &["-SW"], path)? {
+            let Some((_, rest)) = line.split_once("] ") else { continue };
+            let words: Vec<&str> = rest.split_whitespace().collect();
+            let &[name, kind, addr, offset, size, ..] = words.as_slice() else { continue };
+            let (Some(addr), Some(offset), Some(size)) = (hex(addr), hex(offset), hex(size)) else {
+                continue;
+            };
+            if kind != "NOBITS" && addr != 0 {
+                sections.push(Section { name: name.to_owned(), addr, offset, size });
+            }
+        }
+        let mut symbols = Vec::new();
+        // `ffffffff81a114f0 00000000000000c7 T schedule`, the size missing for some
+        for line in lines("nm", &["-S", "-n"], path)? {
+            let words: Vec<&str> = line.split(' ').collect();
+            let (addr, size, letter, name) = match *words.as_slice() {
+                [addr, letter, name] => (addr, "0", letter, name),
+                [addr, size, letter, name] => (addr, size, letter, name),
+                _ => continue,
+            };
+            let (Some(addr), Some(size), Some(letter)) = (hex(addr), hex(size), letter.chars().next()) else {
+                continue;
+            };
+            symbols.push(Symbol { name: name.to_owned(), addr, size, letter });
+        }
+        ensure!(
+            sections.len() > 10 && symbols.len() > 10_000,
+            "readelf and nm say little of {}",
+            path.display()
+        );
+        let file = File::open(path)?;
+        Ok(Binutils { path: path.to_owned(), file, sections, symbols })
+    }
+
+    /// The address of the only symbol of that name.
+    pub fn address(&self, name: &str) -> Result<u64> {
+        let found: Vec<u64> = self.symbols.iter().filter(|s| s.name == name).map(|s| s.addr).collect();
+        match found.as_slice() {
+            [addr] => Ok(*addr),
+            _ => bail!("{} symbols are named {name}", found.len()),
+        }
+    }
+
+    /// Start and end of a section.
+    pub fn section(&self, name: &str) -> Result<(u64, u64)> {
+        let section = self.sections.iter().find(|s| s.name == name).with_context(|| name.to_owned())?;
+        Ok((section.addr, section.addr + section.size))
+    }
+
+    /// The file's bytes for an address.
+    pub fn bytes(&self, addr: u64, len: u64) -> Result<Vec<u8>> {
+        let within = |s: &&Section| s.addr <= addr && addr + len <= s.addr + s.size;
+        let section =
+            self.sections.iter().find(within).with_context(|| format!("no section at {addr:#x}"))?;
+        let mut bytes = vec![0; len as usize];
+        self.file.read_exact_at(&mut bytes, section.offset + (addr - section.addr))?;
+        Ok(bytes)
+    }
+
+    /// The records of a table between two symbols, each with its address.
+    pub fn table<const LEN: usize>(&self, start: &str, end: &str) -> Result<Vec<(u64, [u8; LEN])>> {
+        let (start, end) = (self.address(start)?, self.address(end)?);
+        let bytes = self.bytes(start, end - start)?;
+        ensure!(bytes.len() % LEN == 0 && !bytes.is_empty(), "{} bytes of {LEN} each", bytes.len());
+        let records = bytes.chunks_exact(LEN).enumerate();
+        Ok(records
+            .map(|(n, record)| (start + (n * LEN) as u64, record.try_into().expect("its length")))
+            .collect())
+    }
+
+    /// Every direct branch of the kernel whose target is in one of `wanted` (start → end), sorted by address.
+    /// Code that boot copies elsewhere (alternatives) is left out.
+    pub fn branches_into(&self, wanted: &BTreeMap<u64, u64>) -> Result<Vec<Branch>> {
+        let mut found = Vec::new();
+        let mut from = String::new();
+        let sections = ["-j.text", "-j.noinstr.text", "-j.init.text", "-j.exit.text"];
+        for line in lines("objdump", &[&["-d", "--no-show-raw-insn"], &sections[..]].concat(), &self.path)? {
+            // `ffffffff81a10af0 <__schedule>:`
+            if let Some(name) = line.strip_suffix(">:").and_then(|rest| rest.split_once(" <")) {
+                from = name.1.to_owned();
+                continue;
+            }
+            // `ffffffff81a10e38:\tcall   ffffffff81003270 <__switch_to_asm>`
+            let Some((at, text)) = line.split_once(":\t") else { continue };
+            let mut words = text.split_whitespace();
+            let (Some(mut mnemonic), Some(mut target)) = (words.next(), words.next()) else { continue };
+            // `bnd jmp`, `notrack jmp`, and branch hints such as `jne,pn`
+            if matches!(mnemonic, "bnd" | "notrack" | "data16") {
+                (mnemonic, target) = (target, words.next().unwrap_or_default());
+            }
+            if !(mnemonic == "call" || mnemonic.starts_with('j') || mnemonic.starts_with("loop")) {
+                continue;
+            }
+            let Some(to) = hex(target) else { continue };
+            if wanted.range(..=to).next_back().is_some_and(|(_, end)| to < *end) {
+                let at = hex(at.trim()).with_context(|| line.clone())?;
+                found.push(Branch { at, from: from.clone(), mnemonic: mnemonic.to_owned(), to });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The instructions of one function.
+    pub fn disassemble(&self, function: &str) -> Result<Vec<Instruction>> {
+        let symbol = self.symbols.iter().find(|s| s.name == function && s.size > 0);
+        let symbol = symbol.with_context(|| format!("no {function}"))?;
+        let (start, stop) = (symbol.addr, symbol.addr + symbol.size);
+        let range = [format!("--start-address={start:#x}"), format!("--stop-address={stop:#x}")];
+        let mut instructions = Vec::new();
+        for line in lines("objdump", &["-d", "--no-show-raw-insn", &range[0], &range[1]], &self.path)? {
+            let Some((at, text)) = line.split_once(":\t") else { continue };
+            let Some(at) = hex(at.trim()) else { continue };
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            instructions.push(Instruction { at, text });
+        }
+        Ok(instructions)
+    }
+
+    /// The source file of each address, by the line table; of what is inlined there, that of the outermost
+    /// function.
+    pub fn source_files(&self, addresses: &[u64]) -> Result<Vec<String>> {
+        let mut child = Command::new("addr2line")
+            .args(["-a", "-i", "-e"])
+            .arg(&self.path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("addr2line (package binutils)")?;
+        let mut input = child.stdin.take().context("piped")?;
+        let text: String = addresses.iter().map(|addr| format!("{addr:x}\n")).collect();
+        let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+        let output = child.wait_with_output()?;
+        writer.join().expect("it does not panic")?;
+        // For each address itself, `0xffffffff81a114f0`, then `file:line` from the innermost to the outermost.
+        let mut files: Vec<String> = Vec::new();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            match files.last_mut() {
+                _ if line.starts_with("0x") => files.push(String::new()),
+                Some(file) => *file = line.rsplit_once(':').map_or(line, |(file, _)| file).to_owned(),
+                None => bail!("not what addr2line -a prints: {line}"),
+            }
+        }
+        ensure!(files.len() == addresses.len(), "addr2line answered {} times", files.len());
+        Ok(files)
+    }
+}
