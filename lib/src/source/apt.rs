@@ -85,6 +85,7 @@ impl Apt {
                  Dir::Etc::sourceparts \"/dev/null\";\n\
                  Dir::Etc::preferences \"/dev/null\";\n\
                  Dir::Etc::preferencesparts \"/dev/null\";\n\
+                 APT::Default-Release \"{preferred}\";\n\
                  Acquire::Languages \"none\";\n\
                  Acquire::Retries \"3\";\n\
                  # The cache is often below a home that the sandbox user cannot enter.\n\
@@ -96,6 +97,7 @@ impl Apt {
                 directory = directory.display(),
                 status = status.display(),
                 sources = sources.display(),
+                preferred = derived.preferred.as_deref().unwrap_or_default(),
                 user = if rustix::process::geteuid().is_root() { "root" } else { "" },
             ),
         )?;
