@@ -34,6 +34,13 @@ pub(super) struct Listed {
     pub depends: Vec<Dependency>,
 }
 
+impl Listed {
+    /// As apt-get takes it.
+    pub fn spec(&self) -> String {
+        format!("{}={}", self.name, self.version)
+    }
+}
+
 /// The first alternative of one dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dependency {
@@ -71,10 +78,14 @@ impl Apt {
                 "Dir::State \"{directory}/state\";\n\
                  Dir::State::status \"{status}\";\n\
                  Dir::Cache \"{directory}/cache\";\n\
+                 # Images of containers turn these off; each question would then parse the lists anew.\n\
+                 Dir::Cache::pkgcache \"pkgcache.bin\";\n\
+                 Dir::Cache::srcpkgcache \"srcpkgcache.bin\";\n\
                  Dir::Etc::sourcelist \"{sources}\";\n\
                  Dir::Etc::sourceparts \"/dev/null\";\n\
                  Dir::Etc::preferences \"/dev/null\";\n\
                  Dir::Etc::preferencesparts \"/dev/null\";\n\
+                 APT::Default-Release \"{preferred}\";\n\
                  Acquire::Languages \"none\";\n\
                  Acquire::Retries \"3\";\n\
                  # The cache is often below a home that the sandbox user cannot enter.\n\
@@ -86,6 +97,7 @@ impl Apt {
                 directory = directory.display(),
                 status = status.display(),
                 sources = sources.display(),
+                preferred = derived.preferred.as_deref().unwrap_or_default(),
                 user = if rustix::process::geteuid().is_root() { "root" } else { "" },
             ),
         )?;
@@ -115,18 +127,18 @@ impl Apt {
     }
 
     /// Every version of each package; those that do not exist are left out.
-    pub fn show(&self, names: &[String]) -> Result<Vec<Listed>, SourceError> {
+    pub fn show(&self, names: &[&str]) -> Result<Vec<Listed>, SourceError> {
         self.show_with(&["show"], names)
     }
 
     /// The version of the package that apt would install.
     pub fn candidate(&self, name: &str) -> Result<Option<Listed>, SourceError> {
-        Ok(self.show_with(&["show", "--no-all-versions"], &[name.to_owned()])?.into_iter().next())
+        Ok(self.show_with(&["show", "--no-all-versions"], &[name])?.into_iter().next())
     }
 
-    fn show_with(&self, verb: &[&str], names: &[String]) -> Result<Vec<Listed>, SourceError> {
+    fn show_with(&self, verb: &[&str], names: &[&str]) -> Result<Vec<Listed>, SourceError> {
         // It ends with 100 when one name does not exist, and shows the others all the same.
-        let arguments: Vec<&str> = verb.iter().copied().chain(names.iter().map(String::as_str)).collect();
+        let arguments: Vec<&str> = verb.iter().chain(names).copied().collect();
         let output = self.output("apt-cache", &arguments)?;
         Ok(parse_shown(&String::from_utf8_lossy(&output.stdout)))
     }
@@ -140,14 +152,19 @@ impl Apt {
         Ok(names)
     }
 
-    /// File and size of each `name=version`, in the same order.
-    pub fn downloads(&self, packages: &[String]) -> Result<Vec<Download>, SourceError> {
+    /// File and size of each package, in the same order.
+    pub fn downloads(&self, packages: &[Listed]) -> Result<Vec<Download>, SourceError> {
+        let specs: Vec<String> = packages.iter().map(Listed::spec).collect();
+        let arguments: Vec<&str> =
+            ["download", "--print-uris"].into_iter().chain(specs.iter().map(String::as_str)).collect();
+        let output = self.output("apt-get", &arguments)?;
+        let found = parse_uris(&String::from_utf8_lossy(&output.stdout));
         packages
             .iter()
             .map(|package| {
-                let output = self.output("apt-get", &["download", "--print-uris", package])?;
-                parse_uri(&String::from_utf8_lossy(&output.stdout))
-                    .ok_or_else(|| failed("asking where a package is", "apt-get", &output))
+                let start = format!("{}_", package.name);
+                let download = found.iter().find(|download| download.file.starts_with(&start));
+                download.cloned().ok_or_else(|| failed("asking where packages are", "apt-get", &output))
             })
             .collect()
     }
@@ -248,11 +265,15 @@ fn parse_depends(text: &str) -> Vec<Dependency> {
         .collect()
 }
 
-/// `'uri' file size hash`
-fn parse_uri(text: &str) -> Option<Download> {
-    let line = text.lines().find(|line| line.starts_with('\''))?;
-    let mut words = line.split_whitespace().skip(1);
-    Some(Download { file: words.next()?.to_owned(), bytes: words.next()?.parse().ok()? })
+/// Lines of `'uri' file size hash`.
+fn parse_uris(text: &str) -> Vec<Download> {
+    text.lines()
+        .filter(|line| line.starts_with('\''))
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            Some(Download { file: words.next()?.to_owned(), bytes: words.next()?.parse().ok()? })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -288,7 +309,7 @@ mod tests {
     #[test]
     fn file_and_size_of_a_download() {
         let line = "'https://mirror.test/pool/b_1%253a2_amd64.deb' b_1%3a2_amd64.deb 928188 SHA256:e7d0\n";
-        assert_eq!(parse_uri(line), Some(Download { file: "b_1%3a2_amd64.deb".into(), bytes: 928_188 }));
-        assert_eq!(parse_uri("E: nothing\n"), None);
+        assert_eq!(parse_uris(line), [Download { file: "b_1%3a2_amd64.deb".into(), bytes: 928_188 }]);
+        assert_eq!(parse_uris("E: nothing\n"), []);
     }
 }

@@ -40,12 +40,16 @@ impl Archive {
     }
 
     fn is_security(&self) -> bool {
-        self.suites.iter().all(|suite| suite.ends_with("-security") || suite.ends_with("/updates"))
+        self.suites.iter().all(|suite| is_security(suite))
     }
 
     fn same_place(&self, other: &Archive) -> bool {
         self.fields == other.fields && self.is_security() == other.is_security()
     }
+}
+
+fn is_security(suite: &str) -> bool {
+    suite.ends_with("-security") || suite.ends_with("/updates")
 }
 
 fn stem(suite: &str) -> &str {
@@ -68,6 +72,8 @@ pub(super) struct Derived {
     pub sources: String,
     /// The suites that are hoped for; companions may be absent.
     pub suites: Vec<String>,
+    /// The suite whose packages go before newer and older ones of the others.
+    pub preferred: Option<String>,
 }
 
 impl Archives {
@@ -108,34 +114,34 @@ impl Archives {
         (!archives.is_empty()).then(|| Archives { archives, suites, codename: codename.to_owned() })
     }
 
-    /// Sources for `suite` with what belongs to it: its updates and its security archive.
+    /// Sources for `suite` with what belongs to it: updates and security archive of a suite, the suite of
+    /// backports, which hold no tools.
     pub fn for_suite(&self, suite: &str) -> Derived {
-        let (main, security) = if suite.ends_with("-security") {
-            (vec![], vec![suite.to_owned()])
-        } else if stem(suite) != suite || LONE_SUITES.contains(&suite) {
-            (vec![suite.to_owned()], vec![])
-        } else {
-            (vec![suite.to_owned(), format!("{suite}-updates")], vec![format!("{suite}-security")])
-        };
-        self.derive(&main, &security)
+        let stem = stem(suite);
+        if stem == suite && !LONE_SUITES.contains(&suite) {
+            let main = [suite.to_owned(), format!("{suite}-updates")];
+            return self.derive(&main, &[format!("{suite}-security")], None);
+        }
+        let mut names = vec![stem.to_owned(), suite.to_owned()];
+        names.dedup();
+        let (security, main): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|name| is_security(name));
+        self.derive(&main, &security, Some(suite.to_owned()))
     }
 
     /// Sources for every suite the machine uses, and its backports: where a release of an installed kernel
     /// may have come from.
     pub fn for_machine(&self) -> Derived {
-        let (security, mut main): (Vec<String>, Vec<String>) = self
-            .suites
-            .iter()
-            .cloned()
-            .partition(|suite| suite.ends_with("-security") || suite.ends_with("/updates"));
+        let (security, mut main): (Vec<String>, Vec<String>) =
+            self.suites.iter().cloned().partition(|suite| is_security(suite));
         let backports = format!("{}-backports", self.codename);
         if !self.codename.is_empty() && !main.contains(&backports) {
             main.push(backports);
         }
-        self.derive(&main, &security)
+        self.derive(&main, &security, None)
     }
 
-    fn derive(&self, main: &[String], security: &[String]) -> Derived {
+    fn derive(&self, main: &[String], security: &[String], preferred: Option<String>) -> Derived {
         let mut sources = String::new();
         let mut hoped_for = Vec::new();
         for archive in &self.archives {
@@ -156,7 +162,7 @@ impl Archives {
             }
             sources.push('\n');
         }
-        Derived { sources, suites: hoped_for }
+        Derived { sources, suites: hoped_for, preferred }
     }
 }
 
@@ -323,7 +329,7 @@ Components: main
         let derived = archives(parse_one_line(text)).for_suite("bookworm-backports");
         assert_eq!(
             derived.sources,
-            "Types: deb\nTargets: Packages\nSuites: bookworm-backports\nComponents: main\n\
+            "Types: deb\nTargets: Packages\nSuites: bookworm bookworm-backports\nComponents: main\n\
              URIs: https://mirror.test/debian\nArchitectures: amd64 arm64\nsigned-by: /keys/a.gpg\n\n"
         );
     }
@@ -332,7 +338,7 @@ Components: main
     fn suites_without_companions_ask_for_none() {
         let archives = archives(parse_deb822(DEB822));
         assert_eq!(archives.for_suite("sid").suites, ["sid"]);
-        assert_eq!(archives.for_suite("trixie-security").suites, ["trixie-security"]);
+        assert_eq!(archives.for_suite("trixie-security").suites, ["trixie", "trixie-security"]);
     }
 
     #[test]

@@ -145,7 +145,7 @@ pub fn plan(request: &Request, cache: &Cache, progress: &dyn Progress) -> Result
     let suites = read_lists(&apt, name, &derived, progress)?;
     let (release, version) = match request {
         Request::Newest { suite, flavour } => newest(&apt, suite, flavour, &suites.read)?,
-        Request::Release { release, .. } => (release.clone(), version_of(&apt, release, &suites.read)?),
+        Request::Release { release, .. } => exactly(&apt, release, &suites.read)?,
     };
     drop(lock);
     let cached = cache.kernel(&release).record().is_some_and(|record| record.version == version);
@@ -209,13 +209,15 @@ fn newest(apt: &Apt, suite: &str, flavour: &str, suites: &[String]) -> Result<(S
             false => format!("flavours there: {}", flavours.join(", ")),
         }));
     };
-    let image = listed.depends.iter().find(|dependency| dependency.name.starts_with("linux-image-"));
-    let Some(image) = image else {
-        return Err(no_kernel(format!("{meta} {} depends on no image", listed.version)));
-    };
-    let release = image.name.trim_start_matches("linux-image-").to_owned();
-    let version = image.exact_version.clone().unwrap_or(listed.version);
-    Ok((release, version))
+    followed(&listed).ok_or_else(|| no_kernel(format!("{meta} {} depends on no image", listed.version)))
+}
+
+/// Release and version of the image that a meta package depends on.
+fn followed(meta: &Listed) -> Option<(String, String)> {
+    meta.depends.iter().find_map(|dependency| {
+        let release = dependency.name.strip_prefix("linux-image-").filter(|rest| is_versioned(rest))?;
+        Some((release.to_owned(), dependency.exact_version.clone().unwrap_or_else(|| meta.version.clone())))
+    })
 }
 
 /// `linux-image-cloud-amd64` is a flavour's; `linux-image-6.1.0-13-cloud-amd64` a release's.
@@ -238,18 +240,24 @@ fn is_variant(rest: &str) -> bool {
     ["-dbg", "-unsigned", "-signed-template"].iter().any(|end| rest.ends_with(end))
 }
 
-fn version_of(apt: &Apt, release: &str, suites: &[String]) -> Result<String, SourceError> {
+/// The release, as it was named; or what a meta package of that name (`6.12-cloud-amd64`) depends on.
+fn exactly(apt: &Apt, release: &str, suites: &[String]) -> Result<(String, String), SourceError> {
     let image = format!("linux-image-{release}");
     if let Some(listed) = apt.candidate(&image)? {
-        return Ok(listed.version);
+        return Ok(followed(&listed).unwrap_or_else(|| (release.to_owned(), listed.version)));
     }
-    let releases: Vec<String> = apt
+    let mut releases: Vec<String> = apt
         .names("linux-image-")?
         .iter()
         .filter_map(|name| name.strip_prefix("linux-image-"))
         .filter(|rest| is_versioned(rest) && !is_variant(rest))
         .map(str::to_owned)
         .collect();
+    // A suite may hold a hundred releases; those of the same flavour are what was most likely meant.
+    let same = |other: &String| flavour_of(other) == flavour_of(release);
+    if releases.iter().any(same) {
+        releases.retain(same);
+    }
     let available = match releases.is_empty() {
         true => "they have no kernels at all".to_owned(),
         false => format!(
@@ -260,6 +268,17 @@ fn version_of(apt: &Apt, release: &str, suites: &[String]) -> Result<String, Sou
     Err(SourceError::NoKernel { package: image, suites: suites.join(", "), available })
 }
 
+/// What follows the version and its ABI number: `cloud-amd64` of `6.1.0-13-cloud-amd64`.
+fn flavour_of(release: &str) -> &str {
+    let mut rest = release.split_once('-').map_or("", |(_, rest)| rest);
+    while let Some((number, after)) = rest.split_once('-')
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        rest = after;
+    }
+    rest
+}
+
 /// The kernel's packages in its exact version, and the tools that the cache lacks.
 fn packages_of(
     apt: &Apt,
@@ -268,47 +287,36 @@ fn packages_of(
     suites: &[String],
     cache: &Cache,
 ) -> Result<Vec<PlannedPackage>, SourceError> {
-    let lookup = Lookup { apt, release, version, suites };
+    let mut lookup = Lookup { apt, release, version, suites, listed: Vec::new() };
     let image = format!("linux-image-{release}");
     let headers = format!("linux-headers-{release}");
     let debug = format!("linux-image-{release}-dbg");
     let source = source_package(version);
-    let mut wanted: Vec<(Listed, Content)> = Vec::new();
-    wanted.push((lookup.exact(&debug)?, Content::Vmlinux));
-    wanted.push((lookup.exact(&source)?, Content::Source));
+    lookup.read(&[&image, &headers, &debug, &source])?;
     let image = lookup.exact(&image)?;
     let headers = lookup.exact(&headers)?;
-    // Newer kernels split the image into packages of its release; headers are shared between flavours.
-    let further: Vec<String> = image
-        .depends
-        .iter()
-        .filter(|on| on.name.starts_with("linux-") && on.name.ends_with(&format!("-{release}")))
-        .chain(headers.depends.iter().filter(|on| {
-            on.name.starts_with("linux-headers-")
-                || (on.name.starts_with("linux-") && on.name.ends_with(&format!("-{release}")))
-        }))
-        .map(|dependency| dependency.name.clone())
-        .collect();
-    wanted.push((image, Content::Whole));
-    for kbuild in headers.depends.iter().filter(|on| on.name.starts_with("linux-kbuild-")) {
-        wanted.push((lookup.exact(&kbuild.name)?, Content::Whole));
-    }
-    wanted.push((headers, Content::Whole));
-    for name in further {
-        if !wanted.iter().any(|(known, _)| known.name == name) {
-            wanted.push((lookup.exact(&name)?, Content::Whole));
-        }
+    let further = companions(release, &image, &headers);
+    lookup.read(&further.iter().map(String::as_str).collect::<Vec<_>>())?;
+
+    let mut wanted = vec![
+        (lookup.exact(&debug)?, Content::Vmlinux),
+        (lookup.exact(&source)?, Content::Source),
+        (image, Content::Whole),
+        (headers, Content::Whole),
+    ];
+    for name in &further {
+        wanted.push((lookup.exact(name)?, Content::Whole));
     }
     if cache.busybox().is_none() {
         let busybox =
             apt.candidate("busybox-static")?.ok_or_else(|| lookup.missing("busybox-static", vec![]))?;
         wanted.push((busybox, Content::Tool));
     }
-    let specs: Vec<String> =
-        wanted.iter().map(|(package, _)| format!("{}={}", package.name, package.version)).collect();
-    let downloads = apt.downloads(&specs)?;
-    let mut packages: Vec<PlannedPackage> = wanted
+    let (listed, contents): (Vec<Listed>, Vec<Content>) = wanted.into_iter().unzip();
+    let downloads = apt.downloads(&listed)?;
+    let mut packages: Vec<PlannedPackage> = listed
         .into_iter()
+        .zip(contents)
         .zip(downloads)
         .map(|((listed, content), download)| PlannedPackage {
             name: listed.name,
@@ -323,22 +331,45 @@ fn packages_of(
     Ok(packages)
 }
 
+/// What image and headers need beside themselves: newer kernels split the image into packages of its release,
+/// and headers share a part between flavours.
+fn companions(release: &str, image: &Listed, headers: &Listed) -> Vec<String> {
+    let of_release = format!("-{release}");
+    let mut names: Vec<String> = Vec::new();
+    for dependency in image.depends.iter().chain(&headers.depends) {
+        let name = &dependency.name;
+        let shared = ["linux-headers-", "linux-kbuild-"].iter().any(|start| name.starts_with(start));
+        let split = name.starts_with("linux-") && name.ends_with(&of_release);
+        let new = *name != image.name && *name != headers.name && !names.contains(name);
+        if (shared || split) && new {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
 struct Lookup<'a> {
     apt: &'a Apt,
     release: &'a str,
     version: &'a str,
     suites: &'a [String],
+    listed: Vec<Listed>,
 }
 
 impl Lookup<'_> {
+    /// Each question to apt takes a while: ask for several packages at once.
+    fn read(&mut self, names: &[&str]) -> Result<(), SourceError> {
+        self.listed.extend(self.apt.show(names)?);
+        Ok(())
+    }
+
     /// The package in the kernel's version.
     fn exact(&self, name: &str) -> Result<Listed, SourceError> {
-        let listed = self.apt.show(&[name.to_owned()])?;
-        let versions = listed.iter().map(|package| package.version.clone()).collect();
-        listed
-            .into_iter()
-            .find(|package| package.name == name && package.version == self.version)
-            .ok_or_else(|| self.missing(name, versions))
+        let named = || self.listed.iter().filter(|package| package.name == name);
+        named()
+            .find(|package| package.version == self.version)
+            .cloned()
+            .ok_or_else(|| self.missing(name, named().map(|package| package.version.clone()).collect()))
     }
 
     fn missing(&self, name: &str, versions: Vec<String>) -> SourceError {
@@ -364,6 +395,7 @@ fn source_package(version: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::apt::Dependency;
     use super::*;
 
     #[test]
@@ -392,6 +424,51 @@ mod tests {
         assert_eq!(source_package("6.12.95-1~bpo12+1"), "linux-source-6.12");
         assert_eq!(source_package("7.0-1"), "linux-source-7.0");
         assert_eq!(source_package("7.0~rc4-1~exp1"), "linux-source-7.0");
+    }
+
+    #[test]
+    fn the_flavour_of_a_release() {
+        assert_eq!(flavour_of("6.1.0-13-cloud-amd64"), "cloud-amd64");
+        assert_eq!(flavour_of("6.12.9+deb13-amd64"), "amd64");
+        assert_eq!(flavour_of("6.1.0"), "");
+    }
+
+    #[test]
+    fn a_meta_package_leads_to_its_image() {
+        let depends = |name: &str, version: Option<&str>| Dependency {
+            name: name.into(),
+            exact_version: version.map(str::to_owned),
+        };
+        let meta = |depends| Listed { name: "linux-image-x".into(), version: "9-1".into(), depends };
+        assert_eq!(
+            followed(&meta(vec![
+                depends("linux-base-x", None),
+                depends("linux-image-6.12.9-x", Some("6.12.9-1"))
+            ])),
+            Some(("6.12.9-x".into(), "6.12.9-1".into()))
+        );
+        assert_eq!(followed(&meta(vec![depends("kmod", None)])), None);
+    }
+
+    #[test]
+    fn companions_of_split_and_unsplit_kernels() {
+        let listed = |name: &str, depends: &[&str]| Listed {
+            name: name.into(),
+            version: "1".into(),
+            depends: depends
+                .iter()
+                .map(|name| Dependency { name: (*name).into(), exact_version: None })
+                .collect(),
+        };
+        let image = listed("linux-image-1-x", &["kmod", "linux-base", "linux-base-1-x", "linux-modules-1-x"]);
+        let headers = listed(
+            "linux-headers-1-x",
+            &["gcc-14", "linux-base-1-x", "linux-headers-1-common", "linux-image-1-x", "linux-kbuild-1"],
+        );
+        assert_eq!(
+            companions("1-x", &image, &headers),
+            ["linux-base-1-x", "linux-modules-1-x", "linux-headers-1-common", "linux-kbuild-1"]
+        );
     }
 
     #[test]
