@@ -63,7 +63,11 @@ fn a_file_that_is_no_debug_vmlinux_is_refused_by_what_it_is() -> Result<()> {
         ("text", b"vmlinux".to_vec(), &["is not an ELF file", "debug package"]),
         ("image", fs::read(&kernel.bzimage)?, &["is not an ELF file", "not a bootable image"]),
         ("header", start_of_vmlinux(40)?, &["is truncated", "the ELF header", "the file has 40"]),
-        ("start", start_of_vmlinux(3 << 20)?, &["is truncated", "the section header table", "unpack it again"]),
+        (
+            "start",
+            start_of_vmlinux(3 << 20)?,
+            &["is truncated", "the section header table", "unpack it again"],
+        ),
         ("program", fs::read(env::current_exe()?)?, &["is not a usable Linux kernel"]),
     ];
     for (name, bytes, words) in cases {
@@ -108,7 +112,11 @@ fn a_missing_package_is_named() -> Result<()> {
     put(format!("boot/config-{release}"))?;
     put(format!("boot/vmlinuz-{release}"))?;
     let looked_at = format!("usr/lib/debug/boot/vmlinux-{release}");
-    ends_saying(FAILED, &arguments, &[&format!("linux-image-{release}-dbg"), "kernel-debuginfo", &looked_at])?;
+    ends_saying(
+        FAILED,
+        &arguments,
+        &[&format!("linux-image-{release}-dbg"), "kernel-debuginfo", &looked_at],
+    )?;
     put(looked_at)?;
     ends_saying(FAILED, &arguments, &[&format!("linux-headers-{release}"), "kernel-devel"])?;
     ensure!(!work.exists(), "a work dir was made although files are missing");
@@ -135,7 +143,8 @@ fn a_directory_of_somebody_else_is_left_alone() -> Result<()> {
     let arguments = ["init", &kernel.release, text(&source)?, text(dir.path())?, "--sysroot"];
     let words = [text(dir.path())?, "is not empty and is no work dir"];
     ends_saying(FAILED, &[&arguments[..], &[text(&kernel.sysroot)?]].concat(), &words)?;
-    let names: Vec<_> = fs::read_dir(dir.path())?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+    let names: Vec<_> =
+        fs::read_dir(dir.path())?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
     assert_eq!(names, ["letter"]);
     // Nor is it taken for a work dir.
     ends_saying(FAILED, &["build", text(dir.path())?], &["is no work dir of schedswap", "schedswap init"])?;
@@ -227,7 +236,8 @@ fn an_interrupted_init_goes_on_where_it_stopped() -> Result<()> {
     let finished = finished_steps(&work)?;
     ensure!(finished.len() == 4, "{finished:?}");
     let stamps = || -> Result<Vec<_>> {
-        let modified = |step: &String| Ok(fs::metadata(work.join(".schedswap/steps").join(step))?.modified()?);
+        let modified =
+            |step: &String| Ok(fs::metadata(work.join(".schedswap/steps").join(step))?.modified()?);
         finished.iter().map(modified).collect()
     };
     let made = stamps()?;
@@ -336,7 +346,8 @@ fn commands() -> Result<Vec<String>> {
     let listed = listed.take_while(|line| !line.trim().is_empty());
     // What a command does may be continued on lines that are indented further.
     let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let names: Vec<String> = names.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect();
+    let names: Vec<String> =
+        names.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect();
     ensure!(names.len() > 5 && names.contains(&"init".to_owned()), "{help}");
     Ok(names)
 }
