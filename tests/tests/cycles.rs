@@ -55,11 +55,13 @@ fn cycles_under_load(preemption: &str) -> Result<()> {
 }
 
 #[test]
+#[ignore = "takes long: `make soak` runs it"]
 fn with_voluntary_preemption() -> Result<()> {
     cycles_under_load("voluntary")
 }
 
 #[test]
+#[ignore = "takes long: `make soak` runs it"]
 fn with_full_preemption() -> Result<()> {
     cycles_under_load("full")
 }
