@@ -55,6 +55,7 @@ void ss_text_write(enum ss_op op);
 
 /* switchlog.c */
 int ss_log_start(void);
+void ss_log_restart(void);
 void ss_log_freeze(void);
 bool ss_log_overflowed(void);
 unsigned int ss_log_count(void);

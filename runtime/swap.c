@@ -3,6 +3,7 @@
  * One swap: what is done before the machine is stopped, what each CPU does inside the stop, and what follows.
  * Load and unload are the same operation with the two sides exchanged.
  */
+#include <linux/delay.h>
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
 #include <linux/stop_machine.h>
@@ -18,7 +19,9 @@ static bool empty_stop;
 module_param(empty_stop, bool, 0644);
 MODULE_PARM_DESC(empty_stop, "Bench only: before each swap, measure a stop that does nothing (default: N)");
 
-#define ATTEMPTS 4	/* for what may pass by itself in a moment; a busy thread is the loader's to retry */
+#define ATTEMPTS 4		/* for what may pass by itself in a moment */
+#define PATIENCE_MS 1000	/* for busy threads, as long as asking costs no stop; beyond it, the loader's to retry */
+#define PAUSE_MS 10
 
 /* The points at which every CPU waits for all others. */
 enum meeting { INSIDE, CHECKED, DEQUEUED, WRITTEN, MEETINGS };
@@ -179,9 +182,31 @@ static int stop_and_swap(struct stop *stop, struct ss_timing *timing)
 	return stop->result ?: atomic_read(&stop->check.busy) ? -EBUSY : 0;
 }
 
+/*
+ * Where the kernel is preemptible, a thread may be preempted inside what is replaced, and is out of it soon after it
+ * runs again. So a moment without such a thread is waited for, with the machine running.
+ */
+static int check_outside(struct stop *stop, struct ss_timing *timing)
+{
+	unsigned long end = jiffies + msecs_to_jiffies(PATIENCE_MS);
+	const struct ss_check fresh = stop->check;
+	u64 start;
+	int err;
+
+	for (;;) {
+		start = ktime_get_mono_fast_ns();
+		err = ss_check_outside(&stop->check, &timing->threads);
+		timing->check_outside_ns = ktime_get_mono_fast_ns() - start;
+		if (err != -EBUSY || time_after(jiffies, end))
+			return err;
+		msleep(PAUSE_MS);
+		stop->check = fresh;
+		ss_log_restart();
+	}
+}
+
 static int attempt(struct stop *stop, struct ss_timing *timing)
 {
-	u64 start;
 	int err;
 
 	err = ss_features_carry(stop->op);
@@ -194,9 +219,7 @@ static int attempt(struct stop *stop, struct ss_timing *timing)
 	err = ss_log_start();
 	if (err)
 		return err;
-	start = ktime_get_mono_fast_ns();
-	err = ss_check_outside(&stop->check, &timing->threads);
-	timing->check_outside_ns = ktime_get_mono_fast_ns() - start;
+	err = check_outside(stop, timing);
 	if (!err)
 		err = stop_and_swap(stop, timing);
 	timing->logged = ss_log_count();

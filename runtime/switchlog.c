@@ -52,6 +52,12 @@ static void log_switch(SS_SWITCH_PROBE_ARGS)
 	log->slots[slot] = log->count;
 }
 
+static void drop_tasks(struct switch_log *log)
+{
+	while (log->count)
+		put_task_struct(log->tasks[--log->count]);
+}
+
 static void free_logs(void)
 {
 	int cpu;
@@ -59,8 +65,7 @@ static void free_logs(void)
 	for_each_possible_cpu(cpu) {
 		struct switch_log *log = per_cpu_ptr(&logs, cpu);
 
-		while (log->count)
-			put_task_struct(log->tasks[--log->count]);
+		drop_tasks(log);
 		kvfree(log->tasks);
 		kvfree(log->slots);
 		memset(log, 0, sizeof(*log));
@@ -69,6 +74,15 @@ static void free_logs(void)
 
 static void nothing(void *unused)
 {
+}
+
+/*
+ * A CPU may be inside __schedule, past the tracepoint, in our probe or walking the old list of probes. All that
+ * happens with interrupts off, so once it has taken an interrupt that switch is over.
+ */
+static void wait_for_switches_under_way(void)
+{
+	on_each_cpu(nothing, NULL, 1);
 }
 
 /* Process context. From its return on every switch is logged. */
@@ -94,12 +108,26 @@ int ss_log_start(void)
 		free_logs();
 		return err;
 	}
-	/*
-	 * A CPU may be inside __schedule, past the tracepoint or walking the old list of probes. Both happen with
-	 * interrupts off, so once it has taken an interrupt that switch is over and the next one is logged.
-	 */
-	on_each_cpu(nothing, NULL, 1);
+	wait_for_switches_under_way();
 	return 0;
+}
+
+/* Process context. Forgets what was logged; from its return on every switch is logged anew. */
+void ss_log_restart(void)
+{
+	int cpu;
+
+	WRITE_ONCE(logging, false);
+	wait_for_switches_under_way();
+	for_each_possible_cpu(cpu) {
+		struct switch_log *log = per_cpu_ptr(&logs, cpu);
+
+		drop_tasks(log);
+		memset(log->slots, 0, 2 * capacity * sizeof(*log->slots));
+		log->overflowed = false;
+	}
+	WRITE_ONCE(logging, true);
+	wait_for_switches_under_way();
 }
 
 /* Inside the stop: no CPU switches now, and none shall be logged once they do again. */

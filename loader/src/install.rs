@@ -3,6 +3,7 @@
 use crate::error::LoaderError;
 use crate::module_file::{self, ModuleFile};
 use crate::switch::{self, Patience, Target};
+use crate::urgency::Urgent;
 use crate::{lock, running, uninstall};
 use rustix::io::Errno;
 use schedswap_payload::MODULE_NAME;
@@ -63,6 +64,8 @@ fn check_nothing_loaded() -> Result<(), LoaderError> {
 }
 
 fn load(module: &ModuleFile) -> Result<(), LoaderError> {
+    // A second of computing on a slow machine, and many times that for a loader that has to share its CPU.
+    let _urgent = Urgent::now();
     rustix::system::finit_module(&module.file, c"enable=0", 0).map_err(|errno| {
         let source = std::io::Error::from(errno);
         let hint = match errno {

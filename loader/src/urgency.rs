@@ -1,4 +1,4 @@
-//! The loader's own place in the queue while it asks for a switch.
+//! The loader's own place in the queue while it loads a module and asks for a switch.
 //!
 //! The stack check walks all threads outside the stop, and logs those that run meanwhile. On a machine whose
 //! CPUs have more to do than they can, a loader of normal priority takes so long over it that the log overflows

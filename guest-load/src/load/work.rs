@@ -34,7 +34,7 @@ pub fn workers(cpus: usize) -> Vec<(String, Body)> {
     for index in 0..3 {
         add(
             format!("rr{index}"),
-            Box::new(|b| compute(b, Kind::RoundRobin, Policy::RoundRobin(5), Some((2, 15)))),
+            Box::new(|b| compute(b, Kind::RoundRobin, Policy::RoundRobin(5), Some((2, 7)))),
         );
     }
     for index in 0..2 {
@@ -79,14 +79,22 @@ fn compute_for(board: &Board, length: Duration) {
     }
 }
 
-/// Computes under `policy`; with `duty` (ms on, ms off) it sleeps in between.
-fn compute(board: &'static Board, kind: Kind, policy: Policy, duty: Option<(u64, u64)>) -> Result<()> {
+/// Sleeps `times` as long as has passed since `begun`, and `least` at least. Work of fixed length takes longer where
+/// the host has little time for the guest; rests of fixed length would then leave threads of high priority on
+/// the CPUs all the time, and nobody else would get on.
+fn rest(begun: Instant, times: u32, least: Duration) {
+    thread::sleep((begun.elapsed() * times).max(least));
+}
+
+/// Computes under `policy`; with `duty` (ms of work, its multiple to rest) it sleeps in between.
+fn compute(board: &'static Board, kind: Kind, policy: Policy, duty: Option<(u64, u32)>) -> Result<()> {
     set_policy(policy)?;
     while !board.stopping() {
-        compute_for(board, Duration::from_millis(duty.map_or(0, |(on, _)| on)));
+        let begun = Instant::now();
+        compute_for(board, Duration::from_millis(duty.map_or(0, |(length, _)| length)));
         board.count(kind);
         match duty {
-            Some((_, off)) => thread::sleep(Duration::from_millis(off)),
+            Some((_, times)) => rest(begun, times, Duration::ZERO),
             None if board.counted(kind).is_multiple_of(64) => thread::yield_now(),
             None => {}
         }
@@ -192,6 +200,7 @@ fn pi_futex(board: &'static Board) -> Result<()> {
         set_policy(policy)?;
         let mut mine = 0;
         while !board.stopping() {
+            let begun = Instant::now();
             lock.with(|| {
                 // Not an atomic addition: the lock is what makes it safe.
                 let sum = SUM.load(Ordering::Relaxed);
@@ -202,7 +211,7 @@ fn pi_futex(board: &'static Board) -> Result<()> {
             });
             mine += 1;
             board.count(Kind::PiFutex);
-            thread::sleep(Duration::from_millis(2));
+            rest(begun, 2, Duration::from_millis(2));
         }
         Ok(mine)
     };
@@ -263,12 +272,13 @@ fn policy(board: &'static Board) -> Result<()> {
 }
 
 fn work_under(policy: Policy, board: &Board) -> Result<()> {
+    let begun = Instant::now();
     set_policy(policy)?;
     board.count(Kind::Policy);
     if !unit() {
         board.fault(Fault::WrongResult, 1);
     }
-    thread::sleep(Duration::from_millis(1));
+    rest(begun, 3, Duration::from_millis(1));
     Ok(())
 }
 

@@ -19,8 +19,13 @@ pub const KERNEL_PARAMETERS: &[(&str, &str)] = &[
         "rcupdate.rcu_cpu_stall_timeout=100",
         "a busy host stops single virtual CPUs for seconds; a real stall lasts",
     ),
-    ("watchdog_thresh=40", "the same for soft lockups, found after twice that many seconds"),
+    (
+        "watchdog_thresh=60",
+        "the same for soft lockups, found after twice that many seconds; more is not allowed",
+    ),
     ("workqueue.watchdog_thresh=100", "and for work queues, in kernels that watch them"),
+    ("unknown_nmi_panic", "an NMI is how a guest that does not answer is asked where it is"),
+    ("panic_print=0x40", "and then all its CPUs say so, not only the one that panics"),
 ];
 
 /// A guest to be launched.
@@ -81,7 +86,8 @@ impl Config {
         fixed.chain(self.append.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
     }
 
-    /// QEMU's arguments; the agent's serial port is QEMU's standard input, a socket.
+    /// QEMU's arguments; the agent's serial port is QEMU's standard input and its monitor the standard output,
+    /// both sockets.
     pub(super) fn qemu_arguments(&self, initramfs: &Path, console: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
@@ -102,6 +108,7 @@ impl Config {
             "chardev:console",
         ]);
         add(&["-chardev", "socket,id=agent,fd=0", "-serial", "chardev:agent"]);
+        add(&["-chardev", "socket,id=monitor,fd=1", "-mon", "chardev=monitor"]);
         add(&["-append", &self.command_line()]);
         arguments.extend(["-kernel".into(), self.kernel.clone().into()]);
         arguments.extend(["-initrd".into(), initramfs.into()]);

@@ -5,6 +5,7 @@ use super::console::{self, Complaint, Kind};
 use super::process::Process;
 use super::{Config, Error, Result};
 use std::fs;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ const SLICE: Duration = Duration::from_millis(100);
 const ANSWER_GRACE: Duration = Duration::from_secs(15);
 /// From the end marker to the end of QEMU.
 const END_LIMIT: Duration = Duration::from_secs(60);
+/// From an NMI to the end of QEMU: a panic that says where each CPU was.
+const NMI_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a command did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +70,7 @@ pub struct Guest {
     // Before the directory: QEMU must have ended before its files go.
     process: Process,
     channel: Channel,
+    monitor: UnixStream,
     dir: TempDir,
     config: Config,
     console: PathBuf,
@@ -90,15 +94,17 @@ impl Guest {
         fs::write(&console, "")
             .map_err(Error::io(format!("cannot write the console to {}", console.display())))?;
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("cannot create a socket"))?;
+        let (monitor, asked) = UnixStream::pair().map_err(Error::io("cannot create a socket"))?;
         let arguments = config.qemu_arguments(&initramfs, &console);
         let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
         let command = format!("{} {}", config.qemu.display(), words.join(" "));
         let launched = Instant::now();
-        let process = Process::start(&config.qemu, &arguments, theirs, &dir.path().join("stderr"))?;
+        let process = Process::start(&config.qemu, &arguments, theirs, asked, &dir.path().join("stderr"))?;
         let channel = Channel::new(ours)?;
         let mut guest = Guest {
             process,
             channel,
+            monitor,
             dir,
             console,
             command,
@@ -288,15 +294,29 @@ impl Guest {
         Ok(())
     }
 
-    /// A guest that is late is often late because its kernel is in trouble: that comes first.
+    /// A guest that is late is often late because its kernel is in trouble: that comes first. One that is silent is
+    /// made to say where it hangs, which ends it.
     fn timed_out(&self, doing: &str, after: Duration, state: &'static str) -> Error {
         let late = format!("{doing}, which was not done after {} s", after.as_secs());
-        self.check_console(&late).err().unwrap_or_else(|| Error::TimedOut {
-            doing: doing.to_string(),
-            after,
-            state,
-            console_tail: self.tail(),
-        })
+        if let Err(complaint) = self.check_console(&late) {
+            return complaint;
+        }
+        let console_tail = if state == "silent" { self.where_it_hangs() } else { self.tail() };
+        Error::TimedOut { doing: doing.to_string(), after, state, console_tail }
+    }
+
+    /// The end of the console, followed by what an NMI makes of it.
+    fn where_it_hangs(&self) -> String {
+        let before = self.tail();
+        let known = self.console().map_or(0, |console| console.lines().count());
+        // With the parameters that guests get, the kernel panics, and each CPU says what it was doing even if it had
+        // its interrupts off.
+        if (&self.monitor).write_all(b"nmi\n").is_ok() {
+            self.process.wait(NMI_LIMIT);
+        }
+        let console = self.console().unwrap_or_default();
+        let answer: Vec<&str> = console.lines().skip(known).collect();
+        format!("{before}\nAsked by an NMI where it is, the guest said:\n{}", answer.join("\n"))
     }
 
     fn tail(&self) -> String {

@@ -5,10 +5,11 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -26,17 +27,17 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program`; its standard input is `agent`, its error output goes to the file `stderr`.
+    /// Starts `program`; its standard input is `agent` and its output `monitor`, its errors go to the file `stderr`.
     pub(super) fn start(
         program: &Path,
         arguments: &[OsString],
         agent: UnixStream,
+        monitor: UnixStream,
         stderr: &Path,
     ) -> Result<Process> {
         let errors = File::create(stderr).map_err(Error::io(format!("cannot write {}", stderr.display())))?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::from(std::os::fd::OwnedFd::from(agent)));
-        command.stdout(Stdio::null()).stderr(errors);
+        command.args(arguments).stdin(OwnedFd::from(agent)).stdout(OwnedFd::from(monitor)).stderr(errors);
         die_with_parent(&mut command);
 
         let (started, start) = channel();
