@@ -71,6 +71,7 @@ fn with_voluntary_preemption() -> Result<()> {
 }
 
 #[test]
+#[ignore = "now and then the emulator hangs here (DESIGN.md, Guests): `make soak` runs it"]
 fn with_full_preemption() -> Result<()> {
     cycles_under_load("full")
 }
