@@ -9,7 +9,7 @@ use schedswap_tests::{MODULE, guest, image, pristine};
 use std::env;
 use std::time::Duration;
 
-/// How many; `make soak` asks for more.
+/// How many, unless the environment asks for more.
 fn cycles() -> Result<u32> {
     env::var("SCHEDSWAP_TEST_CYCLES").map_or(Ok(25), |cycles| Ok(cycles.parse()?))
 }
