@@ -6,6 +6,7 @@
  * is in the stopper thread. So logging `prev` at each sched_switch is enough: a thread that is not in the log has
  * the very stack that was walked outside the stop.
  */
+#include <linux/cpu.h>
 #include <linux/hash.h>
 #include <linux/sched/stat.h>
 #include <linux/sched/task.h>
@@ -117,6 +118,7 @@ void ss_log_restart(void)
 {
 	int cpu;
 
+	cpus_read_lock();	/* a CPU that goes off line switches once more after it has left those we wait for */
 	WRITE_ONCE(logging, false);
 	wait_for_switches_under_way();
 	for_each_possible_cpu(cpu) {
@@ -128,6 +130,7 @@ void ss_log_restart(void)
 	}
 	WRITE_ONCE(logging, true);
 	wait_for_switches_under_way();
+	cpus_read_unlock();
 }
 
 /* Inside the stop: no CPU switches now, and none shall be logged once they do again. */
