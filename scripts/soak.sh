@@ -15,7 +15,6 @@ patch --directory="$work" --strip=1 <examples/demo/schedswap_test.patch
 "$SCHEDSWAP" try "$work" --cycles "$CYCLES" --threads "$THREADS" --time-limit 86400 \
     --console out/soak-console.log --json out/soak.json
 
-# With full preemption the emulator may hang; the error then has what each CPU was doing.
 step "25 cycles with full preemption"
 export SCHEDSWAP_TEST_RELEASE=$release SCHEDSWAP_TEST_SYSROOT=$sysroot SCHEDSWAP_TEST_SOURCE=$source
 export SCHEDSWAP_TEST_VMLINUX=$vmlinux SCHEDSWAP_TEST_KERNEL=$bzimage

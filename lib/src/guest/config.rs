@@ -46,6 +46,8 @@ pub struct Config {
     /// With `Some(n)`, guest time counts instructions, 2ⁿ ns each, and all CPUs share one host thread: slow,
     /// but the same on every machine.
     pub icount: Option<u8>,
+    /// Emulate all CPUs on one thread of the host: slower, and no CPU can run a translation that is out of date.
+    pub one_thread: bool,
     /// Where to keep the console; otherwise it is deleted with the guest.
     pub console: Option<PathBuf>,
     /// The guest's whole life.
@@ -71,6 +73,7 @@ impl Config {
             append: Vec::new(),
             cpu_model: "max".to_string(),
             icount: None,
+            one_thread: false,
             console: None,
             time_limit: Duration::from_secs(900),
             boot_limit: Duration::from_secs(300),
@@ -96,6 +99,7 @@ impl Config {
             Some(shift) => {
                 add(&["-accel", "tcg,thread=single", "-icount", &format!("shift={shift},sleep=off")]);
             }
+            None if self.one_thread => add(&["-accel", "tcg,thread=single"]),
             None => add(&["-accel", "tcg,thread=multi"]),
         }
         add(&["-M", "q35", "-cpu", &self.cpu_model, "-smp", &self.cpus.to_string()]);
