@@ -2,7 +2,7 @@
 
 use super::{Error, Result};
 use object::LittleEndian;
-use object::elf::{ET_DYN, ET_EXEC, FileHeader64, PT_INTERP};
+use object::elf::{ET_DYN, ET_EXEC, ET_REL, FileHeader64, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
 use std::collections::BTreeSet;
 use std::env;
@@ -18,6 +18,10 @@ pub(super) fn interpreter(bytes: &[u8]) -> std::result::Result<Option<PathBuf>, 
     let reason = |error: object::read::Error| error.to_string();
     let header = FileHeader64::<LittleEndian>::parse(bytes).map_err(reason)?;
     let endian = header.endian().map_err(reason)?;
+    // A kernel module is taken along as it is, like any other file of a directory.
+    if header.e_type(endian) == ET_REL {
+        return Ok(None);
+    }
     if !matches!(header.e_type(endian), ET_EXEC | ET_DYN) {
         return Err("it is no program".to_string());
     }
