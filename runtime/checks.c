@@ -87,18 +87,6 @@ int ss_check_build_id(void)
 	return err;
 }
 
-/* A second one would find its windows taken; and sysfs complains aloud about a directory that exists. */
-int ss_check_alone(void)
-{
-	struct kernfs_node *node = kernfs_find_and_get(kernel_kobj->sd, "schedswap");
-
-	if (!node)
-		return 0;
-	kernfs_put(node);
-	pr_err(SS_LOG "refused: a scheduler is already loaded (/sys/kernel/schedswap exists), remove it first\n");
-	return -EEXIST;
-}
-
 #ifdef CONFIG_LIVEPATCH
 /* kernel/livepatch/core.h, which no headers package has */
 extern struct mutex klp_mutex;

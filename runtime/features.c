@@ -1,25 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * The scheduler's feature switches. vmlinux and the module have a set each, since the module may know features
- * that vmlinux does not; a swap carries over the state of those that both know.
+ * The scheduler's feature switches. vmlinux and each module have a set of their own, since a module may know features
+ * that others do not; a swap carries over the state of those that both know.
  */
 #include <linux/bits.h>
 #include <linux/jump_label.h>
 #include <linux/string.h>
 #include "runtime.h"
 #include "compat.h"
-
-static u64 carried_bits;	/* of the side that is left, as they were when they were carried over */
-
-static const struct ss_feature_set *left_behind(enum ss_op op)
-{
-	return op == SS_LOAD ? &ss_features_vmlinux : &ss_features_module;
-}
-
-static const struct ss_feature_set *taking_over(enum ss_op op)
-{
-	return op == SS_LOAD ? &ss_features_module : &ss_features_vmlinux;
-}
 
 static u64 read_bits(const struct ss_feature_set *set)
 {
@@ -50,9 +38,9 @@ static void set_feature(const struct ss_feature_set *set, unsigned int i, bool o
 }
 
 /* Before the stop. A feature that only one side knows keeps its value there. */
-int ss_features_carry(enum ss_op op)
+int ss_features_carry(struct ss_feature_change *change)
 {
-	const struct ss_feature_set *from = left_behind(op), *to = taking_over(op);
+	const struct ss_feature_set *from = change->from, *to = change->to;
 	unsigned int i, j;
 
 	if (!from->count || !to->count)	/* a kernel without CONFIG_SCHED_DEBUG: they are constants */
@@ -62,18 +50,16 @@ int ss_features_carry(enum ss_op op)
 		pr_err(SS_LOG "refused: feature switches of an unknown shape\n");
 		return -EINVAL;
 	}
-	carried_bits = read_bits(from);
+	change->carried = read_bits(from);
 	for (i = 0; i < from->count; i++)
 		for (j = 0; j < to->count; j++)
 			if (!strcmp(from->names[i], to->names[j]))
-				set_feature(to, j, carried_bits & BIT_ULL(i));
+				set_feature(to, j, change->carried & BIT_ULL(i));
 	return 0;
 }
 
 /* Inside the stop: has nobody switched a feature since? */
-bool ss_features_are_as_carried(enum ss_op op)
+bool ss_features_are_as_carried(const struct ss_feature_change *change)
 {
-	const struct ss_feature_set *from = left_behind(op);
-
-	return !from->count || !taking_over(op)->count || read_bits(from) == carried_bits;
+	return !change->from->count || !change->to->count || read_bits(change->from) == change->carried;
 }

@@ -1,50 +1,91 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
  * The module's life: it is loaded disabled, swaps the scheduler in when asked (by default at once), and can be
- * removed only while swapped out.
+ * removed only while swapped out: disabled, or superseded by another scheduler module. A superseded one can take
+ * over again.
  */
+#include <linux/err.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/timekeeping.h>
 #include "runtime.h"
 
 static bool enable_at_load = true;
 module_param_named(enable, enable_at_load, bool, 0444);
 MODULE_PARM_DESC(enable, "Swap the scheduler in at once; loading fails if that is refused (default: Y)");
 
+static bool may_replace;
+module_param_named(replace, may_replace, bool, 0444);
+MODULE_PARM_DESC(replace, "Take over from the scheduler module that is loaded, if one is (default: N, refuse)");
+
 /* Where the stub keeps its frame while the new __schedule runs on this CPU, preemption off. Used by stub.S. */
 DEFINE_PER_CPU(unsigned long, ss_frame_sp);
 
-enum state { DISABLED, ENABLING, ENABLED, DISABLING };
+enum state { DISABLED, ENABLING, ENABLED, DISABLING, SUPERSEDED };
 
 static DEFINE_MUTEX(swap_mutex);	/* one swap at a time; held over all of it */
 static enum state state;		/* written with swap_mutex held, read without by sysfs */
+static time64_t enabled_since;		/* seconds since the epoch */
 
 const char *ss_state_name(void)
 {
-	static const char *const names[] = { "disabled", "enabling", "enabled", "disabling" };
+	static const char *const names[] = { "disabled", "enabling", "enabled", "disabling", "superseded" };
 
 	return names[READ_ONCE(state)];
 }
 
-static int enable(void)
+bool ss_is_enabled(void)
 {
+	return READ_ONCE(state) == ENABLED;
+}
+
+time64_t ss_enabled_since(void)
+{
+	return READ_ONCE(enabled_since);
+}
+
+/* From vmlinux's scheduler, or from a predecessor's. */
+static int enable(struct ss_handover *predecessor)
+{
+	enum state before = state;
 	int err;
 
 	/* Keeps rmmod out while vmlinux jumps to us. Fails when removal has begun. */
 	if (!try_module_get(THIS_MODULE))
 		return -ENODEV;
-	err = ss_text_prepare();
+	err = ss_text_prepare(predecessor);
 	if (err)
 		goto put;
 	WRITE_ONCE(state, ENABLING);
-	err = ss_swap(SS_LOAD);
-	WRITE_ONCE(state, err ? DISABLED : ENABLED);
-	if (!err)
+	err = ss_swap(predecessor ? SS_SWITCH : SS_LOAD, predecessor);
+	WRITE_ONCE(state, err ? before : ENABLED);
+	if (!err) {
+		WRITE_ONCE(enabled_since, ktime_get_real_seconds());
+		ss_text_settle();
 		return 0;
+	}
 	ss_text_forget();
 put:
 	module_put(THIS_MODULE);
+	return err;
+}
+
+static int enable_from_whoever_is_in_charge(void)
+{
+	struct ss_handover *predecessor = NULL;
+	int err;
+
+	if (!ss_sysfs_is_in_charge()) {
+		predecessor = ss_handover_begin();
+		if (IS_ERR(predecessor))
+			return PTR_ERR(predecessor);
+	}
+	err = enable(predecessor);
+	if (predecessor)
+		ss_handover_end(predecessor, !err);
+	else if (!err && !ss_sysfs_is_in_charge())
+		ss_sysfs_take_charge();	/* the one beside which it was loaded has been removed */
 	return err;
 }
 
@@ -53,7 +94,7 @@ static int disable(void)
 	int err;
 
 	WRITE_ONCE(state, DISABLING);
-	err = ss_swap(SS_UNLOAD);
+	err = ss_swap(SS_UNLOAD, NULL);
 	WRITE_ONCE(state, err ? ENABLED : DISABLED);
 	if (err)
 		return err;
@@ -70,9 +111,63 @@ int ss_request(bool wanted)
 	if (mutex_lock_interruptible(&swap_mutex))
 		return -EINTR;
 	if (wanted != (state == ENABLED))
-		err = wanted ? enable() : disable();
+		err = wanted ? enable_from_whoever_is_in_charge() : disable();
 	mutex_unlock(&swap_mutex);
 	return err;
+}
+
+/* Process context, may sleep. What a request would meet now; changes nothing. */
+ssize_t ss_plan(char *buf)
+{
+	struct ss_handover *predecessor = NULL;
+	ssize_t len;
+
+	if (mutex_lock_interruptible(&swap_mutex))
+		return -EINTR;
+	if (state == ENABLED) {
+		len = ss_swap_plan(SS_UNLOAD, NULL, buf);
+		goto unlock;
+	}
+	if (!ss_sysfs_is_in_charge())
+		predecessor = ss_handover_begin();
+	len = PTR_ERR_OR_ZERO(predecessor);
+	if (len)
+		goto unlock;
+	len = ss_text_prepare(predecessor);
+	if (!len) {
+		len = ss_swap_plan(predecessor ? SS_SWITCH : SS_LOAD, predecessor, buf);
+		ss_text_forget();
+	}
+	if (predecessor)
+		ss_handover_end(predecessor, false);
+unlock:
+	mutex_unlock(&swap_mutex);
+	return len;
+}
+
+/*
+ * Called by the one that takes over, with its own mutex held. Only tried: should the two ever want to take over from
+ * each other at the same time, one is told to come again.
+ */
+int ss_be_taken_over(void)
+{
+	if (!mutex_trylock(&swap_mutex))
+		return -EAGAIN;
+	if (state == ENABLED)
+		return 0;
+	mutex_unlock(&swap_mutex);
+	return -ENODEV;
+}
+
+/* The caller holds a reference to this module. `done`: nothing of vmlinux leads here any more. */
+void ss_taken_over(bool done)
+{
+	if (done) {
+		WRITE_ONCE(state, SUPERSEDED);
+		ss_text_forget();
+		module_put(THIS_MODULE);	/* enable's; may be removed, or take over again */
+	}
+	mutex_unlock(&swap_mutex);
 }
 
 static int __init schedswap_init(void)
@@ -82,10 +177,7 @@ static int __init schedswap_init(void)
 	err = ss_check_build_id();	/* first: on another kernel no address in this module is right */
 	if (err)
 		return err;
-	err = ss_check_alone();
-	if (err)
-		return err;
-	err = ss_sysfs_add();
+	err = ss_sysfs_add(may_replace);
 	if (err)
 		return err;
 	if (enable_at_load)
@@ -95,7 +187,7 @@ static int __init schedswap_init(void)
 	return err;
 }
 
-/* Only reached while disabled: enabled, the module holds a reference to itself and rmmod says it is in use. */
+/* Only reached while disabled or superseded: enabled, the module holds a reference to itself and rmmod says it is in use. */
 static void __exit schedswap_exit(void)
 {
 	ss_sysfs_remove();	/* waits for readers and writers that are in our code */

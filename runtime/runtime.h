@@ -7,10 +7,17 @@
 
 #include <linux/types.h>
 #include <linux/sched.h>
+#include <linux/time64.h>
 #include "schedswap.h"
 
-/* Which way the swap goes: load diverts vmlinux's functions, unload gives them back. */
-enum ss_op { SS_LOAD, SS_UNLOAD };
+/*
+ * Which way the swap goes: load diverts vmlinux's functions, unload gives them back, switch takes them from another
+ * scheduler module, the predecessor, without vmlinux's own running in between.
+ */
+enum ss_op { SS_LOAD, SS_UNLOAD, SS_SWITCH };
+
+struct kobject;
+struct ss_handover;
 
 /* What one swap cost. Times in ns. */
 struct ss_timing {
@@ -33,18 +40,29 @@ struct ss_timing {
 
 /* main.c */
 int ss_request(bool enable);
+ssize_t ss_plan(char *buf);
 const char *ss_state_name(void);
+bool ss_is_enabled(void);
+time64_t ss_enabled_since(void);
+int ss_be_taken_over(void);
+void ss_taken_over(bool done);
+
+/* handover.c; the struct is in handover.h */
+extern struct ss_handover ss_handover;
+struct ss_handover *ss_handover_begin(void);
+void ss_handover_end(struct ss_handover *predecessor, bool done);
+const char *ss_handover_version(const struct ss_handover *predecessor);
 
 /* checks.c: process context, may sleep */
 int ss_check_build_id(void);
-int ss_check_alone(void);
 int ss_livepatch_lock(void);
 void ss_livepatch_unlock(void);
 const char *ss_own_build_id(void);
 
 /* text.c */
-int ss_text_prepare(void);
+int ss_text_prepare(const struct ss_handover *predecessor);
 void ss_text_forget(void);
+void ss_text_settle(void);
 int ss_text_map(void);
 void ss_text_unmap(void);
 void ss_text_lock(void);
@@ -62,6 +80,11 @@ unsigned int ss_log_count(void);
 void ss_log_for_this_cpu(void (*fn)(struct task_struct *p, void *data), void *data);
 void ss_log_stop(void);
 
+/* state.c */
+int ss_state_match(const struct ss_handover *predecessor);
+void ss_state_copy(void);
+void ss_state_forget(void);
+
 /* stackcheck.c */
 #define SS_BLOCKERS_MAX 10
 struct ss_blocker {
@@ -71,7 +94,9 @@ struct ss_blocker {
 };
 
 struct ss_check {
-	enum ss_op op;
+	bool diverts;			/* nobody may be in a function of vmlinux that is diverted */
+	unsigned long text_start;	/* nor in the code that is left: module text, both ends included; 0: none */
+	unsigned long text_end;
 	struct task_struct *asker;	/* waits for the stop inside vmlinux: not checked */
 	atomic_t checked;
 	atomic_t busy;
@@ -92,18 +117,27 @@ int ss_dequeue_this_cpu(bool walk_all_threads);
 unsigned int ss_enqueue_this_cpu(void);
 
 /* features.c */
-int ss_features_carry(enum ss_op op);
-bool ss_features_are_as_carried(enum ss_op op);
+struct ss_feature_change {
+	const struct ss_feature_set *from, *to;
+	u64 carried;			/* bits of `from`, as they were when they were carried over */
+};
+
+int ss_features_carry(struct ss_feature_change *change);
+bool ss_features_are_as_carried(const struct ss_feature_change *change);
 
 /* swap.c */
-int ss_swap(enum ss_op op);
+int ss_swap(enum ss_op op, const struct ss_handover *predecessor);
+ssize_t ss_swap_plan(enum ss_op op, const struct ss_handover *predecessor, char *buf);
 
 /* report.c */
-void ss_report(const struct ss_timing *timing);
+void ss_report(const struct ss_timing *timing, const char *from);
 ssize_t ss_timing_show(char *buf);
 
 /* sysfs.c */
-int ss_sysfs_add(void);
+int ss_sysfs_add(bool beside_another);
 void ss_sysfs_remove(void);
+bool ss_sysfs_is_in_charge(void);
+void ss_sysfs_take_charge(void);
+void ss_sysfs_leave(struct kobject *directory, const char *module);
 
 #endif

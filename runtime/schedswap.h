@@ -23,7 +23,8 @@ struct ss_patch {
 	u8 behind_fentry;
 	u8 expect[SS_WINDOW_MAX];	/* what vmlinux's file holds there */
 	u8 mask[SS_WINDOW_MAX];		/* 0xff: must match; 0: boot code may have rewritten it */
-	u8 pad[6];
+	u16 sympos;			/* which of vmlinux's symbols of that name, counted from 1 in kallsyms' order */
+	u8 pad[4];
 };
 
 /* Code of vmlinux that no thread may be inside of when it is diverted. Sorted by start, disjoint. */
@@ -52,6 +53,16 @@ struct ss_feature_set {
 	unsigned int bits_size;		/* bytes of *bits */
 };
 
+/* A variable that only the module has, and that the next version takes over if it declares the same. */
+struct ss_variable {
+	void *addr;			/* per_cpu: offset as of a DEFINE_PER_CPU symbol */
+	const char *name;		/* unit, function if any, and variable */
+	unsigned long size;
+	u64 type;			/* hash of its declaration, names and sizes of members included */
+	u8 per_cpu;
+	u8 pad[7];
+};
+
 extern const struct ss_feature_set ss_features_vmlinux, ss_features_module;
 extern const struct ss_patch ss_patches[];
 extern const unsigned int ss_patch_count;
@@ -63,6 +74,8 @@ extern const struct ss_range ss_ranges[];
 extern const unsigned int ss_range_count;
 extern const struct ss_class ss_classes[];
 extern const unsigned int ss_class_count;
+extern const struct ss_variable ss_variables[];
+extern const unsigned int ss_variable_count;
 extern const u8 ss_build_id[SS_BUILD_ID_MAX];
 extern const unsigned int ss_build_id_len;
 extern const char ss_version[];			/* shown in sysfs: name and release of this scheduler */

@@ -2,7 +2,8 @@
 /*
  * Is any thread inside code that is about to change?
  *
- * Load: inside one of vmlinux's functions that are diverted. Unload: inside the module's scheduler code.
+ * Load: inside one of vmlinux's functions that are diverted. Unload: inside the module's scheduler code. Switch: inside
+ * the predecessor's, or a function of vmlinux's that is diverted and was not before.
  */
 #include <linux/delay.h>
 #include <linux/ftrace.h>
@@ -19,7 +20,7 @@
 #include "compat.h"
 
 struct walk {
-	enum ss_op op;
+	const struct ss_check *check;
 	bool busy;
 	unsigned long addr;	/* where, if busy; 0: unknown */
 };
@@ -48,11 +49,11 @@ static const struct ss_range *diverted_function(unsigned long addr)
  * function's first byte: on load nothing of it has run and the patched entry is as good as the old one; on unload
  * the range is closed at both ends.
  */
-static bool is_affected(enum ss_op op, unsigned long addr)
+static bool is_affected(const struct ss_check *check, unsigned long addr)
 {
-	if (op == SS_LOAD)
-		return diverted_function(addr - 1);
-	return addr >= (unsigned long)ss_text_start && addr <= (unsigned long)ss_text_end;
+	if (check->diverts && diverted_function(addr - 1))
+		return true;
+	return addr && addr >= check->text_start && addr <= check->text_end;
 }
 
 /* Called by the unwinder for each frame; false ends the walk. */
@@ -60,7 +61,7 @@ static bool consume(void *cookie, unsigned long addr)
 {
 	struct walk *walk = cookie;
 
-	if (!is_affected(walk->op, addr))
+	if (!is_affected(walk->check, addr))
 		return true;
 	walk->busy = true;
 	walk->addr = addr;
@@ -149,7 +150,7 @@ static unsigned long switches(struct task_struct *p)
  */
 static void check_one_outside(struct ss_check *check, struct task_struct *p)
 {
-	struct walk walk = { .op = check->op };
+	struct walk walk = { .check = check };
 	unsigned long before = switches(p);
 
 	smp_rmb();	/* count before on_cpu before the stack, and the reverse below */
@@ -201,7 +202,7 @@ collected:
 static void check_one_stopped(struct task_struct *p, void *data)
 {
 	struct ss_check *check = data;
-	struct walk walk = { .op = check->op };
+	struct walk walk = { .check = check };
 
 	if (p == check->asker || p->on_cpu)
 		return;
@@ -242,17 +243,27 @@ void ss_check_share_of_all(struct ss_check *check, unsigned int share, unsigned 
 static DEFINE_MUTEX(kept_mutex);	/* guards the three below; sleeps, so never taken inside the stop */
 static struct ss_blocker kept[SS_BLOCKERS_MAX];
 static unsigned int kept_count;
-static enum ss_op kept_op;
+static bool kept_diverts;
 
 static int print_blocker(char *buf, size_t size, const struct ss_blocker *blocker)
 {
-	const struct ss_range *range = kept_op == SS_LOAD ? diverted_function(blocker->addr - 1) : NULL;
+	const struct ss_range *range = kept_diverts ? diverted_function(blocker->addr - 1) : NULL;
 
 	if (!blocker->addr)
 		return scnprintf(buf, size, "%s %d (unreadable stack)\n", blocker->comm, blocker->pid);
 	if (range)
 		return scnprintf(buf, size, "%s %d %s\n", blocker->comm, blocker->pid, range->name);
 	return scnprintf(buf, size, "%s %d %ps\n", blocker->comm, blocker->pid, (void *)blocker->addr);
+}
+
+static bool is_kept(pid_t pid)
+{
+	unsigned int i;
+
+	for (i = 0; i < kept_count; i++)
+		if (kept[i].pid == pid)
+			return pid;	/* idle threads are all 0 */
+	return false;
 }
 
 /* Keeps them and tells the kernel log. */
@@ -262,9 +273,13 @@ void ss_blockers_keep(struct ss_check *check)
 	unsigned int i, busy = atomic_read(&check->busy);
 
 	mutex_lock(&kept_mutex);
-	kept_count = min_t(unsigned int, busy, SS_BLOCKERS_MAX);
-	kept_op = check->op;
-	memcpy(kept, check->blockers, sizeof(kept));
+	kept_count = 0;
+	kept_diverts = check->diverts;
+	for (i = 0; i < min_t(unsigned int, busy, SS_BLOCKERS_MAX); i++)
+		if (!is_kept(check->blockers[i].pid))	/* both logged and queued: noted twice */
+			kept[kept_count++] = check->blockers[i];
+	if (busy <= SS_BLOCKERS_MAX)
+		busy = kept_count;
 	pr_info(SS_LOG "busy: %u thread%s inside code that is to be replaced, nothing was changed\n",
 		busy, busy == 1 ? " is" : "s are");
 	for (i = 0; i < kept_count; i++) {
@@ -312,7 +327,8 @@ void ss_wait_until_text_is_unused(void)
 	check = kmalloc(sizeof(*check), GFP_KERNEL | __GFP_NOFAIL);
 	do {
 		memset(check, 0, sizeof(*check));
-		check->op = SS_UNLOAD;
+		check->text_start = (unsigned long)ss_text_start;
+		check->text_end = (unsigned long)ss_text_end;
 		check->asker = current;
 		err = ss_check_outside(check, &threads);
 		if (!err)

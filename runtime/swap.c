@@ -7,8 +7,10 @@
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
 #include <linux/stop_machine.h>
+#include <linux/sysfs.h>
 #include <linux/timekeeping.h>
 #include "runtime.h"
+#include "handover.h"
 #include "compat.h"
 
 static bool check_all_in_stop;
@@ -29,6 +31,7 @@ enum meeting { INSIDE, CHECKED, DEQUEUED, WRITTEN, MEETINGS };
 /* One stop, shared by all CPUs. */
 struct stop {
 	enum ss_op op;
+	struct ss_feature_change features;
 	bool check_all;		/* the stack check walks all threads */
 	bool rebuild_all;	/* the rebuild too */
 	int result;		/* 0, or why nothing was changed; written before a meeting, read after it */
@@ -79,7 +82,7 @@ static void check(struct stop *stop)
 		ss_log_freeze();
 		if (ss_sched_ext_loaded())
 			stop->result = -EADDRINUSE;
-		else if (!ss_features_are_as_carried(stop->op) || (!stop->check_all && ss_log_overflowed()))
+		else if (!ss_features_are_as_carried(&stop->features) || (!stop->check_all && ss_log_overflowed()))
 			stop->result = -EAGAIN;
 	}
 	if (stop->check_all)
@@ -107,9 +110,10 @@ static int swap_in_stop(void *data)
 	}
 	meet(stop, DEQUEUED);
 	if (is_first_cpu() && !stop->result) {
-		if (ss_text_is_as_checked(stop->op))
+		if (ss_text_is_as_checked(stop->op)) {
 			ss_text_write(stop->op);
-		else	/* a patcher that ignores text_mutex; the next attempt's check names it */
+			ss_state_copy();
+		} else	/* a patcher that ignores text_mutex; the next attempt's check names it */
 			stop->result = -EAGAIN;
 	}
 	meet(stop, WRITTEN);
@@ -209,7 +213,7 @@ static int attempt(struct stop *stop, struct ss_timing *timing)
 {
 	int err;
 
-	err = ss_features_carry(stop->op);
+	err = ss_features_carry(&stop->features);
 	if (err)
 		return err;
 	if (stop->check_all) {
@@ -227,12 +231,33 @@ static int attempt(struct stop *stop, struct ss_timing *timing)
 	return err;
 }
 
+static struct ss_check check_for(enum ss_op op, const struct ss_handover *predecessor)
+{
+	struct ss_check check = { .diverts = op != SS_UNLOAD, .asker = current };
+
+	if (op == SS_UNLOAD)
+		predecessor = &ss_handover;	/* the code that is left is our own */
+	if (predecessor) {
+		check.text_start = predecessor->text_start;
+		check.text_end = predecessor->text_end;
+	}
+	return check;
+}
+
+static struct ss_feature_change features_for(enum ss_op op, const struct ss_handover *predecessor)
+{
+	if (op == SS_UNLOAD)
+		return (struct ss_feature_change){ &ss_features_module, &ss_features_vmlinux };
+	return (struct ss_feature_change){ predecessor ? predecessor->features : &ss_features_vmlinux,
+					   &ss_features_module };
+}
+
 /*
  * Swaps, or says why not with nothing changed: -EBUSY (a thread is inside what is replaced), -EADDRINUSE (somebody
  * else holds a function), -EAGAIN (the machine would not hold still), -ENOMEM. Process context, main.c's mutex
  * held, may sleep. The text is prepared.
  */
-int ss_swap(enum ss_op op)
+int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
 {
 	struct ss_timing timing = { .op = op };
 	struct stop *stop;
@@ -246,14 +271,15 @@ int ss_swap(enum ss_op op)
 	if (empty_stop)
 		timing.empty_stop_ns = measure_empty_stop();
 	start = ktime_get_mono_fast_ns();
-	err = ss_text_map();
+	err = predecessor ? ss_state_match(predecessor) : 0;
+	err = err ?: ss_text_map();
 	if (err)
 		goto out;
 	for (i = 0; i < ATTEMPTS; i++) {
 		memset(stop, 0, sizeof(*stop));
 		stop->op = op;
-		stop->check.op = op;
-		stop->check.asker = current;
+		stop->check = check_for(op, predecessor);
+		stop->features = features_for(op, predecessor);
 		stop->rebuild_all = check_all_in_stop;
 		/* A log that keeps overflowing is given up for the slower way that needs none. */
 		stop->check_all = check_all_in_stop || i == ATTEMPTS - 1;
@@ -268,8 +294,76 @@ int ss_swap(enum ss_op op)
 	else
 		ss_blockers_clear();
 	if (!err)
-		ss_report(&timing);
+		ss_report(&timing, predecessor ? ss_handover_version(predecessor) : NULL);
 out:
+	ss_state_forget();
 	kfree(stop);
+	return err;
+}
+
+/* Every window and class word: is it as planned, and may it be written? */
+static int check_text(enum ss_op op)
+{
+	int err = ss_livepatch_lock();
+
+	if (err)
+		return err;
+	ss_text_lock();
+	err = ss_text_check(op);
+	ss_text_unlock();
+	ss_livepatch_unlock();
+	return err;
+}
+
+static unsigned int queued_threads(void)
+{
+	unsigned int queued = 0;
+	int cpu;
+
+	for_each_online_cpu(cpu)
+		queued += READ_ONCE(cpu_rq(cpu)->nr_running);
+	return queued;
+}
+
+/*
+ * What a swap would meet now, as key=value lines, with the machine running all the time. Threads in the way are not an
+ * error here: they are counted, and kept for sysfs. Process context, main.c's mutex held, the text prepared.
+ */
+ssize_t ss_swap_plan(enum ss_op op, const struct ss_handover *predecessor, char *buf)
+{
+	struct ss_check *check;
+	unsigned int threads = 0, logged;
+	u64 walk_ns;
+	int err;
+
+	if (ss_sched_ext_loaded()) {
+		pr_err(SS_LOG "refused: a sched_ext policy is loaded, unload it first\n");
+		return -EADDRINUSE;
+	}
+	err = check_text(op);
+	if (err)
+		return err;
+	check = kmalloc(sizeof(*check), GFP_KERNEL);
+	if (!check)
+		return -ENOMEM;
+	*check = check_for(op, predecessor);
+	err = ss_log_start();
+	if (err)
+		goto out;
+	walk_ns = ktime_get_mono_fast_ns();
+	err = ss_check_outside(check, &threads);
+	walk_ns = ktime_get_mono_fast_ns() - walk_ns;
+	logged = ss_log_count();
+	ss_log_stop();
+	if (err && err != -EBUSY)
+		goto out;
+	if (err)
+		ss_blockers_keep(check);
+	else
+		ss_blockers_clear();
+	err = sysfs_emit(buf, "threads=%u\nbusy=%d\nlogged=%u\nwalk_ns=%llu\nqueued=%u\ncpus=%u\n", threads,
+			 atomic_read(&check->busy), logged, walk_ns, queued_threads(), num_online_cpus());
+out:
+	kfree(check);
 	return err;
 }

@@ -13,18 +13,8 @@
 #include <linux/sort.h>
 #include <linux/vmalloc.h>
 #include "runtime.h"
+#include "handover.h"
 #include "compat.h"
-
-/* One run of bytes, either side of the swap. */
-struct ss_write {
-	unsigned long addr;
-	u8 *alias;			/* the same bytes, writable; valid between ss_text_map and ss_text_unmap */
-	const char *name;		/* function or class */
-	u8 len;
-	bool is_text;
-	u8 old[SS_WINDOW_MAX];		/* what vmlinux held before the load */
-	u8 new[SS_WINDOW_MAX];
-};
 
 static struct ss_write *writes;
 static unsigned int write_count;
@@ -32,12 +22,12 @@ static void *alias_base;
 
 static const u8 *bytes_before(const struct ss_write *w, enum ss_op op)
 {
-	return op == SS_LOAD ? w->old : w->new;
+	return op == SS_UNLOAD ? w->new : w->was;
 }
 
 static const u8 *bytes_after(const struct ss_write *w, enum ss_op op)
 {
-	return op == SS_LOAD ? w->new : w->old;
+	return op == SS_UNLOAD ? w->old : w->new;
 }
 
 #ifdef CONFIG_KPROBES
@@ -89,25 +79,45 @@ static int refuse(const struct ss_write *w, const u8 *want)
 	return -EADDRINUSE;
 }
 
-/* Fills one window's write from its table row; what boot code may have rewritten there is taken as found. */
-static int plan_window(struct ss_write *w, const struct ss_patch *patch)
+/* What a predecessor wrote at these bytes; NULL if nothing. `count` 0: there is no predecessor. */
+static const struct ss_write *held_at(const struct ss_writes *held, unsigned long addr, unsigned int len)
 {
+	unsigned int i;
+
+	for (i = 0; i < held->count; i++)
+		if (held->list[i].addr < addr + len && addr < held->list[i].addr + held->list[i].len)
+			return &held->list[i];
+	return NULL;
+}
+
+/* Fills one window's write from its table row; what boot code may have rewritten there is taken as found. */
+static int plan_window(struct ss_write *w, const struct ss_patch *patch, const struct ss_writes *held)
+{
+	const struct ss_write *theirs = held_at(held, patch->site, patch->len);
 	unsigned int i;
 	int err;
 
 	if (!patch->len || patch->len > SS_WINDOW_MAX)
 		return -EINVAL;
+	if (theirs && (theirs->addr != patch->site || theirs->len != patch->len)) {
+		pr_err(SS_LOG "refused: the scheduler that runs diverts %s at another place. Remove it first.\n",
+		       patch->name);
+		return -EINVAL;
+	}
 	w->addr = patch->site;
 	w->name = patch->name;
 	w->len = patch->len;
 	w->is_text = true;
 	/* Another CPU may be poking here; ss_text_check compares again with text_mutex held. */
-	memcpy(w->old, (void *)patch->site, patch->len);
+	memcpy(w->was, (void *)patch->site, patch->len);
+	memcpy(w->old, theirs ? theirs->old : w->was, patch->len);
+	if (theirs && memcmp(w->was, theirs->new, patch->len))
+		return refuse(w, theirs->new);
 	for (i = 0; i < patch->len; i++)
 		if ((w->old[i] ^ patch->expect[i]) & patch->mask[i])
 			return refuse(w, patch->expect);
 	if (has_kprobe(w->addr, w->addr + w->len))	/* registered but not armed: bytes still intact */
-		return refuse(w, w->old);
+		return refuse(w, w->was);
 	err = ss_arch_make_jump(w->new, w->len, patch->site, patch->target);
 	if (err)
 		pr_err(SS_LOG "refused: no jump from %s reaches the module\n", patch->name);
@@ -115,22 +125,25 @@ static int plan_window(struct ss_write *w, const struct ss_patch *patch)
 }
 
 /*
- * Counts the words in which the module's build of a class differs from vmlinux's; writes them down if asked.
+ * Counts the words in which the module's build of a class differs from vmlinux's own; writes them down if asked.
  * Members that vmlinux has too are bound to vmlinux's address and so are equal: only new functions differ.
  */
-static unsigned int plan_class(struct ss_write *w, const struct ss_class *class)
+static unsigned int plan_class(struct ss_write *w, const struct ss_class *class, const struct ss_writes *held)
 {
-	const unsigned long *mine = class->module, *theirs = class->vmlinux;
+	const unsigned long *mine = class->module, *now = class->vmlinux;
 	unsigned int i, count = 0;
 
 	for (i = 0; i < class->size / sizeof(*mine); i++) {
-		if (mine[i] == theirs[i])
+		const struct ss_write *theirs = held_at(held, (unsigned long)&now[i], sizeof(*mine));
+
+		if (!memcmp(&mine[i], theirs ? (void *)theirs->old : (void *)&now[i], sizeof(*mine)))
 			continue;
 		if (w) {
-			w[count].addr = (unsigned long)&theirs[i];
+			w[count].addr = (unsigned long)&now[i];
 			w[count].name = class->name;
 			w[count].len = sizeof(*mine);
-			memcpy(w[count].old, &theirs[i], sizeof(*mine));
+			memcpy(w[count].old, theirs ? (void *)theirs->old : (void *)&now[i], sizeof(*mine));
+			memcpy(w[count].was, theirs ? (void *)theirs->new : (void *)&now[i], sizeof(*mine));
 			memcpy(w[count].new, &mine[i], sizeof(*mine));
 		}
 		count++;
@@ -138,25 +151,59 @@ static unsigned int plan_class(struct ss_write *w, const struct ss_class *class)
 	return count;
 }
 
-/* Plans the load: what is written where, and what it replaces. Changes nothing. */
-int ss_text_prepare(void)
+/* What the predecessor wrote and this module does not write becomes vmlinux's own again. */
+static void plan_to_give_back(const struct ss_writes *held)
 {
-	unsigned int i, total = ss_patch_count;
+	const struct ss_writes ours = { writes, write_count };
+	unsigned int i;
+
+	for (i = 0; i < held->count; i++) {
+		struct ss_write *w = &writes[write_count];
+
+		if (held_at(&ours, held->list[i].addr, held->list[i].len))
+			continue;
+		*w = held->list[i];
+		w->alias = NULL;
+		memcpy(w->was, held->list[i].new, sizeof(w->was));
+		memcpy(w->new, held->list[i].old, sizeof(w->new));
+		write_count++;
+	}
+}
+
+/* Plans the load or the switch: what is written where, and what it replaces. Changes nothing. */
+int ss_text_prepare(const struct ss_handover *predecessor)
+{
+	const struct ss_writes none = {}, *held = predecessor ? &predecessor->writes : &none;
+	unsigned int i, total = ss_patch_count + held->count;
 	int err = 0;
 
 	for (i = 0; i < ss_class_count; i++)
-		total += plan_class(NULL, &ss_classes[i]);
+		total += plan_class(NULL, &ss_classes[i], held);
 	writes = kvcalloc(total ?: 1, sizeof(*writes), GFP_KERNEL);
 	if (!writes)
 		return -ENOMEM;
 	write_count = 0;
 	for (i = 0; i < ss_patch_count && !err; i++)
-		err = plan_window(&writes[write_count++], &ss_patches[i]);
+		err = plan_window(&writes[write_count++], &ss_patches[i], held);
 	for (i = 0; i < ss_class_count && !err; i++)
-		write_count += plan_class(&writes[write_count], &ss_classes[i]);
+		write_count += plan_class(&writes[write_count], &ss_classes[i], held);
 	if (err)
 		ss_text_forget();
+	else
+		plan_to_give_back(held);
 	return err;
+}
+
+/* After a switch: what was only given back is no business of this module. What is left is offered to a successor. */
+void ss_text_settle(void)
+{
+	unsigned int i, kept = 0;
+
+	for (i = 0; i < write_count; i++)
+		if (memcmp(writes[i].old, writes[i].new, writes[i].len))
+			writes[kept++] = writes[i];
+	write_count = kept;
+	ss_handover.writes = (struct ss_writes){ writes, write_count };
 }
 
 void ss_text_forget(void)
@@ -164,6 +211,7 @@ void ss_text_forget(void)
 	kvfree(writes);
 	writes = NULL;
 	write_count = 0;
+	ss_handover.writes = (struct ss_writes){};
 }
 
 static int compare_pages(const void *a, const void *b)

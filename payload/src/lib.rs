@@ -15,6 +15,6 @@ pub mod sysfs;
 pub use build_id::{BuildId, BuildIdError};
 pub use manifest::Manifest;
 
-/// Name of the kernel module, in `/sys/module` and for `rmmod`. All scheduler modules have it, so that the
-/// kernel itself never holds two.
+/// How the name of every scheduler module begins, in `/sys/module` and for `rmmod`; `_` and a hash of its content
+/// follow, so that the kernel can hold two while one takes over from the other.
 pub const MODULE_NAME: &str = "scheduler";

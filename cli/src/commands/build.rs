@@ -39,6 +39,8 @@ struct Built {
     diverted: usize,
     new_functions: Vec<String>,
     private_data: Vec<String>,
+    /// New variables whose values the next version takes over when it declares the same.
+    handed_over: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -62,20 +64,28 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     let units: Vec<UnitObject> =
         edited.into_iter().map(|(unit, object)| UnitObject { unit, object }).collect();
     let version = format!("{}-{}", args.name, args.release);
-    let module = module::build(
-        &module::Input {
-            image: &image,
-            boundary: &boundary,
-            addresses: &work.addresses()?,
-            contract: &work.springboard()?,
-            units: &units,
-            kbuild: &work.kbuild()?,
-            dir: &work.build_dir(),
-            sched: &work.root().join("kernel/sched"),
-            version: &version,
-        },
-        &progress,
-    )?;
+    let input = module::Input {
+        image: &image,
+        boundary: &boundary,
+        addresses: &work.addresses()?,
+        contract: &work.springboard()?,
+        units: &units,
+        kbuild: &work.kbuild()?,
+        dir: &work.build_dir(),
+        sched: &work.root().join("kernel/sched"),
+        version: &version,
+    };
+    let bound = module::bind(&input, &progress)?;
+    let wanted = module::units_with_state(&units, &bound.rewritten, &boundary);
+    let declarations: Vec<UnitObject> = work
+        .declarations(&wanted, &progress)?
+        .into_iter()
+        .map(|(unit, object)| UnitObject { unit, object })
+        .collect();
+    let states = module::states(&units, &bound.rewritten, &boundary, &declarations)
+        .context("the compiler's debug information cannot be read")?;
+    let module = module::build(&input, &bound, &states, &progress)?;
+    let rewritten = bound.rewritten;
     let target = work.module();
     fs::copy(&module.path, &target).with_context(|| format!("cannot write {}", target.display()))?;
     let manifest = Manifest {
@@ -96,13 +106,16 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     fs::write(&path, manifest.to_json()).with_context(|| format!("cannot write {}", path.display()))?;
 
     let names = |carried: &[schedswap::binding::Carried]| carried.iter().map(|c| c.name.clone()).collect();
+    let mut warnings = rewritten.warnings;
+    warnings.extend(states.left.into_iter().map(|left| format!("a next version cannot take over {left}")));
     let built = Built {
         module: target,
         kernel_release: image.release,
         diverted: module.functions.len(),
-        new_functions: names(&module.rewritten.new_functions),
-        private_data: names(&module.rewritten.private_data),
-        warnings: module.rewritten.warnings,
+        new_functions: names(&rewritten.new_functions),
+        private_data: names(&rewritten.private_data),
+        handed_over: states.carried.into_iter().map(|state| state.name).collect(),
+        warnings,
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&built).context("cannot write JSON")?);

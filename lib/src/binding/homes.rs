@@ -301,7 +301,7 @@ pub(super) fn is_per_cpu(section: &str) -> bool {
 
 /// The base name of a function-local static: `__already_done` of `__already_done.21`. A dot cannot come from
 /// the source, so any name of data that ends in a number behind a dot is the compiler's.
-pub(super) fn local_static(name: &str) -> Option<&str> {
+pub(crate) fn local_static(name: &str) -> Option<&str> {
     let (base, number) = name.rsplit_once('.')?;
     (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(base)
 }

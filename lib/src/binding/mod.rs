@@ -43,6 +43,7 @@ pub use anchor::anchor;
 pub use error::Error;
 pub use homes::Binding;
 pub use prove::{Difference, Proof, prove_identity};
+pub(crate) use homes::local_static;
 pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
 pub use runtime::bind_runtime;
 pub use verify::{Fault, VerifyReport, verify};

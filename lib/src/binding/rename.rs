@@ -53,12 +53,12 @@ pub(super) fn stem(unit: &str) -> &str {
     file.split_once('.').map_or(file, |(stem, _)| stem)
 }
 
-/// Whether a piece's symbols are visible to the rest of the module: functions, which patches lead to, and data
-/// that existed before under the name, which the runtime may want.
+/// Whether a piece's symbols are visible to the rest of the module: functions, which patches lead to, and objects,
+/// which the runtime may want: feature switches, and variables that the next version takes over.
 pub(super) fn is_global(form: Form, name: &str) -> bool {
     match form {
         Form::Function => !name.contains(".cold"),
-        Form::Object => super::homes::local_static(name).is_none(),
+        Form::Object => true,
         Form::Stub | Form::Anonymous => false,
     }
 }

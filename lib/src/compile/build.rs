@@ -19,6 +19,8 @@ pub enum Build {
     /// Going into the module: every function and object in a section of its own, which turns each reference
     /// between them into a relocation.
     Module,
+    /// The same with debug information, to see how the edit declares what it adds. Only that is looked at.
+    Declarations,
 }
 
 impl Build {
@@ -29,6 +31,7 @@ impl Build {
             // Section anchors hide which object a reference means.
             (Build::Module, "arm64") => &["-ffunction-sections", "-fdata-sections", "-fno-section-anchors"],
             (Build::Module, _) => &["-ffunction-sections", "-fdata-sections"],
+            (Build::Declarations, _) => &["-ffunction-sections", "-fdata-sections", "-gdwarf-4"],
         };
         flags.iter().map(|flag| (*flag).to_owned()).collect()
     }

@@ -2,6 +2,7 @@
 
 use super::link::{self, RuntimeObject, compile_runtime, write_if_changed};
 use super::runtime::SOURCES;
+use super::state::States;
 use super::tables::{self, FeatureSet, Tables, anchored};
 use crate::address::Addr;
 use crate::binding::{self, Binding, Fault, Rewritten, UnitObject, anchor, bind_runtime, rewrite, verify};
@@ -61,18 +62,26 @@ pub struct Input<'a> {
     pub version: &'a str,
 }
 
+/// The scheduler, bound to vmlinux and verified.
+pub struct Bound {
+    /// How it was bound.
+    pub rewritten: Rewritten,
+    object: Vec<u8>,
+    anchor: (&'static str, Addr),
+}
+
 /// A linked module.
 pub struct Module {
+    /// What the kernel calls it.
+    pub name: String,
     /// `scheduler.ko`.
     pub path: PathBuf,
-    /// How the scheduler was bound.
-    pub rewritten: Rewritten,
     /// The functions of vmlinux that are diverted.
     pub functions: Vec<RedirectedFunction>,
 }
 
-/// Binds, verifies and links.
-pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
+/// Binds and verifies.
+pub fn bind(input: &Input, progress: &dyn Progress) -> Result<Bound, Error> {
     let name = anchor(input.image)?;
     let symbol = input.image.unique_symbol(name).ok_or_else(|| binding::Error::NoAnchor(name.into()))?;
     let anchor = (name, symbol.addr);
@@ -87,17 +96,29 @@ pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
     let scheduler = objects::write(&rewritten.object)?;
     let report = verify(&scheduler, input.units, &binding, &rewritten).map_err(Error::Verify)?;
     progress.end(&format!("{} relocations verified, {} to vmlinux", report.relocations, report.anchored));
+    Ok(Bound { rewritten, object: scheduler, anchor })
+}
 
+/// Links with the runtime.
+pub fn build(
+    input: &Input,
+    bound: &Bound,
+    states: &States,
+    progress: &dyn Progress,
+) -> Result<Module, Error> {
+    let Bound { rewritten, object: scheduler, anchor } = bound;
+    let anchor = *anchor;
     progress.begin("compiling the runtime", None);
     let header = springboard::header(input.contract, springboard::Anchor { name: anchor.0, addr: anchor.1 });
     let tables = Tables {
+        image: input.image,
         boundary: input.boundary,
         targets: &rewritten.targets,
         classes: &rewritten.classes,
         anchor,
-        build_id: &input.image.build_id,
         version: input.version,
-        features: features(input, &rewritten, anchor),
+        states: &states.carried,
+        features: features(input, rewritten, anchor),
     }
     .assemble()?;
     let runtime_dir = input.dir.join("runtime");
@@ -108,18 +129,19 @@ pub fn build(input: &Input, progress: &dyn Progress) -> Result<Module, Error> {
     if let Some(stub) = compiled.iter().find(|o| o.name == "stub") {
         springboard::prove(input.contract, &stub.bytes, input.image).map_err(|e| Error::Stub(Box::new(e)))?;
     }
-    let runtime = bind(input, anchor.0, compiled, &rewritten)?;
+    let runtime = bind_runtime_objects(input, anchor.0, compiled, rewritten)?;
     progress.end("");
 
     progress.begin("linking the module", None);
-    let path = link::link(input.kbuild, &input.dir.join("link"), &scheduler, &runtime)?;
+    let name = link::module_name(scheduler, &runtime);
+    let path = link::link(input.kbuild, &input.dir.join("link"), &name, scheduler, &runtime)?;
     progress.end("");
-    let functions = diverted(input, &rewritten);
-    Ok(Module { path, rewritten, functions })
+    let functions = diverted(input, rewritten);
+    Ok(Module { name, path, functions })
 }
 
 /// Binds the runtime's objects to vmlinux, but for what they have of each other.
-fn bind(
+fn bind_runtime_objects(
     input: &Input,
     anchor: &str,
     compiled: Vec<RuntimeObject>,
@@ -155,18 +177,8 @@ fn diverted(input: &Input, rewritten: &Rewritten) -> Vec<RedirectedFunction> {
         if !matches!(function.fate, Fate::Redirect(_) | Fate::Springboard(_)) || is_missing() {
             continue;
         }
-        let mut namesakes: Vec<Addr> = input
-            .image
-            .by_name
-            .get(function.name.as_str())
-            .into_iter()
-            .flatten()
-            .map(|id| input.image.symbol(*id).addr)
-            .collect();
-        namesakes.sort();
-        let position =
-            namesakes.iter().position(|addr| *addr == function.addr).unwrap_or_default() as u32 + 1;
-        let sympos = if namesakes.len() > 1 { position } else { 0 };
+        let (position, namesakes) = input.image.symbol_position(&function.name, function.addr);
+        let sympos = if namesakes > 1 { position } else { 0 };
         functions.push(RedirectedFunction { name: function.name.clone(), sympos });
     }
     functions

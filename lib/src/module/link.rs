@@ -5,13 +5,15 @@
 //! they are (`.o_shipped`), and supplies what only the kernel's own build knows: `struct module`, vermagic and
 //! the CRCs of exported symbols.
 
+use schedswap_payload::MODULE_NAME;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiserror::Error;
 
-/// Name of the module.
-pub const MODULE: &str = "scheduler";
+/// Name under which the runtime is compiled; the module has a name of its own.
+const RUNTIME: &str = "runtime";
 /// The object of the bound scheduler.
 const SCHEDULER: &str = "sched";
 
@@ -87,7 +89,7 @@ pub fn compile_runtime(
     let objects: Vec<String> = names.iter().map(|n| format!("{n}.o")).collect();
     let flags: String = include.iter().map(|dir| format!(" -I{}", dir.display())).collect();
     let kbuild_file = format!(
-        "obj-m := {MODULE}.o\n{MODULE}-y := {}\nccflags-y += -I{}{flags}\nasflags-y += -I{}\n",
+        "obj-m := {RUNTIME}.o\n{RUNTIME}-y := {}\nccflags-y += -I{}{flags}\nasflags-y += -I{}\n",
         objects.join(" "),
         dir.display(),
         dir.display()
@@ -104,13 +106,26 @@ pub fn compile_runtime(
         .collect()
 }
 
-/// Links the bound objects into `dir/scheduler.ko` and returns its path.
+/// The name of the module that these make: another one for every other content, so that a kernel can hold two
+/// versions while one takes over from the other.
+pub fn module_name(scheduler: &[u8], runtime: &[RuntimeObject]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(scheduler);
+    runtime.iter().for_each(|object| hash.update(&object.bytes));
+    let digest = hash.finalize();
+    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{MODULE_NAME}_{digits}")
+}
+
+/// Links the bound objects into the module `name` in `dir` and returns its path.
 pub fn link(
     kbuild: &Path,
     dir: &Path,
+    name: &str,
     scheduler: &[u8],
     runtime: &[RuntimeObject],
 ) -> Result<PathBuf, Error> {
+    remove_others(dir, name)?;
     let named = runtime.iter().map(|o| (o.name.as_str(), o.bytes.as_slice()));
     let objects: Vec<(&str, &[u8])> = std::iter::once((SCHEDULER, scheduler)).chain(named).collect();
     for (name, bytes) in &objects {
@@ -126,11 +141,24 @@ pub fn link(
     let list: Vec<String> = objects.iter().map(|(name, _)| format!("{name}.o")).collect();
     // Objects come from objtool already: it must not run again over the whole module. No BTF: the
     // scheduler's types are vmlinux's.
-    let kbuild_file = format!("obj-m := {MODULE}.o\n{MODULE}-y := {}\n", list.join(" "));
+    let kbuild_file = format!("obj-m := {name}.o\n{name}-y := {}\n", list.join(" "));
     write_if_changed(&dir.join("Kbuild"), kbuild_file.as_bytes())?;
     let overrides = ["modules", "delay-objtool=", "CONFIG_DEBUG_INFO_BTF_MODULES="].map(String::from);
     make(kbuild, dir, "linking the module", &overrides)?;
-    Ok(dir.join(format!("{MODULE}.ko")))
+    Ok(dir.join(format!("{name}.ko")))
+}
+
+/// What earlier links left behind under other names.
+fn remove_others(dir: &Path, name: &str) -> Result<(), Error> {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let made = file.trim_start_matches('.');
+        if made.starts_with(&format!("{MODULE_NAME}_")) && !made.starts_with(name) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
+        }
+    }
+    Ok(())
 }
 
 fn make(kbuild: &Path, dir: &Path, what: &'static str, arguments: &[String]) -> Result<(), Error> {

@@ -1,8 +1,11 @@
 //! The module: runtime, tables, stub and the bound scheduler, linked into one `scheduler.ko`.
 
 mod build;
+pub mod declared;
 pub mod link;
 pub mod runtime;
+mod state;
 pub mod tables;
 
-pub use build::{Error, Input, Module, build};
+pub use build::{Bound, Error, Input, Module, bind, build};
+pub use state::{States, states, units_with_state};

@@ -1,7 +1,8 @@
 //! The tables that tell the runtime what to divert: `tables.S`, in the layout of `runtime/schedswap.h`.
 
 use crate::address::Addr;
-use crate::boundary::{Boundary, Class, Fate, PatchSite};
+use crate::boundary::{Boundary, BoundaryFunction, Class, Fate, PatchSite};
+use crate::vmlinux::Image;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Range;
@@ -57,9 +58,26 @@ pub struct FeatureSet {
     pub bits_bytes: u64,
 }
 
+/// A variable that only the module has.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Its symbol in the module.
+    pub symbol: String,
+    /// Unit, function if any, and variable: the same in every version.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Hash of its declaration.
+    pub type_hash: u64,
+    /// Whether each CPU has its own.
+    pub is_per_cpu: bool,
+}
+
 /// What the tables are made of.
 pub struct Tables<'a> {
-    /// The boundary.
+    /// The kernel.
+    pub image: &'a Image,
+    /// Its boundary.
     pub boundary: &'a Boundary,
     /// (unit, function) → the module's symbol.
     pub targets: &'a BTreeMap<(String, String), String>,
@@ -67,10 +85,10 @@ pub struct Tables<'a> {
     pub classes: &'a BTreeMap<String, String>,
     /// An exported symbol and its address.
     pub anchor: (&'a str, Addr),
-    /// Raw GNU build-id.
-    pub build_id: &'a [u8],
     /// Shown in sysfs.
     pub version: &'a str,
+    /// Variables of the module's own that the next version takes over.
+    pub states: &'a [State],
     /// vmlinux's and the module's feature switches, where the kernel has them.
     pub features: Option<(FeatureSet, FeatureSet)>,
 }
@@ -87,24 +105,28 @@ impl Tables<'_> {
         let patches = self.patches(&mut out, &mut names)?;
         let ranges = self.ranges(&mut out, &mut names);
         let classes = self.classes(&mut out, &mut names)?;
-        for (name, count) in
-            [("ss_patch_count", patches), ("ss_range_count", ranges), ("ss_class_count", classes)]
-        {
+        let states = self.states(&mut out, &mut names);
+        for (name, count) in [
+            ("ss_patch_count", patches),
+            ("ss_range_count", ranges),
+            ("ss_class_count", classes),
+            ("ss_variable_count", states),
+        ] {
             let _ = writeln!(out, "{}\t.long {count}", global(name));
         }
         self.features(&mut out);
-        if self.build_id.len() > BUILD_ID_MAX {
+        if self.image.build_id.len() > BUILD_ID_MAX {
             return Err(Error::TooLong {
                 what: "the build-id".into(),
-                found: self.build_id.len(),
+                found: self.image.build_id.len(),
                 limit: BUILD_ID_MAX,
             });
         }
-        let _ = writeln!(out, "{}\t.byte {}", global("ss_build_id"), bytes(self.build_id, BUILD_ID_MAX));
-        let _ = writeln!(out, "\t.balign 8\n{}\t.long {}", global("ss_build_id_len"), self.build_id.len());
+        let _ = writeln!(out, "{}\t.byte {}", global("ss_build_id"), bytes(&self.image.build_id, BUILD_ID_MAX));
+        let _ = writeln!(out, "\t.balign 8\n{}\t.long {}", global("ss_build_id_len"), self.image.build_id.len());
         let _ = writeln!(out, "{}\t.asciz {:?}", global("ss_version"), self.version);
         names.write(&mut out);
-        let id: String = self.build_id.iter().map(|b| format!("{b:02x}")).collect();
+        let id: String = self.image.build_id.iter().map(|b| format!("{b:02x}")).collect();
         let _ = writeln!(out, "\t.section .modinfo, \"a\"\n\t.asciz \"schedswap_build_id={id}\"");
         let _ = writeln!(out, "\t.section .note.GNU-stack, \"\", @progbits");
         Ok(out)
@@ -139,7 +161,7 @@ impl Tables<'_> {
                 Fate::Springboard(site) => (site, STUB),
                 Fate::InsideOnly(_) | Fate::Duplicate(_) | Fate::Stay(_) => continue,
             };
-            self.patch(out, site, target, function.addr, &names.label(&function.name))?;
+            self.patch(out, site, target, function, &names.label(&function.name))?;
             count += 1;
         }
         Ok(count)
@@ -150,7 +172,7 @@ impl Tables<'_> {
         out: &mut String,
         site: &PatchSite,
         target: &str,
-        func: Addr,
+        function: &BoundaryFunction,
         name: &str,
     ) -> Result<(), Error> {
         let len = site.expect.len();
@@ -163,12 +185,13 @@ impl Tables<'_> {
         }
         let _ = writeln!(
             out,
-            "\t.quad {}, \"{target}\", {}, {name}\n\t.byte {len}, {}\n\t.byte {}\n\t.byte {}\n\t.zero 6",
+            "\t.quad {}, \"{target}\", {}, {name}\n\t.byte {len}, {}\n\t.byte {}\n\t.byte {}\n\t.short {}\n\t.zero 4",
             self.anchored(site.at),
-            self.anchored(func),
+            self.anchored(function.addr),
             u8::from(site.behind_fentry),
             bytes(&site.expect, WINDOW_MAX),
             bytes(&site.mask, WINDOW_MAX),
+            self.image.symbol_position(&function.name, function.addr).0,
         );
         Ok(())
     }
@@ -215,6 +238,22 @@ impl Tables<'_> {
             );
         }
         Ok(self.boundary.classes.len())
+    }
+
+    fn states(&self, out: &mut String, names: &mut Names) -> usize {
+        out.push_str(&global("ss_variables"));
+        for state in self.states {
+            let _ = writeln!(
+                out,
+                "\t.quad \"{}\", {}, {}, {:#x}\n\t.byte {}\n\t.zero 7",
+                state.symbol,
+                names.label(&state.name),
+                state.size,
+                state.type_hash,
+                u8::from(state.is_per_cpu),
+            );
+        }
+        self.states.len()
     }
 
     fn features(&self, out: &mut String) {

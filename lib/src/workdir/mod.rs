@@ -38,6 +38,7 @@ use crate::objects::{self, Object};
 use crate::progress::Progress;
 use crate::springboard::Contract;
 use crate::vmlinux::{self, Image};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -357,6 +358,18 @@ impl Workdir {
         Ok(compile::compile(&commands, &jobs, progress)?)
     }
 
+    /// Compiles some of the edited units with debug information, and reads them.
+    pub fn declarations(&self, units: &BTreeSet<String>, progress: &dyn Progress) -> Result<Vec<(String, Object)>> {
+        if units.is_empty() {
+            return Ok(Vec::new());
+        }
+        let commands = self.commands()?;
+        let out = self.build_dir().join("declarations");
+        let mut jobs = compile::scheduler_jobs(&commands, Build::Declarations, &self.root, &out);
+        jobs.retain(|job| units.contains(&job.label));
+        self.objects(&compile::compile(&commands, &jobs, progress)?)
+    }
+
     /// Reads the objects that [`Workdir::compile`] made.
     pub fn objects(&self, compiled: &[Compiled]) -> Result<Vec<(String, Object)>> {
         compiled.iter().map(|c| read_object(&c.label, &c.object)).collect()
@@ -419,6 +432,7 @@ impl Layout {
         self.generated().join("pristine").join(match kind {
             Build::Gate => "gate",
             Build::Module => "module",
+            Build::Declarations => "declarations",
         })
     }
     fn build(&self) -> PathBuf {

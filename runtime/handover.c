@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
+/*
+ * From one scheduler module to the next, without vmlinux's own in between: finding the one in charge, and what this
+ * one offers when it is in charge itself.
+ */
+#include <linux/err.h>
+#include <linux/kernfs.h>
+#include <linux/string.h>
+#include <linux/sysfs.h>
+#include "runtime.h"
+#include "handover.h"
+
+/* fs/kernfs/kernfs-internal.h, which no headers package has */
+struct kernfs_node *kernfs_get_active(struct kernfs_node *kn);
+void kernfs_put_active(struct kernfs_node *kn);
+
+static ssize_t abi_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", SS_HANDOVER_ABI);
+}
+
+struct ss_handover ss_handover = {
+	.attribute = { .attr = { .name = "handover", .mode = 0400 }, .show = abi_show },
+	.magic = SS_HANDOVER_MAGIC,
+	.abi = SS_HANDOVER_ABI,
+	.module = THIS_MODULE,
+	.version = ss_version,
+	.be_taken_over = ss_be_taken_over,
+	.taken_over = ss_taken_over,
+	.text_start = (unsigned long)ss_text_start,
+	.text_end = (unsigned long)ss_text_end,
+	.features = &ss_features_module,
+	.variables = ss_variables,
+	.variable_count = &ss_variable_count,
+};
+
+/* The handover of the module whose file this is, with a reference to that module; the file is held meanwhile. */
+static struct ss_handover *handover_of(struct kernfs_node *file)
+{
+	struct ss_handover *found = ERR_PTR(-ENODEV);
+
+	/* While the file is held, its directory cannot be removed, and so neither can the module. */
+	if (!kernfs_get_active(file))
+		return found;
+	/* sysfs keeps a file's attribute there. */
+	found = container_of((struct attribute *)file->priv, struct ss_handover, attribute.attr);
+	if (found->magic != SS_HANDOVER_MAGIC || found->abi != SS_HANDOVER_ABI) {
+		pr_err(SS_LOG "refused: the scheduler that runs was built by another version of schedswap and cannot be taken over from, remove it first\n");
+		found = ERR_PTR(-EPROTO);
+	} else if (!try_module_get(found->module)) {
+		found = ERR_PTR(-ENODEV);
+	}
+	kernfs_put_active(file);
+	return found;
+}
+
+static struct kernfs_node *file_of_the_one_in_charge(void)
+{
+	struct kernfs_node *directory = kernfs_find_and_get(kernel_kobj->sd, "schedswap"), *file;
+
+	if (!directory)
+		return NULL;
+	file = kernfs_find_and_get(directory, ss_handover.attribute.attr.name);
+	kernfs_put(directory);
+	return file ?: ERR_PTR(-EEXIST);	/* somebody else's directory */
+}
+
+/* Process context. Holds the module in charge still until ss_handover_end. NULL: there is none; or an ERR_PTR. */
+struct ss_handover *ss_handover_begin(void)
+{
+	struct kernfs_node *file = file_of_the_one_in_charge();
+	struct ss_handover *predecessor;
+	int err;
+
+	if (IS_ERR_OR_NULL(file))
+		return ERR_CAST(file);
+	predecessor = handover_of(file);
+	kernfs_put(file);
+	if (IS_ERR(predecessor))
+		return predecessor;
+	err = predecessor->be_taken_over();
+	if (!err)
+		return predecessor;
+	if (err == -ENODEV)
+		pr_err(SS_LOG "refused: %s is loaded but not enabled, remove it first\n", predecessor->version);
+	module_put(predecessor->module);
+	return ERR_PTR(err);
+}
+
+void ss_handover_end(struct ss_handover *predecessor, bool done)
+{
+	if (done) {
+		ss_sysfs_leave(predecessor->directory, predecessor->module->name);
+		ss_sysfs_take_charge();
+	}
+	predecessor->taken_over(done);
+	module_put(predecessor->module);
+}
+
+const char *ss_handover_version(const struct ss_handover *predecessor)
+{
+	return predecessor->version;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
+/*
+ * What the scheduler module in charge offers to the one that takes over from it. Both are built for the same kernel
+ * by the same compiler, but perhaps by different versions of schedswap: whoever changes a struct of this file, or
+ * one of schedswap.h that it points to, counts SS_HANDOVER_ABI up.
+ */
+#ifndef SS_HANDOVER_H
+#define SS_HANDOVER_H
+
+#include <linux/kobject.h>
+#include <linux/module.h>
+#include "schedswap.h"
+
+#define SS_HANDOVER_MAGIC 0x7363686564737761ULL	/* "schedswa" */
+#define SS_HANDOVER_ABI 1
+
+/* One run of bytes of vmlinux. */
+struct ss_write {
+	unsigned long addr;
+	u8 *alias;			/* the same bytes, writable; valid between ss_text_map and ss_text_unmap */
+	const char *name;		/* function or class */
+	u8 len;
+	u8 is_text;
+	u8 old[SS_WINDOW_MAX];		/* vmlinux's own: what is there when no module is */
+	u8 was[SS_WINDOW_MAX];		/* what was there before this module: vmlinux's own or the predecessor's */
+	u8 new[SS_WINDOW_MAX];
+};
+
+struct ss_writes {
+	const struct ss_write *list;
+	unsigned int count;
+};
+
+struct ss_handover {
+	struct kobj_attribute attribute;	/* of the sysfs file by which it is found; shows `abi` */
+	u64 magic;
+	u32 abi;
+	struct module *module;
+	const char *version;
+	struct kobject *directory;
+	/* Process context. From 0 on nothing of the module changes until `taken_over`; -errno: it is not to be had. */
+	int (*be_taken_over)(void);
+	void (*taken_over)(bool done);
+	/* Valid between these two. */
+	struct ss_writes writes;
+	unsigned long text_start, text_end;	/* code in which no thread may be; both ends included */
+	const struct ss_feature_set *features;
+	const struct ss_variable *variables;
+	const unsigned int *variable_count;
+};
+
+#endif
