@@ -15,6 +15,7 @@ pub mod sysfs;
 pub use build_id::{BuildId, BuildIdError};
 pub use manifest::Manifest;
 
-/// Name of the kernel module, in `/sys/module` and for `rmmod`. All scheduler modules have it, so that the
-/// kernel itself never holds two.
+/// What the name of every scheduler's kernel module begins with, in `/sys/module` and for `rmmod`. An underscore and 8
+/// hex digits follow, by which versions differ, so that one can take over from another. Modules of one name, as those
+/// without digits all are, the kernel never holds two of.
 pub const MODULE_NAME: &str = "scheduler";
