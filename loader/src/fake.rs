@@ -35,6 +35,9 @@ pub struct Kernel {
     pub is_held: bool,
     /// What loading a module fails with.
     pub refuses: Option<Errno>,
+    /// The machine dies while it switches; then nothing reaches the disk any more.
+    pub dies: bool,
+    pub is_dead: bool,
     /// Modules that somebody reads a file of.
     pub in_use: Vec<String>,
     pub systemctl: Vec<String>,
@@ -56,6 +59,8 @@ impl Fake {
             busy: 0,
             is_held: false,
             refuses: None,
+            dies: false,
+            is_dead: false,
             in_use: Vec::new(),
             systemctl: Vec::new(),
             log: Vec::new(),
@@ -77,10 +82,15 @@ impl Fake {
     }
 
     pub fn machine(&self) -> Machine {
+        let kernel = self.kernel.clone();
+        let gate = move |_: &str| match kernel.borrow().is_dead {
+            true => Err(io::Error::other("the machine is dead")),
+            false => Ok(()),
+        };
         Machine {
             paths: Paths::below(self.root()),
             host: Box::new(FakeHost(self.kernel.clone())),
-            disk: Disk::default(),
+            disk: Disk { gate: Some(Rc::new(gate)) },
             owner: rustix::process::geteuid().as_raw(),
             is_live: true,
         }
@@ -90,6 +100,7 @@ impl Fake {
     pub fn boot(&self, release: &str) {
         let mut kernel = self.kernel.borrow_mut();
         kernel.boots += 1;
+        (kernel.dies, kernel.is_dead) = (false, false);
         kernel.release = release.to_owned();
         for dir in ["sys/kernel", "sys/module"] {
             fs::remove_dir_all(self.root().join(dir)).unwrap();
@@ -268,6 +279,12 @@ impl Host for FakeHost {
         let mut kernel = self.0.borrow_mut();
         assert!(file.ends_with("enable") && file.exists(), "{file:?}");
         let dir = file.parent().unwrap().to_owned();
+        if kernel.dies {
+            kernel.is_dead = true;
+        }
+        if kernel.is_dead {
+            return Err(Errno::IO.into());
+        }
         if kernel.is_held {
             return Err(Errno::ADDRINUSE.into());
         }

@@ -8,7 +8,7 @@ use crate::payload_dir::{self, Payload};
 use crate::record::Record;
 use crate::registry::{Registry, Swap};
 use crate::switch::Patience;
-use crate::{running, services, swap};
+use crate::{running, services, swap, target};
 use schedswap_payload::report::Attempt;
 use std::path::{Path, PathBuf};
 
@@ -49,14 +49,7 @@ pub fn switch(
     patience: Patience,
     record: &mut Record,
 ) -> Result<(), LoaderError> {
-    let of_that_name = machine.paths.kernel(&machine.host.release()).join(named);
-    if named.components().count() == 1
-        && machine.paths.payload_place(&of_that_name).is_some()
-        && of_that_name.is_dir()
-    {
-        return install_payload(machine, &of_that_name, patience, record);
-    }
-    let path = absolute(named);
+    let path = target::path_of(machine, Some(named))?;
     if machine.paths.payload_place(&path).is_some() || !machine.is_live {
         return install_payload(machine, &path, patience, record);
     }

@@ -146,6 +146,33 @@ fn a_full_disk_is_noticed_before_anything_is_changed() {
 }
 
 #[test]
+fn a_machine_that_dies_in_the_swap_comes_up_with_what_ran_before() {
+    for (before, expected) in [(None, None), (Some("demo-1"), Some("demo-1"))] {
+        let fake = Fake::with_systemd();
+        if let Some(name) = before {
+            install(&fake.machine(), &fake.payload(name)).unwrap();
+        }
+        fake.kernel.borrow_mut().dies = true;
+        install(&fake.machine(), &fake.payload("demo-2")).unwrap_err();
+        fake.boot(RELEASE);
+        assert_sound(&fake, "after it died");
+        start(&fake.machine(), fake.root()).unwrap();
+        assert_eq!(fake.runs().as_deref(), expected);
+    }
+}
+
+#[test]
+fn a_machine_that_dies_at_boot_comes_up_without_it_the_next_time() {
+    let fake = Fake::with_systemd();
+    install(&fake.machine(), &fake.payload("demo-1")).unwrap();
+    fake.boot(RELEASE);
+    fake.kernel.borrow_mut().dies = true;
+    start(&fake.machine(), fake.root()).unwrap_err();
+    fake.boot(RELEASE);
+    assert!(matches!(boot::decide(&fake.machine(), false), Decision::Blocked(_)));
+}
+
+#[test]
 fn an_upgrade() {
     let prepare = |fake: &Fake| {
         install(&fake.machine(), &fake.payload("demo-1")).unwrap();
