@@ -5,10 +5,12 @@ use crate::conflicts::{self, Functions};
 use crate::error::LoaderError;
 use crate::host::Machine;
 use crate::install::{self, Fit};
+use crate::paths::Paths;
 use crate::target::Target;
-use crate::{boot, running, swap, text};
+use crate::{boot, lock, running, swap, text};
 use schedswap_payload::report::{CheckReport, Outcome};
 use std::path::Path;
+use std::time::Duration;
 
 /// Looks at everything, also when something is found to be wrong.
 pub fn check(machine: &Machine, path: &Path) -> Result<CheckReport, LoaderError> {
@@ -73,12 +75,41 @@ fn look_at_what_runs(
         }
         None => {}
     }
-    if std::fs::read_to_string(paths.of("proc/sys/kernel/modules_disabled"))
-        .is_ok_and(|text| text.trim() == "1")
-    {
-        report
-            .problems
-            .push("modules may not be loaded: kernel.modules_disabled is 1 until the next boot".to_owned());
+    report.problems.extend(module_loading(paths, target.module().is_signed));
+    if matches!(target, Target::Payload(_)) {
+        report.problems.extend(state_is_read_only(paths));
+    }
+    if let Err(LoaderError::Locked { .. }) = lock::take(paths, Duration::ZERO) {
+        report.notes.push("another loader is at work now".to_owned());
     }
     Ok(())
+}
+
+/// What keeps the kernel from loading modules, or this one.
+fn module_loading(paths: &Paths, is_signed: bool) -> Vec<String> {
+    let read = |path: &str| std::fs::read_to_string(paths.of(path)).unwrap_or_default();
+    let mut problems = Vec::new();
+    if read("proc/sys/kernel/modules_disabled").trim() == "1" {
+        problems
+            .push("modules may not be loaded: kernel.modules_disabled is 1, until the next boot".to_owned());
+    }
+    let lockdown = read("sys/kernel/security/lockdown");
+    let is_locked_down = ["[integrity]", "[confidentiality]"].iter().any(|level| lockdown.contains(level));
+    if !is_signed && (is_locked_down || read("sys/module/module/parameters/sig_enforce").trim() == "Y") {
+        problems.push(
+            "this kernel takes signed modules only, and this one is not: sign it with a key that the kernel trusts"
+                .to_owned(),
+        );
+    }
+    problems
+}
+
+fn state_is_read_only(paths: &Paths) -> Option<String> {
+    let found = rustix::fs::statvfs(paths.state()).ok()?;
+    found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY).then(|| {
+        format!(
+            "{} is on a file system that is mounted read-only: nothing can be registered",
+            paths.state().display()
+        )
+    })
 }

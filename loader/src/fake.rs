@@ -31,6 +31,8 @@ pub struct Kernel {
     pub release: String,
     /// As many attempts to switch find a thread in the way.
     pub busy: u32,
+    /// As many threads a plan finds in the way.
+    pub planned_busy: u32,
     /// A window is held.
     pub is_held: bool,
     /// What loading a module fails with.
@@ -48,7 +50,8 @@ pub struct Kernel {
 
 impl Fake {
     pub fn new() -> Fake {
-        let root = tempfile::tempdir().unwrap();
+        // In memory, where there is such a place: the tests wait for the disk some thousand times.
+        let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let path = root.path().to_owned();
         for dir in ["run", "sys/kernel", "sys/module", "proc/sys/kernel/random", "var/lib/schedswap"] {
             directory(&path.join(dir));
@@ -57,6 +60,7 @@ impl Fake {
             root: path,
             release: RELEASE.into(),
             busy: 0,
+            planned_busy: 0,
             is_held: false,
             refuses: None,
             dies: false,
@@ -249,11 +253,15 @@ impl Host for FakeHost {
         }
         directory(&dir.join("vmlinux"));
         fs::write(dir.join("vmlinux/schedule_tail,1"), "").unwrap();
-        let plan = "threads=140\nbusy=0\nlogged=9\nwalk_ns=2100000\nqueued=3\ncpus=4";
+        let busy = kernel.planned_busy;
+        let plan = format!("threads=140\nbusy={busy}\nlogged=9\nwalk_ns=2100000\nqueued=3\ncpus=4");
+        if busy > 0 {
+            set(&dir, "blocker", "sleeper 7 do_wait");
+        }
         let version = module.info.version.clone().unwrap();
         let files =
             [("version", version.as_str()), ("module", &name), ("state", "disabled"), ("functions", "1")];
-        for (file, content) in files.into_iter().chain([("enable", "0"), ("since", ""), ("plan", plan)]) {
+        for (file, content) in files.into_iter().chain([("enable", "0"), ("since", ""), ("plan", &plan)]) {
             set(&dir, file, content);
         }
         directory(&kernel.root.join("sys/module").join(&name));

@@ -432,12 +432,18 @@ fn check_names_everything_and_changes_nothing() {
     fs::create_dir_all(kernel.join("sched_ext")).unwrap();
     fs::write(kernel.join("sched_ext/state"), "enabled\n").unwrap();
     fs::write(fake.root().join("proc/sys/kernel/modules_disabled"), "1\n").unwrap();
+    fs::create_dir_all(kernel.join("security")).unwrap();
+    fs::write(kernel.join("security/lockdown"), "none [integrity] confidentiality\n").unwrap();
     let report = check::check(&fake.machine(), &dir).unwrap();
     assert_eq!(report.outcome, Outcome::Refused);
     let said = report.problems.join("\n");
-    for words in
-        ["kpatch fix at schedule_tail", "kprobe schedule_tail+0x5", "sched_ext policy", "modules_disabled"]
-    {
+    for words in [
+        "kpatch fix at schedule_tail",
+        "kprobe schedule_tail+0x5",
+        "sched_ext policy",
+        "modules_disabled",
+        "signed modules only",
+    ] {
         assert!(said.contains(words), "{words} is not in {said}");
     }
     assert_eq!(fake.files(), files);
@@ -445,6 +451,19 @@ fn check_names_everything_and_changes_nothing() {
 
     let other = check::check(&fake.machine(), &fake.payload_for("6.2.0-1-amd64", "demo-1")).unwrap();
     assert!(other.problems[0].contains("the module is for kernel 6.2.0-1-amd64"), "{other:?}");
+}
+
+#[test]
+fn plan_names_who_is_in_the_way() {
+    let fake = Fake::new();
+    let dir = fake.payload("demo-1");
+    let set = |fake: &Fake, busy: u32| fake.kernel.borrow_mut().planned_busy = busy;
+    set(&fake, 1);
+    let report = plan::plan(&fake.machine(), &dir).unwrap();
+    assert_eq!((report.outcome, report.blockers.len()), (Outcome::Refused, 1));
+    assert_eq!(report.blockers[0].to_string(), "sleeper (thread 7) in do_wait");
+    assert!(report.prediction.is_some());
+    assert_eq!(fake.modules(), [""; 0]);
 }
 
 #[test]

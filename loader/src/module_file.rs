@@ -21,7 +21,12 @@ pub struct ModuleFile {
     pub info: ModuleInfo,
     /// Of the whole file, in hex.
     pub sha256: String,
+    /// Whether a signature is appended. Whether the kernel trusts it, only the kernel can tell.
+    pub is_signed: bool,
 }
+
+/// How a signed module ends (`MODULE_SIG_STRING`, `include/linux/module_signature.h`).
+const SIGNED: &[u8] = b"~Module signature appended~\n";
 
 /// What a scheduler module says in `.modinfo`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,7 +87,8 @@ fn open_ko(path: &Path) -> Result<ModuleFile, LoaderError> {
         found,
         expected,
     })?;
-    Ok(ModuleFile { path: path.to_owned(), file, info, sha256: sha256(&bytes) })
+    let is_signed = bytes.ends_with(SIGNED);
+    Ok(ModuleFile { path: path.to_owned(), file, info, sha256: sha256(&bytes), is_signed })
 }
 
 /// In lower-case hex.

@@ -74,6 +74,15 @@ fn assert_sound(fake: &Fake, context: &str) {
     assert!(is_whole, "{context}: half a loader: {loader}");
 }
 
+/// A unit that is there without being enabled counts as an administrator's will, so none may be left so.
+fn assert_every_unit_is_enabled(fake: &Fake, context: &str) {
+    let units = fake.machine().paths.units();
+    for (unit, target) in [("schedswap.service", "sysinit"), ("schedswap-healthy.service", "multi-user")] {
+        let link = units.join(format!("{target}.target.wants")).join(unit);
+        assert_eq!(units.join(unit).exists(), link.is_symlink(), "{context}: {unit}");
+    }
+}
+
 /// Runs `command` with every fault at every step, after `prepare`; returns how many steps it takes. `allowed` says
 /// what may run after the next boot.
 fn at_every_step(prepare: fn(&Fake), payload: &str, command: Command, allowed: &[Option<&str>]) -> usize {
@@ -107,6 +116,7 @@ fn at_every_step(prepare: fn(&Fake), payload: &str, command: Command, allowed: &
                 command(&fake.machine(), &dir).unwrap_or_else(|error| panic!("{context}: again: {error}"));
                 let left: Vec<_> = fake.files().into_iter().filter(|file| file.ends_with(".new")).collect();
                 assert!(left.is_empty(), "{context}: {left:?} is left for ever");
+                assert_every_unit_is_enabled(&fake, &context);
             }
             if result.is_ok() && at > steps {
                 steps = at;

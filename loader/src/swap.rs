@@ -121,21 +121,26 @@ fn load(machine: &Machine, module: &ModuleFile, beside: Beside) -> Result<(), Lo
         Beside::Nobody => c"enable=0",
         Beside::Another => c"enable=0 replace=1",
     };
+    let loaded = running::scheduler(&machine.paths)?;
     machine.host.load(module, parameters).map_err(|errno| {
         let source = std::io::Error::from(errno);
-        let hint = match errno {
-            Errno::EXIST => return LoaderError::NameTaken { name: name.clone() },
+        let hint = match (errno, loaded) {
+            // The module's own refusal, or the kernel's for its name.
+            (Errno::EXIST, Some(Loaded { says, .. })) => {
+                return LoaderError::AlreadyLoaded { version: says.version, state: says.state };
+            }
+            (Errno::EXIST, None) => return LoaderError::NameTaken { name: name.clone() },
             // What the module's own init returns when one of its checks does not hold.
-            Errno::INVAL => return LoaderError::ModuleRefused { source },
-            Errno::NOEXEC => "it is damaged, or not built for this kernel; see the kernel log",
-            Errno::NOENT => "it needs a symbol that this kernel does not export; see the kernel log",
-            Errno::PERM | Errno::ACCESS => {
+            (Errno::INVAL, _) => return LoaderError::ModuleRefused { source },
+            (Errno::NOEXEC, _) => "it is damaged, or not built for this kernel; see the kernel log",
+            (Errno::NOENT, _) => "it needs a symbol that this kernel does not export; see the kernel log",
+            (Errno::PERM | Errno::ACCESS, _) => {
                 "modules may not be loaded: check kernel.modules_disabled, lockdown and CAP_SYS_MODULE"
             }
-            Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG => {
+            (Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG, _) => {
                 "this kernel takes signed modules only; sign it with a key that the kernel trusts"
             }
-            Errno::NOMEM => "the kernel has no memory for it",
+            (Errno::NOMEM, _) => "the kernel has no memory for it",
             _ => "see the kernel log",
         };
         LoaderError::NotLoaded { source, hint }
