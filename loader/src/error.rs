@@ -1,7 +1,9 @@
 //! Why an install or uninstall did not happen.
 
+use crate::payload_dir::PayloadError;
+use crate::text;
 use schedswap_payload::manifest::ManifestError;
-use schedswap_payload::report::Outcome;
+use schedswap_payload::report::{Conflict, Outcome};
 use schedswap_payload::sysfs::{Blocker, State};
 use schedswap_payload::{BuildId, sysfs};
 use std::path::PathBuf;
@@ -13,8 +15,48 @@ pub enum LoaderError {
     #[error("{command} has to be run by root (this is user {uid}): modules are loaded by root only")]
     NotRoot { command: &'static str, uid: u32 },
 
-    #[error("{} is locked: another install or uninstall is at work; try again when it has ended", path.display())]
-    Locked { path: PathBuf },
+    #[error(
+        "{} is locked: another loader has been at work for {} s; try again when it has ended, or give it longer \
+         with --lock-wait",
+        path.display(), waited.as_secs()
+    )]
+    Locked { path: PathBuf, waited: Duration },
+
+    #[error("cannot {doing} {}; nothing half-written is left", path.display())]
+    State {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+
+    #[error(
+        "no scheduler is named and none is registered for kernel {kernel}: name a directory below {}, or a .ko file",
+        state.display()
+    )]
+    NothingNamed { kernel: String, state: PathBuf },
+
+    #[error("somebody else is at functions to be replaced: {}. Nothing was changed", text::conflicts(.conflicts))]
+    Conflicts { conflicts: Vec<Conflict> },
+
+    #[error("module {module} is not in /sys/kernel any more: somebody else took it out; see `status`")]
+    Vanished { module: String },
+
+    #[error(
+        "{version} runs now, but could not be registered: after the next boot the kernel's own scheduler runs. \
+         Mend this and run `install` again"
+    )]
+    Unregistered {
+        version: String,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error("a command that needs this machine's kernel cannot be used with --root")]
+    NoKernel,
 
     #[error("cannot read {}: give a .ko file, or a directory with manifest.json and the module", path.display())]
     Unreadable {
@@ -91,9 +133,9 @@ pub enum LoaderError {
 
     #[error(
         "another patcher (kprobe, livepatch, ftrace, sched_ext) holds a function to be replaced; the kernel log \
-         names both. Remove it and try again. Nothing was changed"
+         names both{}. Remove it and try again. Nothing was changed", seen_text(.by)
     )]
-    Held,
+    Held { by: Vec<Conflict> },
 
     #[error("writing {value} to {path} failed; the kernel log may say why", path = .path.display())]
     Switch {
@@ -134,6 +176,10 @@ pub enum LoaderError {
     },
 }
 
+fn seen_text(by: &[Conflict]) -> String {
+    if by.is_empty() { String::new() } else { format!(" (from here: {})", text::conflicts(by)) }
+}
+
 fn busy_text(what: &str, attempts: u32, blockers: &[Blocker]) -> String {
     let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
     let who = match blockers {
@@ -147,6 +193,17 @@ fn busy_text(what: &str, attempts: u32, blockers: &[Blocker]) -> String {
 }
 
 impl LoaderError {
+    /// 1 failed, 3 refused, and two that scripts may want to tell from these.
+    pub fn exit_code(&self) -> u8 {
+        match (self, self.outcome()) {
+            (LoaderError::NotRoot { .. }, _) => 4,
+            (LoaderError::Locked { .. }, _) => 5,
+            (_, Outcome::Refused) => 3,
+            (_, Outcome::Failed) => 1,
+            (_, Outcome::Ok) => 0,
+        }
+    }
+
     /// Whether a safety check refused, or something failed.
     pub fn outcome(&self) -> Outcome {
         use LoaderError::*;
@@ -160,10 +217,17 @@ impl LoaderError {
             | NameTaken { .. }
             | ModuleRefused { .. }
             | Busy { .. }
-            | Held
+            | Held { .. }
+            | Payload(_)
+            | Conflicts { .. }
+            | NothingNamed { .. }
             | StillInUse { .. } => Outcome::Refused,
             NotRoot { .. }
             | Unreadable { .. }
+            | State { .. }
+            | Vanished { .. }
+            | Unregistered { .. }
+            | NoKernel
             | Manifest { .. }
             | NotAModule { .. }
             | NotAScheduler { .. }

@@ -1,35 +1,65 @@
-//! `install`: check, load, switch; or leave nothing behind.
+//! `install` and `switch`: check, load, switch, and only then register; or leave everything as it was.
 
+use crate::conflicts::{self, Functions};
 use crate::error::LoaderError;
+use crate::host::Machine;
 use crate::module_file::{self, ModuleFile};
-use crate::switch::{self, Patience, Target};
-use crate::urgency::Urgent;
-use crate::{lock, running, uninstall};
-use rustix::io::Errno;
-use schedswap_payload::MODULE_NAME;
+use crate::payload_dir::{self, Payload};
+use crate::record::Record;
+use crate::registry::{Registry, Swap};
+use crate::switch::Patience;
+use crate::{running, services, swap, target};
 use schedswap_payload::report::Attempt;
 use std::path::{Path, PathBuf};
 
-/// Installs the scheduler at `path` and returns its name and version.
+/// Whether a module is for the kernel that runs.
+#[derive(Debug)]
+pub enum Fit {
+    /// It is.
+    Runs,
+    /// It is not, and how so.
+    Other(LoaderError),
+}
+
+/// Whether a loose module may take over from a scheduler that runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TakeOver {
+    Yes,
+    No,
+}
+
+/// Installs what lies at `path`: a payload in its place is registered and loaded at every boot from now on; any other
+/// module only runs.
 pub fn install(
+    machine: &Machine,
     path: &Path,
     patience: Patience,
-    attempts: &mut Vec<Attempt>,
-    version: &mut Option<String>,
+    record: &mut Record,
 ) -> Result<(), LoaderError> {
-    let _lock = lock::take()?;
-    let module = module_file::open(path)?;
-    version.clone_from(&module.info.version);
-    check_kernel(&module)?;
-    check_nothing_loaded()?;
-    load(&module)?;
-    let outcome = running::read("version")
-        .map(|text| *version = Some(text.trim().to_owned()))
-        .and_then(|()| switch::switch(Target::Module, patience, attempts));
-    outcome.map_err(|first| match uninstall::unload() {
-        Ok(()) => first,
-        Err(cleanup) => LoaderError::LeftLoaded { first: Box::new(first), cleanup: Box::new(cleanup) },
-    })
+    if machine.paths.payload_place(path).is_some() || !machine.is_live {
+        return install_payload(machine, path, patience, record);
+    }
+    install_loose(machine, path, patience, record, TakeOver::No)
+}
+
+/// As `install`, but what is named may be a payload's name, and a loose module may take over from what runs.
+pub fn switch(
+    machine: &Machine,
+    named: &Path,
+    patience: Patience,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
+    let path = target::path_of(machine, Some(named))?;
+    if machine.paths.payload_place(&path).is_some() || !machine.is_live {
+        return install_payload(machine, &path, patience, record);
+    }
+    install_loose(machine, &path, patience, record, TakeOver::Yes)
+}
+
+/// A path from the root on. Links are not followed: the check of the payload refuses them.
+pub fn absolute(path: &Path) -> PathBuf {
+    // Fails only where there is no working directory, for an empty path.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Where the scheduler is when none is named: beside the loader, as packages lay it out.
@@ -38,51 +68,165 @@ pub fn default_path() -> PathBuf {
     program.parent().unwrap_or(Path::new(".")).to_owned()
 }
 
-fn check_kernel(module: &ModuleFile) -> Result<(), LoaderError> {
-    let release = running::release();
-    if module.info.kernel_release != release {
-        let expected = module.info.kernel_release.clone();
-        return Err(LoaderError::WrongRelease { running: release, expected });
+/// Whether the module is for this kernel, to the last build.
+pub fn fit(machine: &Machine, module: &ModuleFile) -> Result<Fit, LoaderError> {
+    if !machine.is_live {
+        return Ok(Fit::Other(LoaderError::NoKernel));
+    }
+    let running = machine.host.release();
+    let expected = module.info.kernel_release.clone();
+    if expected != running {
+        return Ok(Fit::Other(LoaderError::WrongRelease { running, expected }));
     }
     // The same release can be built twice, and the addresses in the module hold for one build only.
-    let running = running::build_id()?;
-    if module.info.build_id != running {
-        let expected = module.info.build_id.clone();
-        return Err(LoaderError::WrongBuildId { release, running, expected });
+    let (release, running) = (running, running::build_id(&machine.paths)?);
+    let expected = module.info.build_id.clone();
+    if expected != running {
+        return Ok(Fit::Other(LoaderError::WrongBuildId { release, running, expected }));
+    }
+    Ok(Fit::Runs)
+}
+
+fn install_loose(
+    machine: &Machine,
+    path: &Path,
+    patience: Patience,
+    record: &mut Record,
+    take_over: TakeOver,
+) -> Result<(), LoaderError> {
+    let (manifest, module) = module_file::open(path)?;
+    record.version.clone_from(&module.info.version);
+    payload_dir::check_loose(manifest.as_ref(), &module)?;
+    if let Fit::Other(error) = fit(machine, &module)? {
+        return Err(error);
+    }
+    if take_over == TakeOver::No
+        && let Some(loaded) = running::scheduler(&machine.paths)?
+    {
+        return Err(LoaderError::AlreadyLoaded { version: loaded.says.version, state: loaded.says.state });
+    }
+    let functions = manifest.map(|manifest| Functions::of(&manifest.functions)).unwrap_or_default();
+    conflicts::refuse(&machine.paths, &functions)?;
+    swap::bring_in(machine, &module, patience, record)
+        .map_err(|error| name_holders(machine, &functions, error))
+}
+
+fn install_payload(
+    machine: &Machine,
+    dir: &Path,
+    patience: Patience,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
+    let payload = payload_dir::open(machine, dir)?;
+    record.version = Some(payload.name.clone());
+    match fit(machine, &payload.module)? {
+        Fit::Runs => install_here(machine, &payload, patience, record),
+        Fit::Other(why) => register_for_later(machine, &payload, &why, record),
+    }
+}
+
+/// Installs what is for the running kernel.
+fn install_here(
+    machine: &Machine,
+    payload: &Payload,
+    patience: Patience,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
+    let registry = Registry::of(&machine.paths, &machine.disk, &payload.kernel);
+    // Everything that needs room on the disk, while nothing has been changed yet.
+    services::install(machine, payload, &mut record.notes)?;
+    let active = registry.stage_active(&payload.name)?;
+    if let Err(error) = run(machine, payload, patience, record) {
+        active.discard();
+        return Err(error);
+    }
+    // Only now: a machine that dies in the swap has to come up with what ran before.
+    let version = payload.name.clone();
+    active.commit().map_err(|source| LoaderError::Unregistered { version, source })?;
+    registry.clear_attempt()?;
+    services::tell_systemd(machine, "start", &mut record.notes);
+    Ok(())
+}
+
+/// Makes the payload's scheduler run, unless it does.
+pub fn run(
+    machine: &Machine,
+    payload: &Payload,
+    patience: Patience,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
+    if is_running(machine, payload)? {
+        record.done = Some(format!("{} runs already", payload.name));
+        return Ok(());
+    }
+    let functions = Functions::of(&payload.manifest.functions);
+    conflicts::refuse(&machine.paths, &functions)?;
+    swap::bring_in(machine, &payload.module, patience, record)
+        .map_err(|error| name_holders(machine, &functions, error))?;
+    remember(machine, &payload.kernel, record);
+    Ok(())
+}
+
+/// Whether that payload's scheduler is the one that runs.
+pub fn is_running(machine: &Machine, payload: &Payload) -> Result<bool, LoaderError> {
+    let loaded = running::scheduler(&machine.paths)?;
+    Ok(loaded.is_some_and(|loaded| {
+        loaded.is_in_use() && swap::is_that(&loaded, &payload.module, Some(&payload.name))
+    }))
+}
+
+/// Registers what is for another kernel: that kernel loads it when it is booted. What is registered there stays,
+/// unless this is another version of the same scheduler.
+fn register_for_later(
+    machine: &Machine,
+    payload: &Payload,
+    why: &LoaderError,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
+    let registry = Registry::of(&machine.paths, &machine.disk, &payload.kernel);
+    services::install(machine, payload, &mut record.notes)?;
+    let Payload { name, kernel, .. } = payload;
+    match registry.active() {
+        Some(other) if other != *name && !is_same_scheduler(machine, payload, &other) => {
+            record.done = Some(format!(
+                "{name} is installed; on kernel {kernel} {other} stays the one that runs: `switch {name}` there"
+            ));
+        }
+        _ => {
+            let place = machine.paths.kernel(kernel).join("active");
+            let active = registry.stage_active(name)?;
+            active.commit().map_err(crate::registry::cannot("write", &place))?;
+            registry.clear_attempt()?;
+            record.done = Some(format!("{name} is installed, and loaded when kernel {kernel} is booted"));
+        }
+    }
+    if machine.is_live {
+        record.notes.push(format!("nothing is loaded now: {why}"));
     }
     Ok(())
 }
 
-fn check_nothing_loaded() -> Result<(), LoaderError> {
-    if let Some(loaded) = running::scheduler()? {
-        return Err(LoaderError::AlreadyLoaded { version: loaded.version, state: loaded.state });
-    }
-    if running::module_is_loaded() {
-        return Err(LoaderError::NameTaken { name: MODULE_NAME.to_owned() });
-    }
-    Ok(())
+/// Whether the payload of that name is another version of the same scheduler: the one that a package's upgrade
+/// replaces.
+fn is_same_scheduler(machine: &Machine, payload: &Payload, other: &str) -> bool {
+    let dir = machine.paths.kernel(&payload.kernel).join(other);
+    module_file::read_manifest(&dir).is_ok_and(|manifest| manifest.name == payload.manifest.name)
 }
 
-fn load(module: &ModuleFile) -> Result<(), LoaderError> {
-    // A second of computing on a slow machine, and many times that for a loader that has to share its CPU.
-    let _urgent = Urgent::now();
-    rustix::system::finit_module(&module.file, c"enable=0", 0).map_err(|errno| {
-        let source = std::io::Error::from(errno);
-        let hint = match errno {
-            Errno::EXIST => return LoaderError::NameTaken { name: MODULE_NAME.to_owned() },
-            // What the module's own init returns when one of its checks does not hold.
-            Errno::INVAL => return LoaderError::ModuleRefused { source },
-            Errno::NOEXEC => "it is damaged, or not built for this kernel; see the kernel log",
-            Errno::NOENT => "it needs a symbol that this kernel does not export; see the kernel log",
-            Errno::PERM | Errno::ACCESS => {
-                "modules may not be loaded: check kernel.modules_disabled, lockdown and CAP_SYS_MODULE"
-            }
-            Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG => {
-                "this kernel takes signed modules only; sign it with a key that the kernel trusts"
-            }
-            Errno::NOMEM => "the kernel has no memory for it",
-            _ => "see the kernel log",
-        };
-        LoaderError::NotLoaded { source, hint }
-    })
+/// Adds who is seen at the functions to the module's refusal.
+fn name_holders(machine: &Machine, functions: &Functions, error: LoaderError) -> LoaderError {
+    let LoaderError::Held { .. } = error else { return error };
+    let mut by = conflicts::find(&machine.paths, functions);
+    by.retain(|conflict| conflict.refuses);
+    LoaderError::Held { by }
+}
+
+/// Adds the last switch's times to the history, for predictions.
+pub fn remember(machine: &Machine, kernel: &str, record: &mut Record) {
+    let Some(Attempt::Switched { timing: Some(timing) }) = record.attempts.last() else { return };
+    let version = record.version.clone().unwrap_or_default();
+    let swap = Swap { at: machine.host.epoch_seconds(), version, timing: timing.clone() };
+    if let Err(error) = Registry::of(&machine.paths, &machine.disk, kernel).add_to_history(swap) {
+        record.notes.push(error.to_string());
+    }
 }

@@ -1,8 +1,8 @@
 //! What the kernel logs about the module during an attempt, from `/dev/kmsg`.
 
+use crate::module_file::is_a_scheduler_s_name;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
-use schedswap_payload::MODULE_NAME;
 use std::os::fd::OwnedFd;
 
 /// The kernel log from one moment on.
@@ -52,10 +52,9 @@ fn message(record: &str) -> Option<&str> {
 
 fn concerns_the_module(message: &str) -> bool {
     // The module writes as schedswap; the kernel's module loader writes under the module's name
-    // ("scheduler: version magic … should be …", "scheduler: Unknown symbol …").
-    ["schedswap", MODULE_NAME].iter().any(|prefix| {
-        message.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(':') || rest.starts_with(' '))
-    })
+    // ("scheduler: version magic … should be …", "scheduler_0123abcd: Unknown symbol …").
+    let writer = message.split([':', ' ']).next().unwrap_or_default();
+    writer.len() < message.len() && (writer == "schedswap" || is_a_scheduler_s_name(writer))
 }
 
 #[cfg(test)]
@@ -73,6 +72,7 @@ mod tests {
     fn only_lines_about_the_module() {
         assert!(concerns_the_module("schedswap: enabled"));
         assert!(concerns_the_module("scheduler: Unknown symbol foo (err -2)"));
+        assert!(concerns_the_module("scheduler_0123abcd: loading out-of-tree module taints kernel."));
         assert!(!concerns_the_module("schedulers are fine"));
         assert!(!concerns_the_module("systemd[1]: schedswap: no"));
     }

@@ -5,6 +5,7 @@ use object::read::elf::ElfFile64;
 use object::{Endianness, Object as _, ObjectSection as _};
 use schedswap_payload::manifest::{self, Manifest};
 use schedswap_payload::{BuildId, MODULE_NAME};
+use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,11 +19,20 @@ pub struct ModuleFile {
     pub file: File,
     /// What its `.modinfo` says.
     pub info: ModuleInfo,
+    /// Of the whole file, in hex.
+    pub sha256: String,
+    /// Whether a signature is appended. Whether the kernel trusts it, only the kernel can tell.
+    pub is_signed: bool,
 }
+
+/// How a signed module ends (`MODULE_SIG_STRING`, `include/linux/module_signature.h`).
+const SIGNED: &[u8] = b"~Module signature appended~\n";
 
 /// What a scheduler module says in `.modinfo`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ModuleInfo {
+    /// `name`: what the kernel knows the module by.
+    pub name: String,
     /// First word of `vermagic`: `uname -r` of the kernel it is for.
     pub kernel_release: String,
     /// `schedswap_build_id`: the kernel it is for.
@@ -31,22 +41,33 @@ pub struct ModuleInfo {
     pub version: Option<String>,
 }
 
-/// Opens a `.ko`, or the module of a directory with a manifest, and checks that the two belong together.
-pub fn open(path: &Path) -> Result<ModuleFile, LoaderError> {
+/// Opens a `.ko`, or the module of a directory with a manifest.
+pub fn open(path: &Path) -> Result<(Option<Manifest>, ModuleFile), LoaderError> {
     if !path.is_dir() {
-        return open_ko(path);
+        return Ok((None, open_ko(path)?));
     }
-    let manifest_path = path.join(manifest::FILE_NAME);
-    let json = std::fs::read(&manifest_path)
-        .map_err(|source| LoaderError::Unreadable { path: manifest_path.clone(), source })?;
-    let manifest = Manifest::parse(&json)
-        .map_err(|source| LoaderError::Manifest { path: manifest_path.clone(), source })?;
-    let module = open_ko(&path.join(&manifest.module))?;
+    let manifest = read_manifest(path)?;
+    let module = open_of(path, &manifest)?;
+    Ok((Some(manifest), module))
+}
+
+/// The manifest in a directory.
+pub fn read_manifest(dir: &Path) -> Result<Manifest, LoaderError> {
+    let path = dir.join(manifest::FILE_NAME);
+    let json =
+        std::fs::read(&path).map_err(|source| LoaderError::Unreadable { path: path.clone(), source })?;
+    Manifest::parse(&json).map_err(|source| LoaderError::Manifest { path, source })
+}
+
+/// Opens the module of that manifest, and checks that the two belong together.
+pub fn open_of(dir: &Path, manifest: &Manifest) -> Result<ModuleFile, LoaderError> {
+    let manifest_path = dir.join(manifest::FILE_NAME);
+    let module = open_ko(&dir.join(&manifest.module))?;
     if module.info.build_id != manifest.build_id {
         return Err(LoaderError::ManifestOfAnotherModule {
             manifest_path,
             module_path: module.path,
-            manifest: manifest.build_id,
+            manifest: manifest.build_id.clone(),
             module: module.info.build_id,
         });
     }
@@ -66,7 +87,23 @@ fn open_ko(path: &Path) -> Result<ModuleFile, LoaderError> {
         found,
         expected,
     })?;
-    Ok(ModuleFile { path: path.to_owned(), file, info })
+    let is_signed = bytes.ends_with(SIGNED);
+    Ok(ModuleFile { path: path.to_owned(), file, info, sha256: sha256(&bytes), is_signed })
+}
+
+/// In lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `scheduler`, or `scheduler_` and 8 hex digits, which tell versions apart.
+pub fn is_a_scheduler_s_name(name: &str) -> bool {
+    name.strip_prefix(MODULE_NAME).is_some_and(|rest| {
+        rest.is_empty()
+            || rest
+                .strip_prefix('_')
+                .is_some_and(|id| id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    })
 }
 
 fn modinfo_section(bytes: &[u8]) -> Option<&[u8]> {
@@ -89,9 +126,10 @@ impl ModuleInfo {
         let require = |key: &'static str, expected: &'static str| {
             value(key).ok_or_else(|| (key, "(nothing)".to_owned(), expected))
         };
-        let name = require("name", MODULE_NAME)?;
-        if name != MODULE_NAME {
-            return Err(("name", name, MODULE_NAME));
+        let expected = "scheduler, or scheduler_ and 8 hex digits";
+        let name = require("name", expected)?;
+        if !is_a_scheduler_s_name(&name) {
+            return Err(("name", name, expected));
         }
         let build_id = require("schedswap_build_id", "the build-id of a kernel")?;
         let build_id = build_id
@@ -102,7 +140,7 @@ impl ModuleInfo {
             Some(release) => release.to_owned(),
             None => return Err(("vermagic", vermagic, "a kernel release")),
         };
-        Ok(ModuleInfo { kernel_release, build_id, version: value("version") })
+        Ok(ModuleInfo { name, kernel_release, build_id, version: value("version") })
     }
 }
 
@@ -138,8 +176,21 @@ mod tests {
 
     #[test]
     fn any_other_module_is_refused() {
-        let other = String::from_utf8_lossy(MODINFO).replace("name=scheduler", "name=ext4");
-        assert_eq!(ModuleInfo::parse(other.as_bytes()).unwrap_err(), ("name", "ext4".into(), "scheduler"));
+        let named = |name: &str| {
+            let other = String::from_utf8_lossy(MODINFO).replace("name=scheduler", &format!("name={name}"));
+            ModuleInfo::parse(other.as_bytes()).map(|info| info.name)
+        };
+        assert_eq!(named("scheduler_0123abcd"), Ok("scheduler_0123abcd".into()));
+        for name in [
+            "ext4",
+            "scheduler_",
+            "scheduler_0123abc",
+            "scheduler_0123abcg",
+            "schedulers",
+            "scheduler0123abcd",
+        ] {
+            assert_eq!(named(name).unwrap_err().1, name);
+        }
     }
 
     #[test]

@@ -1,20 +1,18 @@
 //! The running kernel: which it is, and which scheduler module it has.
 
 use crate::error::LoaderError;
-use schedswap_payload::report::{LoadedScheduler, Status};
+use crate::module_file::is_a_scheduler_s_name;
+use crate::paths::Paths;
+use schedswap_payload::report::LoadedScheduler;
 use schedswap_payload::sysfs::{self, State, SysfsError};
 use schedswap_payload::{BuildId, MODULE_NAME};
 use std::path::{Path, PathBuf};
 
-/// `uname -r`.
-pub fn release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
-}
-
 /// The GNU build-id of the running kernel.
-pub fn build_id() -> Result<BuildId, LoaderError> {
-    let path = "/sys/kernel/notes";
-    let notes = std::fs::read(path)
+pub fn build_id(paths: &Paths) -> Result<BuildId, LoaderError> {
+    let path = paths.of("sys/kernel/notes");
+    let path = path.display();
+    let notes = std::fs::read(paths.of("sys/kernel/notes"))
         .map_err(|error| LoaderError::NoBuildId { detail: format!("reading {path}: {error}") })?;
     gnu_build_id(&notes)
         .ok_or_else(|| LoaderError::NoBuildId { detail: format!("{path} holds no note GNU of type 3") })
@@ -43,52 +41,95 @@ fn gnu_build_id(notes: &[u8]) -> Option<BuildId> {
     }
 }
 
-/// Whether any module of the scheduler's name is loaded, a scheduler or not.
-pub fn module_is_loaded() -> bool {
-    Path::new("/sys/module").join(MODULE_NAME).is_dir()
+/// Whether a module of that name is loaded, a scheduler or not.
+pub fn module_is_loaded(paths: &Paths, name: &str) -> bool {
+    paths.of("sys/module").join(name).is_dir()
 }
 
-/// A file of the loaded scheduler.
-pub fn sysfs_file(name: &str) -> PathBuf {
-    Path::new(sysfs::DIR).join(name)
+/// A scheduler module that is loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its directory, as long as no other takes over from it, nor it from another.
+    pub dir: PathBuf,
+    /// What it says of itself.
+    pub says: LoadedScheduler,
 }
 
-/// The content of a file of the loaded scheduler.
-pub fn read(name: &str) -> Result<String, LoaderError> {
-    let path = sysfs_file(name);
+impl Loaded {
+    /// Whether it is that one. Modules of one name are told apart by their version.
+    pub fn is(&self, module: &str, version: &str) -> bool {
+        self.says.module == module && (module != MODULE_NAME || self.says.version == version)
+    }
+
+    /// Whether vmlinux leads into it.
+    pub fn is_in_use(&self) -> bool {
+        !matches!(self.says.state, State::Disabled | State::Superseded)
+    }
+}
+
+/// The content of a file of a loaded scheduler.
+pub fn read(dir: &Path, name: &str) -> Result<String, LoaderError> {
+    let path = dir.join(name);
     std::fs::read_to_string(&path).map_err(|source| LoaderError::Sysfs { path, source })
 }
 
-/// Where the loaded scheduler stands.
-pub fn state() -> Result<State, LoaderError> {
-    Ok(State::from(read("state")?.as_str()))
-}
-
-fn function_count() -> Result<u32, LoaderError> {
-    let text = read("functions")?;
-    let expected = "a number of functions";
-    let line = |_| SysfsError::Line { file: "functions", line: text.trim().to_owned(), expected };
-    Ok(text.trim().parse().map_err(line)?)
-}
-
-/// The scheduler module that is loaded, or `None`.
-pub fn scheduler() -> Result<Option<LoadedScheduler>, LoaderError> {
-    if !Path::new(sysfs::DIR).is_dir() {
+/// The scheduler of that directory, or `None`.
+fn scheduler_in(dir: PathBuf) -> Result<Option<Loaded>, LoaderError> {
+    if !dir.is_dir() {
         return Ok(None);
     }
-    Ok(Some(LoadedScheduler {
-        version: read("version")?.trim().to_owned(),
-        state: state()?,
-        functions: function_count()?,
+    let functions = read(&dir, "functions")?;
+    let expected = "a number of functions";
+    let line = |_| SysfsError::Line { file: "functions", line: functions.trim().to_owned(), expected };
+    let says = LoadedScheduler {
+        version: read(&dir, "version")?.trim().to_owned(),
+        // Modules built before they had names of their own say nothing.
+        module: read(&dir, "module").map_or(MODULE_NAME.to_owned(), |name| name.trim().to_owned()),
+        state: State::from(read(&dir, "state")?.as_str()),
+        since: read(&dir, "since").ok().and_then(|seconds| seconds.trim().parse().ok()),
+        functions: functions.trim().parse().map_err(line)?,
         // Both are empty, or not there, before the first switch.
-        timing: read("timing").ok().and_then(|text| text.parse().ok()),
-        blockers: read("blocker").ok().map_or(Ok(Vec::new()), |text| sysfs::parse_blockers(&text))?,
-    }))
+        timing: read(&dir, "timing").ok().and_then(|text| text.parse().ok()),
+        blockers: read(&dir, "blocker").ok().map_or(Ok(Vec::new()), |text| sysfs::parse_blockers(&text))?,
+    };
+    Ok(Some(Loaded { dir, says }))
 }
 
-/// What `status` shows.
-pub fn status() -> Result<Status, LoaderError> {
-    Ok(Status { kernel_release: release(), build_id: build_id().ok(), scheduler: scheduler()? })
+/// The scheduler in charge, or `None`.
+pub fn scheduler(paths: &Paths) -> Result<Option<Loaded>, LoaderError> {
+    scheduler_in(paths.scheduler())
+}
+
+/// Schedulers that are loaded beside the one in charge.
+pub fn beside(paths: &Paths) -> Result<Vec<Loaded>, LoaderError> {
+    let names = std::fs::read_dir(paths.of("sys/kernel")).into_iter().flatten().flatten();
+    let mut names: Vec<_> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| name.strip_prefix("schedswap-").is_some_and(is_a_scheduler_s_name));
+    names.sort();
+    let found = names.iter().filter_map(|name| scheduler_in(paths.of("sys/kernel").join(name)).transpose());
+    found.collect()
+}
+
+/// The scheduler module of that name, in charge or beside.
+pub fn of_module(paths: &Paths, module: &str) -> Result<Option<Loaded>, LoaderError> {
+    if let Some(beside) = scheduler_in(paths.scheduler_beside(module))? {
+        return Ok(Some(beside));
+    }
+    Ok(scheduler(paths)?.filter(|loaded| loaded.says.module == module))
+}
+
+/// What tells this boot from all others.
+pub fn boot_id(paths: &Paths) -> String {
+    let id = std::fs::read_to_string(paths.of("proc/sys/kernel/random/boot_id")).unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// Whether the kernel command line says not to load at boot.
+pub fn is_disabled_on_the_command_line(paths: &Paths) -> bool {
+    let line = std::fs::read_to_string(paths.of("proc/cmdline")).unwrap_or_default();
+    // The last one counts, as for every option of the kernel.
+    let last = line.split_whitespace().filter_map(|word| word.strip_prefix("schedswap.enable=")).next_back();
+    last.is_some_and(|value| matches!(value.trim_matches('"'), "0" | "n" | "N" | "off" | "no"))
 }
 
 #[cfg(test)]
@@ -131,9 +172,27 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_build_id_or_says_why_not() {
-        match build_id() {
+        match build_id(&Paths::below("/")) {
             Ok(id) => assert!(id.as_bytes().len() >= 8),
             Err(error) => assert!(error.to_string().contains("/sys/kernel/notes")),
+        }
+    }
+
+    #[test]
+    fn the_kill_switch() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::below(root.path());
+        assert!(!is_disabled_on_the_command_line(&paths));
+        std::fs::create_dir(root.path().join("proc")).unwrap();
+        for (line, disabled) in [
+            ("BOOT_IMAGE=/vmlinuz root=/dev/vda1 quiet", false),
+            ("quiet schedswap.enable=0", true),
+            ("schedswap.enable=0 quiet schedswap.enable=1", false),
+            ("xschedswap.enable=0", false),
+            ("schedswap.enable=1", false),
+        ] {
+            std::fs::write(root.path().join("proc/cmdline"), format!("{line}\n")).unwrap();
+            assert_eq!(is_disabled_on_the_command_line(&paths), disabled, "{line}");
         }
     }
 

@@ -1,12 +1,11 @@
 //! Switching between vmlinux's scheduler and the module's, with retries.
 
 use crate::error::LoaderError;
+use crate::host::Machine;
 use crate::running;
-use crate::urgency::Urgent;
 use rustix::io::Errno;
 use schedswap_payload::report::Attempt;
-use schedswap_payload::sysfs::{self, Timing};
-use std::thread::sleep;
+use schedswap_payload::sysfs;
 use std::time::Duration;
 
 /// How often and how patiently a busy kernel is asked again.
@@ -18,12 +17,14 @@ pub struct Patience {
     pub wait: Duration,
 }
 
-/// Which scheduler shall run.
+/// Which way a switch goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// The module's.
+    /// From vmlinux's own scheduler to the module's.
     Module,
-    /// vmlinux's own.
+    /// From another module's scheduler to this one's.
+    ModuleFromModule,
+    /// Back to vmlinux's own.
     Vmlinux,
 }
 
@@ -35,36 +36,44 @@ impl Patience {
     }
 }
 
-/// Writes to `enable` until the switch is made or patience ends. Every attempt is added to `attempts`.
-pub fn switch(target: Target, patience: Patience, attempts: &mut Vec<Attempt>) -> Result<(), LoaderError> {
+/// Writes to `enable` of a loaded module until the switch is made or patience ends. Every attempt is added to
+/// `attempts`.
+pub fn switch(
+    machine: &Machine,
+    module: &str,
+    target: Target,
+    patience: Patience,
+    attempts: &mut Vec<Attempt>,
+) -> Result<(), LoaderError> {
     let (what, value) = match target {
         Target::Module => ("installing", '1'),
+        Target::ModuleFromModule => ("switching", '1'),
         Target::Vmlinux => ("uninstalling", '0'),
     };
-    let path = running::sysfs_file("enable");
-    let write = || {
-        // For the attempt only: during the pauses others shall get out of the way.
-        let _urgent = Urgent::now();
-        std::fs::write(&path, [value as u8])
+    let paths = &machine.paths;
+    // Asked for anew each time: with the switch, the directory changes its name.
+    let dir = || match running::of_module(paths, module)? {
+        Some(loaded) => Ok(loaded.dir),
+        None => Err(LoaderError::Vanished { module: module.to_owned() }),
     };
-    let attempt = || match write() {
-        Ok(()) => Ok(Attempt::Switched { timing: timing() }),
-        Err(source) => match Errno::from_io_error(&source) {
+    let attempt = || {
+        let path = dir()?.join("enable");
+        let Err(source) = machine.host.write(&path, value) else {
+            // A report that cannot be read does not undo the switch.
+            let timing = dir().and_then(|dir| running::read(&dir, "timing")).ok();
+            return Ok(Attempt::Switched { timing: timing.and_then(|text| text.parse().ok()) });
+        };
+        match Errno::from_io_error(&source) {
             // AGAIN: the machine would not hold still, whoever it was.
             Some(Errno::BUSY | Errno::AGAIN) => {
-                let blockers = running::read("blocker").unwrap_or_default();
+                let blockers = running::read(&dir()?, "blocker").unwrap_or_default();
                 Ok(Attempt::Busy { blockers: sysfs::parse_blockers(&blockers)? })
             }
-            Some(Errno::ADDRINUSE) => Err(LoaderError::Held),
-            _ => Err(LoaderError::Switch { path: path.clone(), value, source }),
-        },
+            Some(Errno::ADDRINUSE) => Err(LoaderError::Held { by: Vec::new() }),
+            _ => Err(LoaderError::Switch { path, value, source }),
+        }
     };
-    retry(attempt, patience, attempts, what, sleep)
-}
-
-/// The module's report of the switch just made. A report that cannot be read does not undo the switch.
-fn timing() -> Option<Timing> {
-    running::read("timing").ok()?.parse().ok()
+    retry(attempt, patience, attempts, what, |length| machine.host.pause(length))
 }
 
 fn retry(

@@ -2,12 +2,13 @@
 
 use crate::BuildId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// File name of the manifest, in the directory that also holds the module.
 pub const FILE_NAME: &str = "manifest.json";
 
-/// The version of the format that this crate writes and reads.
-pub const FORMAT: u32 = 1;
+/// The version of the format that this crate writes. Older ones are read too: what they lack is empty.
+pub const FORMAT: u32 = 2;
 
 /// A scheduler module's description.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -33,6 +34,19 @@ pub struct Manifest {
     pub machine: String,
     /// File name of the module, beside the manifest.
     pub module: String,
+    /// What this scheduler is for, in one line.
+    #[serde(default)]
+    pub summary: String,
+    /// Name of the kernel module, in `/sys/module`: two versions have two names, so that both can be loaded
+    /// while one takes over from the other.
+    #[serde(default)]
+    pub module_name: String,
+    /// SHA-256 of the boundary that it was built with, in hex.
+    #[serde(default)]
+    pub boundary_hash: String,
+    /// SHA-256, in hex, of every file beside the manifest, by file name.
+    #[serde(default)]
+    pub digests: BTreeMap<String, String>,
     /// Functions of vmlinux that it redirects.
     #[serde(default)]
     pub functions: Vec<RedirectedFunction>,
@@ -89,7 +103,7 @@ impl Manifest {
             format: u64,
         }
         let versioned: Versioned = serde_json::from_slice(json).map_err(ManifestError::Json)?;
-        if versioned.format != u64::from(FORMAT) {
+        if !(1..=u64::from(FORMAT)).contains(&versioned.format) {
             return Err(ManifestError::Format { found: versioned.format });
         }
         let manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::Json)?;
@@ -130,6 +144,10 @@ mod tests {
             build_id: "00ff".parse().unwrap(),
             machine: "x86_64".into(),
             module: "scheduler.ko".into(),
+            summary: "for tests".into(),
+            module_name: "scheduler_0123abcd".into(),
+            boundary_hash: "ab".repeat(32),
+            digests: [("scheduler.ko".to_owned(), "cd".repeat(32))].into(),
             functions: vec![RedirectedFunction { name: "set_load_weight".into(), sympos: 2 }],
             findings_allowed: vec![],
         }
@@ -148,13 +166,21 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_named_even_when_its_fields_differ() {
-        let error = Manifest::parse(br#"{"format": 2, "kernels": []}"#).unwrap_err();
-        assert!(error.to_string().contains("has format 2, this program reads format 1"), "{error}");
+        let error = Manifest::parse(br#"{"format": 3, "kernels": []}"#).unwrap_err();
+        assert!(error.to_string().contains("has format 3, this program reads format 2"), "{error}");
     }
 
     #[test]
     fn unknown_fields_are_left_alone() {
-        assert!(edited("\"format\": 1,", "\"format\": 1, \"digests\": {},").is_ok());
+        assert!(edited("\"format\": 2,", "\"format\": 2, \"kernels\": {},").is_ok());
+    }
+
+    #[test]
+    fn the_format_before_is_read_too() {
+        let old = br#"{"format": 1, "name": "x", "version": "1", "release": "1", "sdk_version": "0.1.0",
+            "kernel_release": "6.1.0-1-amd64", "build_id": "00ff", "machine": "x86_64", "module": "scheduler.ko"}"#;
+        let manifest = Manifest::parse(old).unwrap();
+        assert!(manifest.module_name.is_empty() && manifest.digests.is_empty());
     }
 
     #[test]

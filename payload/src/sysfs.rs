@@ -1,5 +1,8 @@
 //! What a loaded scheduler module says below `/sys/kernel/schedswap` (written by `runtime/`).
 //!
+//! That directory is of the one that is, or will be, in charge. One that is loaded beside it has its own, see
+//! [`DIR_BESIDE`].
+//!
 //! | file | content |
 //! |---|---|
 //! | `enable` | `1` while vmlinux's functions lead into the module, else `0`; writing changes it |
@@ -8,7 +11,10 @@
 //! | `build_id` | of the kernel the module was built for |
 //! | `functions` | how many functions are redirected |
 //! | `blocker` | after EBUSY: the threads in the way, `comm pid function`, one a line |
-//! | `timing` | of the last switch, `key=value` lines |
+//! | `timing` | of the last switch, `key=value` lines, see [`Timing`] |
+//! | `module` | name of the kernel module |
+//! | `since` | seconds since the epoch at which it was enabled; empty while it is not |
+//! | `plan` | reading it checks stacks and windows with the machine running, see [`Plan`] |
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +22,10 @@ use std::str::FromStr;
 
 /// The directory.
 pub const DIR: &str = "/sys/kernel/schedswap";
+
+/// What the name of the module follows in the directory of one that is loaded beside another: one that has not
+/// taken over yet, or one that was taken over from.
+pub const DIR_BESIDE: &str = "/sys/kernel/schedswap-";
 
 /// A file of the module that does not hold what its contract says.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -33,8 +43,10 @@ pub enum SysfsError {
         expected: &'static str,
     },
     /// A key is not there.
-    #[error("{DIR}/timing has no \"{key}\": loader and module are of different versions")]
+    #[error("{DIR}/{file} has no \"{key}\": loader and module are of different versions")]
     MissingKey {
+        /// File name.
+        file: &'static str,
         /// The key.
         key: &'static str,
     },
@@ -52,6 +64,8 @@ pub enum State {
     Enabled,
     /// On the way back; the module's still runs.
     Disabling,
+    /// Another scheduler took over from it; it may be unloaded.
+    Superseded,
     /// A word that this version does not know.
     #[serde(untagged)]
     Other(String),
@@ -64,6 +78,7 @@ impl From<&str> for State {
             "enabling" => State::Enabling,
             "enabled" => State::Enabled,
             "disabling" => State::Disabling,
+            "superseded" => State::Superseded,
             other => State::Other(other.to_owned()),
         }
     }
@@ -76,6 +91,7 @@ impl std::fmt::Display for State {
             State::Enabling => "enabling",
             State::Enabled => "enabled",
             State::Disabling => "disabling",
+            State::Superseded => "superseded",
             State::Other(word) => word,
         })
     }
@@ -123,7 +139,7 @@ fn parse_blocker(line: &str) -> Result<Blocker, SysfsError> {
 /// How long the parts of one switch between schedulers took.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Timing {
-    /// Which way: `load` or `unload`.
+    /// Which way: `load`, `unload`, or `switch` from one module to another.
     pub op: String,
     /// Threads in the system.
     pub threads: u64,
@@ -154,40 +170,102 @@ pub struct Timing {
     pub other: BTreeMap<String, String>,
 }
 
+impl Timing {
+    /// Threads that were taken off their queue and put back; `None` where the module does not say.
+    pub fn requeued(&self) -> Option<u64> {
+        self.other.get("requeued")?.parse().ok()
+    }
+}
+
 impl FromStr for Timing {
     type Err = SysfsError;
 
     fn from_str(text: &str) -> Result<Timing, SysfsError> {
-        let bad_line =
-            |line: &str, expected| SysfsError::Line { file: "timing", line: line.to_owned(), expected };
+        let mut values = Values::parse("timing", text)?;
+        Ok(Timing {
+            op: values.take("op")?,
+            threads: values.number("threads")?,
+            cpus: values.number("cpus")?,
+            logged: values.number("logged")?,
+            checked: values.number("checked")?,
+            stop_ns: values.number("stop_ns")?,
+            handler_ns: values.number("handler_ns")?,
+            stack_check_ns: values.number("stack_check_ns")?,
+            dequeue_ns: values.number("dequeue_ns")?,
+            patch_ns: values.number("patch_ns")?,
+            enqueue_ns: values.number("enqueue_ns")?,
+            check_outside_ns: values.number("check_outside_ns")?,
+            total_ns: values.number("total_ns")?,
+            other: values.values,
+        })
+    }
+}
+
+/// What a swap would meet, found out with the machine running.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Plan {
+    /// Threads in the system.
+    pub threads: u64,
+    /// Of these, those that are in the way; `blocker` names them.
+    pub busy: u64,
+    /// Threads that ran while the stacks were walked.
+    pub logged: u64,
+    /// How long walking all stacks took.
+    pub walk_ns: u64,
+    /// Threads on a queue.
+    pub queued: u64,
+    /// CPUs online.
+    pub cpus: u64,
+    /// Values that this version does not know.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other: BTreeMap<String, String>,
+}
+
+impl FromStr for Plan {
+    type Err = SysfsError;
+
+    fn from_str(text: &str) -> Result<Plan, SysfsError> {
+        let mut values = Values::parse("plan", text)?;
+        Ok(Plan {
+            threads: values.number("threads")?,
+            busy: values.number("busy")?,
+            logged: values.number("logged")?,
+            walk_ns: values.number("walk_ns")?,
+            queued: values.number("queued")?,
+            cpus: values.number("cpus")?,
+            other: values.values,
+        })
+    }
+}
+
+/// The `key=value` lines of one file.
+struct Values {
+    file: &'static str,
+    values: BTreeMap<String, String>,
+}
+
+impl Values {
+    fn parse(file: &'static str, text: &str) -> Result<Values, SysfsError> {
         let mut values = BTreeMap::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let (key, value) = line.split_once('=').ok_or_else(|| bad_line(line, "`key=value`"))?;
+            let bad = || SysfsError::Line { file, line: line.to_owned(), expected: "`key=value`" };
+            let (key, value) = line.split_once('=').ok_or_else(bad)?;
             values.insert(key.trim().to_owned(), value.trim().to_owned());
         }
-        let mut number = |key: &'static str| {
-            let value = values.remove(key).ok_or(SysfsError::MissingKey { key })?;
-            value.parse().map_err(|_| bad_line(&format!("{key}={value}"), "a whole number of 0 or more"))
-        };
-        let mut timing = Timing {
-            op: String::new(),
-            threads: number("threads")?,
-            cpus: number("cpus")?,
-            logged: number("logged")?,
-            checked: number("checked")?,
-            stop_ns: number("stop_ns")?,
-            handler_ns: number("handler_ns")?,
-            stack_check_ns: number("stack_check_ns")?,
-            dequeue_ns: number("dequeue_ns")?,
-            patch_ns: number("patch_ns")?,
-            enqueue_ns: number("enqueue_ns")?,
-            check_outside_ns: number("check_outside_ns")?,
-            total_ns: number("total_ns")?,
-            other: BTreeMap::new(),
-        };
-        timing.op = values.remove("op").ok_or(SysfsError::MissingKey { key: "op" })?;
-        timing.other = values;
-        Ok(timing)
+        Ok(Values { file, values })
+    }
+
+    fn take(&mut self, key: &'static str) -> Result<String, SysfsError> {
+        self.values.remove(key).ok_or(SysfsError::MissingKey { file: self.file, key })
+    }
+
+    fn number(&mut self, key: &'static str) -> Result<u64, SysfsError> {
+        let value = self.take(key)?;
+        value.parse().map_err(|_| SysfsError::Line {
+            file: self.file,
+            line: format!("{key}={value}"),
+            expected: "a whole number of 0 or more",
+        })
     }
 }
 
@@ -217,9 +295,20 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_is_read_key_by_key() {
+        let text = "threads=140\nbusy=1\nlogged=9\nwalk_ns=2100000\nqueued=3\ncpus=4\nlater=1\n";
+        let plan: Plan = text.parse().unwrap();
+        assert_eq!((plan.threads, plan.busy, plan.logged), (140, 1, 9));
+        assert_eq!((plan.walk_ns, plan.queued, plan.cpus), (2_100_000, 3, 4));
+        assert_eq!(plan.other["later"], "1");
+        let error = text.replace("busy=1\n", "").parse::<Plan>().unwrap_err();
+        assert_eq!(error.to_string(), SysfsError::MissingKey { file: "plan", key: "busy" }.to_string());
+    }
+
+    #[test]
     fn a_missing_or_broken_value_is_named() {
         let missing = TIMING.replace("patch_ns=90000\n", "").parse::<Timing>().unwrap_err();
-        assert_eq!(missing, SysfsError::MissingKey { key: "patch_ns" });
+        assert_eq!(missing, SysfsError::MissingKey { file: "timing", key: "patch_ns" });
         let broken = TIMING.replace("90000", "-1").parse::<Timing>().unwrap_err();
         assert!(broken.to_string().contains("patch_ns=-1"), "{broken}");
         assert!("what".parse::<Timing>().unwrap_err().to_string().contains("`key=value`"));
@@ -246,7 +335,7 @@ mod tests {
 
     #[test]
     fn states_both_ways() {
-        for word in ["disabled", "enabling", "enabled", "disabling", "molten"] {
+        for word in ["disabled", "enabling", "enabled", "disabling", "superseded", "molten"] {
             let state = State::from(&*format!("{word}\n"));
             assert_eq!(state.to_string(), word);
             let json = serde_json::to_string(&state).unwrap();

@@ -99,6 +99,10 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         build_id: BuildId::from_bytes(&image.build_id).context("vmlinux has no build-id")?,
         machine: "x86_64".to_string(),
         module: "scheduler.ko".to_string(),
+        summary: String::new(),
+        module_name: schedswap_payload::MODULE_NAME.to_string(),
+        boundary_hash: String::new(),
+        digests: Default::default(),
         functions: module.functions.clone(),
         findings_allowed: Vec::new(),
     };

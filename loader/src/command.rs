@@ -1,0 +1,194 @@
+//! Runs what the command line asks for, and reports what came of it.
+
+use crate::args::{Command, CommandLine};
+use crate::disk::Disk;
+use crate::error::LoaderError;
+use crate::host::{Host, Machine, Running};
+use crate::kernel_log::KernelLog;
+use crate::paths::Paths;
+use crate::record::Record;
+use crate::{boot, check, install, lock, plan, remove, running, status, target, text};
+use clap::CommandFactory as _;
+use schedswap_payload::report::{Outcome, Report};
+use serde::Serialize;
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The whole program.
+pub fn run(line: CommandLine) -> ExitCode {
+    let CommandLine { json, root, lock_wait, command } = line;
+    let machine = Machine {
+        owner: if root.is_some() { rustix::process::geteuid().as_raw() } else { 0 },
+        is_live: root.is_none(),
+        paths: Paths::below(root.map_or("/".into(), |root| install::absolute(&root))),
+        host: Box::new(Running) as Box<dyn Host>,
+        disk: Disk::default(),
+    };
+    match &command {
+        Command::Status => print(json, status::status(&machine), text::status, |_| Outcome::Ok),
+        Command::Man { dir } => match write_manual(dir) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: cannot write the manual to {}: {error}", dir.display());
+                ExitCode::FAILURE
+            }
+        },
+        Command::Check { path } => {
+            let report = allowed(&machine, &command)
+                .and_then(|()| target::path_of(&machine, path.as_deref()))
+                .and_then(|path| check::check(&machine, &path));
+            print(json, report, text::check, |report| report.outcome)
+        }
+        Command::Plan { path } => {
+            let log = KernelLog::from_here();
+            let report = allowed(&machine, &command)
+                .and_then(|()| target::path_of(&machine, path.as_deref()))
+                .and_then(|path| {
+                    let _lock = lock::take(&machine.paths, lock_wait)?;
+                    plan::plan(&machine, &path)
+                });
+            let report = report.map(|mut report| {
+                if report.outcome != Outcome::Ok {
+                    report.kernel_log = log.lines();
+                }
+                report
+            });
+            print(json, report, text::plan, |report| report.outcome)
+        }
+        _ => act(&machine, &command, json, lock_wait),
+    }
+}
+
+/// Runs a command that changes something, as root and alone, and reports how it went.
+fn act(machine: &Machine, command: &Command, json: bool, lock_wait: Duration) -> ExitCode {
+    let log = KernelLog::from_here();
+    let mut record = Record::default();
+    let result = allowed(machine, command).and_then(|()| change(machine, command, lock_wait, &mut record));
+    let mut report = Report {
+        command: command.name().to_owned(),
+        outcome: Outcome::Ok,
+        version: record.version,
+        attempts: record.attempts,
+        notes: record.notes,
+        errors: Vec::new(),
+        kernel_log: Vec::new(),
+    };
+    let mut status = 0;
+    if let Err(error) = &result {
+        status = error.exit_code();
+        report.outcome = error.outcome();
+        report.errors = causes(error);
+        report.kernel_log = log.lines();
+    }
+    let text = text::report(&report, record.done.as_deref());
+    if json {
+        report.notes.splice(0..0, record.done);
+        say(io::stdout(), &to_json(&report));
+    } else if result.is_ok() {
+        say(io::stdout(), &text);
+    } else {
+        say(io::stderr(), &text);
+    }
+    ExitCode::from(status)
+}
+
+fn change(
+    machine: &Machine,
+    command: &Command,
+    lock_wait: Duration,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
+    // systemd runs these while another loader waits for it to have done so: they must not wait for that one.
+    match command {
+        Command::Start { .. } if boot::runs_already(machine) => {
+            record.done = Some("it runs already".to_owned());
+            return Ok(());
+        }
+        Command::Stop { .. } if running::scheduler(&machine.paths)?.is_none() => {
+            record.done = Some("no scheduler module is loaded: nothing to do".to_owned());
+            return Ok(());
+        }
+        _ => {}
+    }
+    let _lock = lock::take(&machine.paths, lock_wait)?;
+    match command {
+        Command::Install { path, patience } => {
+            let path = path.as_deref().map_or_else(install::default_path, install::absolute);
+            install::install(machine, &path, patience.into(), record)
+        }
+        Command::Switch { path, patience } => install::switch(machine, path, patience.into(), record),
+        Command::Uninstall { patience } => remove::uninstall(machine, patience.into(), record),
+        Command::Remove { dir, patience } => {
+            remove::remove(machine, &install::absolute(dir), patience.into(), record)
+        }
+        Command::Forget { dir } => remove::forget(machine, &install::absolute(dir), record),
+        Command::Start { force, patience } => boot::start(machine, *force, patience.into(), record),
+        Command::Stop { patience } => boot::stop(machine, patience.into(), record),
+        Command::Healthy => boot::healthy(machine, record),
+        Command::Status | Command::Check { .. } | Command::Plan { .. } | Command::Man { .. } => Ok(()),
+    }
+}
+
+/// Whether this user may, and whether there is a kernel for it.
+fn allowed(machine: &Machine, command: &Command) -> Result<(), LoaderError> {
+    let works_on_images =
+        matches!(command, Command::Install { .. } | Command::Remove { .. } | Command::Forget { .. });
+    if !machine.is_live {
+        return if works_on_images { Ok(()) } else { Err(LoaderError::NoKernel) };
+    }
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return Ok(());
+    }
+    Err(LoaderError::NotRoot { command: command.name(), uid: uid.as_raw() })
+}
+
+fn print<T: Serialize>(
+    json: bool,
+    result: Result<T, LoaderError>,
+    text: fn(&T) -> String,
+    outcome: fn(&T) -> Outcome,
+) -> ExitCode {
+    match result {
+        Ok(report) => {
+            say(io::stdout(), &if json { to_json(&report) } else { text(&report) });
+            match outcome(&report) {
+                Outcome::Ok => ExitCode::SUCCESS,
+                Outcome::Failed => ExitCode::from(1),
+                Outcome::Refused => ExitCode::from(3),
+            }
+        }
+        Err(error) => {
+            say(io::stderr(), &format!("error: {}\n", causes(&error).join(": ")));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("strings and numbers always become JSON") + "\n"
+}
+
+/// Whoever reads may have gone, which changes nothing about what was done.
+fn say(mut to: impl io::Write, text: &str) {
+    let _ = to.write_all(text.as_bytes());
+}
+
+/// The error's sentence and those below it.
+pub fn causes(error: &LoaderError) -> Vec<String> {
+    let mut causes = vec![error.to_string()];
+    let mut error: &dyn Error = error;
+    while let Some(source) = error.source() {
+        causes.push(source.to_string());
+        error = source;
+    }
+    causes
+}
+
+fn write_manual(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(CommandLine::command(), dir)
+}

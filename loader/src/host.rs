@@ -1,0 +1,88 @@
+//! What the loader asks of the kernel and of the service manager. Tests stand in for it.
+
+use crate::module_file::ModuleFile;
+use crate::urgency::Urgent;
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::disk::Disk;
+use crate::paths::Paths;
+
+/// The machine that a command works on.
+pub struct Machine {
+    /// Where its files are.
+    pub paths: Paths,
+    /// Its kernel.
+    pub host: Box<dyn Host>,
+    /// Its disk.
+    pub disk: Disk,
+    /// Who must own a payload: root, except in an image that somebody else builds.
+    pub owner: u32,
+    /// Whether it is the machine that runs, and not an image of one.
+    pub is_live: bool,
+}
+
+/// The calls that change a running machine.
+pub trait Host {
+    /// `uname -r`.
+    fn release(&self) -> String;
+    /// `finit_module(2)`.
+    fn load(&self, module: &ModuleFile, parameters: &CStr) -> Result<(), Errno>;
+    /// `delete_module(2)`; does not wait for whoever uses it.
+    fn unload(&self, name: &str) -> Result<(), Errno>;
+    /// Writes to a file of a loaded module.
+    fn write(&self, file: &Path, value: char) -> io::Result<()>;
+    /// Runs systemctl.
+    fn systemctl(&self, arguments: &[&str]) -> io::Result<()>;
+    /// Waits.
+    fn pause(&self, length: Duration);
+    /// Seconds since 1970.
+    fn epoch_seconds(&self) -> u64;
+}
+
+/// The running machine.
+pub struct Running;
+
+impl Host for Running {
+    fn release(&self) -> String {
+        rustix::system::uname().release().to_string_lossy().into_owned()
+    }
+
+    fn load(&self, module: &ModuleFile, parameters: &CStr) -> Result<(), Errno> {
+        // A second of computing on a slow machine, and many times that for a loader that has to share its CPU.
+        let _urgent = Urgent::now();
+        rustix::system::finit_module(&module.file, parameters, 0)
+    }
+
+    fn unload(&self, name: &str) -> Result<(), Errno> {
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        // Without O_NONBLOCK the kernel marks the module as going at once, whoever still uses it.
+        rustix::system::delete_module(&name, rustix::fs::OFlags::NONBLOCK.bits() as i32)
+    }
+
+    fn write(&self, file: &Path, value: char) -> io::Result<()> {
+        // For the attempt only: during the pauses others shall get out of the way.
+        let _urgent = Urgent::now();
+        std::fs::write(file, [value as u8])
+    }
+
+    fn systemctl(&self, arguments: &[&str]) -> io::Result<()> {
+        let output = Command::new("systemctl").args(arguments).stdin(Stdio::null()).output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    }
+
+    fn pause(&self, length: Duration) {
+        std::thread::sleep(length);
+    }
+
+    fn epoch_seconds(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+}

@@ -1,0 +1,516 @@
+//! The commands together, on a machine with a kernel that plays along.
+
+use crate::boot::{self, Decision};
+use crate::error::LoaderError;
+use crate::fake::{Fake, RELEASE, module_name};
+use crate::record::Record;
+use crate::registry::Registry;
+use crate::switch::Patience;
+use crate::target::Target;
+use crate::{check, install, plan, remove, status};
+use rustix::io::Errno;
+use schedswap_payload::report::Outcome;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+pub const PATIENCE: Patience = Patience { retries: 2, wait: Duration::from_secs(2) };
+
+type Outcomes = Result<Record, LoaderError>;
+
+pub fn install(fake: &Fake, dir: &Path) -> Outcomes {
+    let mut record = Record::default();
+    install::install(&fake.machine(), dir, PATIENCE, &mut record).map(|()| record)
+}
+
+fn switch(fake: &Fake, named: impl AsRef<Path>) -> Outcomes {
+    let mut record = Record::default();
+    install::switch(&fake.machine(), named.as_ref(), PATIENCE, &mut record).map(|()| record)
+}
+
+pub fn remove(fake: &Fake, dir: &Path) -> Outcomes {
+    let mut record = Record::default();
+    remove::remove(&fake.machine(), dir, PATIENCE, &mut record).map(|()| record)
+}
+
+fn forget(fake: &Fake, dir: &Path) -> Outcomes {
+    let mut record = Record::default();
+    remove::forget(&fake.machine(), dir, &mut record).map(|()| record)
+}
+
+fn uninstall(fake: &Fake) -> Outcomes {
+    let mut record = Record::default();
+    remove::uninstall(&fake.machine(), PATIENCE, &mut record).map(|()| record)
+}
+
+fn start(fake: &Fake, is_forced: bool) -> Outcomes {
+    let mut record = Record::default();
+    boot::start(&fake.machine(), is_forced, PATIENCE, &mut record).map(|()| record)
+}
+
+fn healthy(fake: &Fake) {
+    boot::healthy(&fake.machine(), &mut Record::default()).unwrap();
+}
+
+/// What start said it did, and what runs afterwards.
+fn started(fake: &Fake, is_forced: bool) -> (String, Option<String>) {
+    (start(fake, is_forced).unwrap().done.unwrap_or_default(), fake.runs())
+}
+
+fn active(fake: &Fake, kernel: &str) -> Option<String> {
+    let machine = fake.machine();
+    Registry::of(&machine.paths, &machine.disk, kernel).active()
+}
+
+#[test]
+fn an_installed_scheduler_runs_and_is_loaded_at_the_next_boot() {
+    let fake = Fake::with_systemd();
+    let record = install(&fake, &fake.payload("demo-1")).unwrap();
+    assert_eq!(record.version.as_deref(), Some("demo-1"));
+    assert_eq!(fake.runs().as_deref(), Some("demo-1"));
+    assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-1"));
+    assert_eq!(fake.systemctl(), ["daemon-reload", "start --no-block schedswap.service"]);
+
+    fake.boot(RELEASE);
+    assert_eq!(fake.runs(), None);
+    assert_eq!(started(&fake, false), (String::new(), Some("demo-1".into())));
+    healthy(&fake);
+    fake.boot(RELEASE);
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
+    assert_eq!(started(&fake, false).0, "demo-1 runs already");
+}
+
+#[test]
+fn from_version_to_version_in_one_stop_and_back() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
+    install(&fake, &one).unwrap();
+    install(&fake, &two).unwrap();
+    assert_eq!(fake.modules(), [module_name("demo-2")]);
+    assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-2"));
+    switch(&fake, "demo-1").unwrap();
+    assert_eq!(fake.runs().as_deref(), Some("demo-1"));
+    assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-1"));
+    // Never by way of the kernel's own: nothing was disabled.
+    let log = fake.kernel.borrow().log.clone();
+    let expected = "load demo-1,enable demo-1,load demo-2,enable demo-2,unload demo-1,load demo-1,enable demo-1,\
+                    unload demo-2";
+    assert_eq!(log.join(","), expected);
+    // Again: it is there.
+    assert_eq!(install(&fake, &one).unwrap().done.as_deref(), Some("demo-1 runs already"));
+    assert_eq!(fake.kernel.borrow().log.len(), log.len());
+}
+
+#[test]
+fn a_new_one_that_cannot_take_over_leaves_the_old_one() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
+    install(&fake, &one).unwrap();
+    type Change = fn(&Fake);
+    let cases: [(Change, Change, &str); 4] = [
+        (
+            |f| f.kernel.borrow_mut().busy = 99,
+            |f| f.kernel.borrow_mut().busy = 0,
+            "sleeper (thread 7) in do_wait",
+        ),
+        (
+            |f| f.kernel.borrow_mut().is_held = true,
+            |f| f.kernel.borrow_mut().is_held = false,
+            "another patcher",
+        ),
+        (
+            |f| f.kernel.borrow_mut().refuses = Some(Errno::INVAL),
+            |f| f.kernel.borrow_mut().refuses = None,
+            "refused to load",
+        ),
+        (
+            |f| {
+                let dir = f.root().join("sys/kernel/livepatch/fix/vmlinux/schedule_tail,1");
+                fs::create_dir_all(dir).unwrap();
+            },
+            |f| fs::remove_dir_all(f.root().join("sys/kernel/livepatch")).unwrap(),
+            "livepatch fix at schedule_tail",
+        ),
+    ];
+    for (before, after, words) in cases {
+        before(&fake);
+        let error = install(&fake, &two).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(error.exit_code(), 3, "{error}");
+        assert_eq!(fake.runs().as_deref(), Some("demo-1"));
+        assert_eq!(fake.modules(), [module_name("demo-1")]);
+        assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-1"));
+        assert!(!fake.files().iter().any(|file| file.ends_with(".new")), "{:?}", fake.files());
+        after(&fake);
+    }
+    install(&fake, &two).unwrap();
+    assert_eq!(fake.runs().as_deref(), Some("demo-2"));
+}
+
+#[test]
+fn threads_that_go_away_are_waited_for() {
+    let fake = Fake::new();
+    fake.kernel.borrow_mut().busy = 2;
+    let record = install(&fake, &fake.payload("demo-1")).unwrap();
+    assert_eq!(record.attempts.len(), 3);
+    fake.kernel.borrow_mut().busy = 2;
+    uninstall(&fake).unwrap();
+    assert_eq!(fake.runs(), None);
+}
+
+#[test]
+fn an_old_module_that_is_read_stays_a_while_and_goes_with_the_next_command() {
+    let fake = Fake::new();
+    install(&fake, &fake.payload("demo-1")).unwrap();
+    fake.kernel.borrow_mut().in_use.push(module_name("demo-1"));
+    let record = install(&fake, &fake.payload("demo-2")).unwrap();
+    assert!(
+        record.notes.iter().any(|note| note.contains("demo-1 is out of use but still loaded")),
+        "{record:?}"
+    );
+    assert_eq!(fake.runs().as_deref(), Some("demo-2"));
+    assert_eq!(status::status(&fake.machine()).unwrap().beside.len(), 1);
+    fake.kernel.borrow_mut().in_use.clear();
+    uninstall(&fake).unwrap();
+    assert_eq!(fake.modules(), [""; 0]);
+}
+
+#[test]
+fn what_is_removed_leaves_nothing() {
+    let fake = Fake::with_systemd();
+    let before = fake.files();
+    let (one, two) = (fake.payload("demo-1"), fake.payload_for("6.2.0-1-amd64", "demo-1"));
+    install(&fake, &one).unwrap();
+    install(&fake, &two).unwrap();
+    remove(&fake, &one).unwrap();
+    assert_eq!((fake.runs(), fake.modules()), (None, vec![]));
+    assert!(fake.systemctl().contains(&"stop schedswap.service".to_owned()));
+    fs::remove_dir_all(&one).unwrap();
+    assert!(
+        fake.files().contains(&"etc/systemd/system/schedswap.service".to_owned()),
+        "the other kernel needs it"
+    );
+    remove(&fake, &two).unwrap();
+    fs::remove_dir_all(&two).unwrap();
+    assert_eq!(fake.files(), before);
+}
+
+#[test]
+fn a_removal_that_is_refused_changes_nothing() {
+    let fake = Fake::new();
+    let one = fake.payload("demo-1");
+    install(&fake, &one).unwrap();
+    let before = fake.files();
+    fake.kernel.borrow_mut().busy = 99;
+    let error = remove(&fake, &one).unwrap_err();
+    assert_eq!((error.exit_code(), fake.runs().as_deref()), (3, Some("demo-1")));
+    assert_eq!((fake.files(), active(&fake, RELEASE).as_deref()), (before, Some("demo-1")));
+}
+
+#[test]
+fn removing_what_does_not_run_leaves_what_does() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("other-1"));
+    install(&fake, &two).unwrap();
+    install(&fake, &one).unwrap();
+    remove(&fake, &two).unwrap();
+    assert_eq!((fake.runs().as_deref(), active(&fake, RELEASE).as_deref()), (Some("demo-1"), Some("demo-1")));
+    // Damaged beyond reading, it is known by its name.
+    fs::write(one.join("manifest.json"), "{").unwrap();
+    remove(&fake, &one).unwrap();
+    assert_eq!(fake.runs(), None);
+}
+
+#[test]
+fn an_upgrade_s_old_payload_is_forgotten() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
+    install(&fake, &one).unwrap();
+    install(&fake, &two).unwrap();
+    forget(&fake, &one).unwrap();
+    assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-2"));
+    assert_eq!(fake.runs().as_deref(), Some("demo-2"));
+}
+
+#[test]
+fn an_upgrade_that_could_not_take_over_does_so_at_the_next_boot() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
+    install(&fake, &one).unwrap();
+    fake.payload("other-9");
+    fake.kernel.borrow_mut().busy = 99;
+    install(&fake, &two).unwrap_err();
+    forget(&fake, &one).unwrap();
+    fs::remove_dir_all(&one).unwrap();
+    assert_eq!(fake.runs().as_deref(), Some("demo-1"));
+    assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-2"));
+    // Its files are gone, it still runs, and can be taken out by name.
+    fake.kernel.borrow_mut().busy = 0;
+    uninstall(&fake).unwrap();
+    assert_eq!((fake.runs(), active(&fake, RELEASE)), (None, None));
+}
+
+#[test]
+fn another_kernel_s_payload_waits_for_that_kernel() {
+    let fake = Fake::new();
+    let later = "6.2.0-1-amd64";
+    install(&fake, &fake.payload("demo-1")).unwrap();
+    let record = install(&fake, &fake.payload_for(later, "demo-1")).unwrap();
+    assert!(record.done.unwrap().contains("loaded when kernel 6.2.0-1-amd64 is booted"));
+    assert_eq!(fake.runs().as_deref(), Some("demo-1"));
+    // What is registered there stays, unless it is the same scheduler's.
+    let record = install(&fake, &fake.payload_for(later, "other-1")).unwrap();
+    assert!(record.done.unwrap().contains("demo-1 stays the one that runs"));
+    assert_eq!(active(&fake, later).as_deref(), Some("demo-1"));
+    install(&fake, &fake.payload_for(later, "demo-2")).unwrap();
+    assert_eq!(active(&fake, later).as_deref(), Some("demo-2"));
+
+    fake.boot(later);
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-2"));
+    healthy(&fake);
+    fake.boot("6.3.0-1-amd64");
+    let (said, runs) = started(&fake, false);
+    assert!(said.contains("no scheduler is registered for kernel 6.3.0-1-amd64") && runs.is_none(), "{said}");
+    fake.boot(RELEASE);
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
+}
+
+#[test]
+fn another_build_of_this_kernel_loads_nothing_and_is_no_failure() {
+    let fake = Fake::new();
+    install(&fake, &fake.payload("demo-1")).unwrap();
+    fake.boot(RELEASE);
+    let notes = fake.root().join("sys/kernel/notes");
+    let mut bytes = fs::read(&notes).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&notes, bytes).unwrap();
+    let (said, runs) = started(&fake, false);
+    assert!(said.contains("other build") && runs.is_none(), "{said}");
+    healthy(&fake);
+    fake.boot(RELEASE);
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
+}
+
+#[test]
+fn a_boot_that_went_wrong_is_not_tried_again() {
+    let fake = Fake::new();
+    let one = fake.payload("demo-1");
+    install(&fake, &one).unwrap();
+    fake.boot(RELEASE);
+    start(&fake, false).unwrap();
+    // The power goes, or the machine hangs, before it is up.
+    for _ in 0..2 {
+        fake.boot(RELEASE);
+        let (said, runs) = started(&fake, false);
+        assert!(said.contains("demo-1 is not loaded: the machine did not come up well"), "{said}");
+        assert!(said.contains("boot-2") && runs.is_none(), "{said}");
+        let status = status::status(&fake.machine()).unwrap();
+        assert_eq!(status.blocked.unwrap().boot_id, "boot-2");
+        // This boot is well, but that says nothing about one with the scheduler.
+        healthy(&fake);
+    }
+    assert_eq!(started(&fake, true).1.as_deref(), Some("demo-1"));
+    fake.boot(RELEASE);
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"), "forced, it ran in a machine that was up");
+
+    // And an install forgets it too.
+    fake.boot(RELEASE);
+    assert!(started(&fake, false).1.is_none());
+    install(&fake, &one).unwrap();
+    fake.boot(RELEASE);
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
+}
+
+#[test]
+fn a_load_that_is_refused_at_boot_blocks_no_other() {
+    let fake = Fake::new();
+    install(&fake, &fake.payload("demo-1")).unwrap();
+    fake.boot(RELEASE);
+    fake.kernel.borrow_mut().busy = 99;
+    assert_eq!(start(&fake, false).unwrap_err().exit_code(), 3);
+    fake.boot(RELEASE);
+    fake.kernel.borrow_mut().busy = 0;
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
+}
+
+#[test]
+fn another_payload_has_a_chance_of_its_own() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
+    install(&fake, &one).unwrap();
+    fake.boot(RELEASE);
+    start(&fake, false).unwrap();
+    fake.boot(RELEASE);
+    assert!(started(&fake, false).1.is_none());
+    switch(&fake, &two).unwrap();
+    fake.boot(RELEASE);
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-2"));
+}
+
+#[test]
+fn what_start_decides() {
+    let fake = Fake::new();
+    let machine = fake.machine();
+    assert_eq!(boot::decide(&machine, false), Decision::NothingRegistered);
+    let one = fake.payload("demo-1");
+    install(&fake, &one).unwrap();
+    assert_eq!(boot::decide(&machine, false), Decision::Load("demo-1".into()));
+    fs::write(fake.root().join("proc/cmdline"), "quiet schedswap.enable=0\n").unwrap();
+    assert_eq!(boot::decide(&machine, false), Decision::Disabled);
+    assert_eq!(boot::decide(&machine, true), Decision::Load("demo-1".into()));
+    fs::write(fake.root().join("proc/cmdline"), "quiet\n").unwrap();
+    fs::write(fake.root().join("var/lib/schedswap").join(RELEASE).join("attempt"), "half a no").unwrap();
+    assert!(
+        matches!(boot::decide(&machine, false), Decision::Blocked(blocked) if blocked.payload.is_empty())
+    );
+    fs::remove_dir_all(&one).unwrap();
+    assert_eq!(boot::decide(&machine, false), Decision::Gone("demo-1".into()));
+}
+
+#[test]
+fn systemctl_restart_goes_out_and_in_again() {
+    let fake = Fake::new();
+    install(&fake, &fake.payload("demo-1")).unwrap();
+    healthy(&fake);
+    boot::stop(&fake.machine(), PATIENCE, &mut Record::default()).unwrap();
+    assert_eq!((fake.runs(), active(&fake, RELEASE).as_deref()), (None, Some("demo-1")));
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
+    // The machine was up long before: no note stays that would keep the next boot from loading it.
+    fake.boot(RELEASE);
+    assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
+}
+
+#[test]
+fn a_loose_module_only_runs() {
+    let fake = Fake::new();
+    let payload = fake.payload("demo-1");
+    let loose = fake.root().join("loose.ko");
+    fs::copy(payload.join("scheduler.ko"), &loose).unwrap();
+    fs::remove_dir_all(payload).unwrap();
+    install(&fake, &loose).unwrap();
+    assert_eq!((fake.runs().as_deref(), active(&fake, RELEASE)), (Some("demo-1"), None));
+    let error = install(&fake, &loose).unwrap_err().to_string();
+    assert!(error.contains("demo-1 is loaded already (enabled): run `uninstall` first"), "{error}");
+    // But another may take over when asked to.
+    let other = fake.payload("demo-2");
+    let second = fake.root().join("second.ko");
+    fs::copy(other.join("scheduler.ko"), &second).unwrap();
+    switch(&fake, &second).unwrap();
+    assert_eq!(fake.runs().as_deref(), Some("demo-2"));
+    assert_eq!(uninstall(&fake).unwrap().version.as_deref(), Some("demo-2"));
+    assert_eq!(fake.modules(), [""; 0]);
+    assert_eq!(uninstall(&fake).unwrap().version, None);
+}
+
+#[test]
+fn an_image_is_prepared_without_a_kernel() {
+    let fake = Fake::new();
+    fs::create_dir_all(fake.root().join("usr/lib/systemd/systemd")).unwrap();
+    let mut machine = fake.machine();
+    machine.is_live = false;
+    let dir = fake.payload("demo-1");
+    install::install(&machine, &dir, PATIENCE, &mut Record::default()).unwrap();
+    assert_eq!((fake.runs(), active(&fake, RELEASE).as_deref()), (None, Some("demo-1")));
+    assert!(fake.root().join("etc/systemd/system/sysinit.target.wants/schedswap.service").is_symlink());
+    assert_eq!(fake.systemctl(), [""; 0]);
+    remove::remove(&machine, &dir, PATIENCE, &mut Record::default()).unwrap();
+    assert_eq!(active(&fake, RELEASE), None);
+}
+
+#[test]
+fn check_names_everything_and_changes_nothing() {
+    let fake = Fake::new();
+    let dir = fake.payload("demo-1");
+    let files = fake.files();
+    let clean = check::check(&fake.machine(), &dir).unwrap();
+    assert_eq!((clean.outcome, clean.problems.len()), (Outcome::Ok, 0));
+
+    let kernel = fake.root().join("sys/kernel");
+    fs::create_dir_all(kernel.join("kpatch/fix/functions/schedule_tail")).unwrap();
+    fs::create_dir_all(kernel.join("debug/kprobes")).unwrap();
+    fs::write(kernel.join("debug/kprobes/list"), "ffffffff81000005  k  schedule_tail+0x5    \n").unwrap();
+    fs::create_dir_all(kernel.join("sched_ext")).unwrap();
+    fs::write(kernel.join("sched_ext/state"), "enabled\n").unwrap();
+    fs::write(fake.root().join("proc/sys/kernel/modules_disabled"), "1\n").unwrap();
+    fs::create_dir_all(kernel.join("security")).unwrap();
+    fs::write(kernel.join("security/lockdown"), "none [integrity] confidentiality\n").unwrap();
+    let report = check::check(&fake.machine(), &dir).unwrap();
+    assert_eq!(report.outcome, Outcome::Refused);
+    let said = report.problems.join("\n");
+    for words in [
+        "kpatch fix at schedule_tail",
+        "kprobe schedule_tail+0x5",
+        "sched_ext policy",
+        "modules_disabled",
+        "signed modules only",
+    ] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+    assert_eq!(fake.files(), files);
+    assert_eq!(fake.kernel.borrow().log, [""; 0]);
+
+    let other = check::check(&fake.machine(), &fake.payload_for("6.2.0-1-amd64", "demo-1")).unwrap();
+    assert!(other.problems[0].contains("the module is for kernel 6.2.0-1-amd64"), "{other:?}");
+}
+
+#[test]
+fn plan_names_who_is_in_the_way() {
+    let fake = Fake::new();
+    let dir = fake.payload("demo-1");
+    let set = |fake: &Fake, busy: u32| fake.kernel.borrow_mut().planned_busy = busy;
+    set(&fake, 1);
+    let report = plan::plan(&fake.machine(), &dir).unwrap();
+    assert_eq!((report.outcome, report.blockers.len()), (Outcome::Refused, 1));
+    assert_eq!(report.blockers[0].to_string(), "sleeper (thread 7) in do_wait");
+    assert!(report.prediction.is_some());
+    assert_eq!(fake.modules(), [""; 0]);
+}
+
+#[test]
+fn plan_asks_the_module_and_takes_it_out_again() {
+    let fake = Fake::new();
+    let dir = fake.payload("demo-1");
+    let report = plan::plan(&fake.machine(), &dir).unwrap();
+    assert_eq!((report.outcome, report.plan.as_ref().unwrap().threads), (Outcome::Ok, 140));
+    assert_eq!(report.prediction.unwrap().swaps, 0);
+    assert_eq!((fake.runs(), fake.modules()), (None, vec![]));
+
+    // With another that runs, beside it; and by what its swap has cost.
+    install(&fake, &dir).unwrap();
+    let report = plan::plan(&fake.machine(), &fake.payload("demo-2")).unwrap();
+    let prediction = report.prediction.unwrap();
+    assert_eq!((prediction.swaps, prediction.requeued, prediction.checked), (1, 3, 16));
+    assert_eq!((fake.runs().as_deref(), fake.modules().len()), (Some("demo-1"), 1));
+    assert!(plan::plan(&fake.machine(), &dir).unwrap().notes[0].contains("runs already"));
+}
+
+#[test]
+fn what_check_and_plan_look_at() {
+    let fake = Fake::new();
+    let dir = fake.payload("demo-1");
+    let machine = fake.machine();
+    assert!(matches!(Target::open(&machine, &dir).unwrap(), Target::Payload(_)));
+    let path_of = |named: Option<&str>| crate::target::path_of(&machine, named.map(Path::new));
+    assert_eq!(path_of(Some("demo-1")).unwrap(), dir);
+    assert_eq!(path_of(Some("/x.ko")).unwrap(), Path::new("/x.ko"));
+    assert!(matches!(path_of(None), Err(LoaderError::NothingNamed { .. })));
+    install(&fake, &dir).unwrap();
+    assert_eq!(path_of(None).unwrap(), dir);
+}
+
+#[test]
+fn a_status_of_everything() {
+    let fake = Fake::new();
+    fs::write(fake.root().join("proc/sys/kernel/tainted"), "12288\n").unwrap();
+    install(&fake, &fake.payload("demo-1")).unwrap();
+    fake.payload_for("6.2.0-1-amd64", "demo-3");
+    let status = status::status(&fake.machine()).unwrap();
+    let scheduler = status.scheduler.unwrap();
+    assert_eq!((scheduler.version.as_str(), scheduler.since), ("demo-1", Some(1_700_000_000)));
+    assert_eq!(scheduler.module, module_name("demo-1"));
+    assert_eq!(scheduler.timing.unwrap().stop_ns, 310_000);
+    let payloads: Vec<_> = status.payloads.iter().map(|p| (p.payload.as_str(), p.active)).collect();
+    assert_eq!(payloads, [("demo-1", true), ("demo-3", false)]);
+    assert_eq!(status.taint.unwrap().reasons, ["module from outside the kernel", "unsigned module"]);
+    assert_eq!(status.blocked, None);
+}

@@ -1,0 +1,121 @@
+//! `remove`, `forget` and `uninstall`: the way back.
+
+use crate::error::LoaderError;
+use crate::host::Machine;
+use crate::payload_dir::PayloadError;
+use crate::record::Record;
+use crate::registry::{self, Registry};
+use crate::running::{self, Loaded};
+use crate::switch::Patience;
+use crate::{module_file, services, swap};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// Before a payload's package is removed: back to the kernel's own scheduler if it runs, and nothing of it registered.
+/// Failing leaves everything as it was.
+pub fn remove(
+    machine: &Machine,
+    dir: &Path,
+    patience: Patience,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
+    let (kernel, name) = place(machine, dir)?;
+    record.version = Some(name.clone());
+    let is_running = machine.is_live
+        && kernel == machine.host.release()
+        && running::scheduler(&machine.paths)?.is_some_and(|loaded| is_of(&loaded, dir, &name));
+    if is_running {
+        swap::take_out(machine, patience, record)?;
+    }
+    let registry = Registry::of(&machine.paths, &machine.disk, &kernel);
+    if registry.registered().as_deref() == Some(&name) {
+        // After the swap: until it is made, this is the one that runs. A machine that dies in between loads it once
+        // more, and its package is still installed.
+        registry.drop_active()?;
+        registry.clear_attempt()?;
+    }
+    if is_running {
+        services::tell_systemd(machine, "stop", &mut record.notes);
+    }
+    let others = registry::kernels(&machine.paths).into_iter().flat_map(|kernel| {
+        let names = Registry::of(&machine.paths, &machine.disk, &kernel).payloads();
+        names.into_iter().map(move |name| (kernel.clone(), name))
+    });
+    if others.filter(|other| *other != (kernel.clone(), name.clone())).count() == 0 {
+        services::remove(machine, &mut record.notes)?;
+        for kernel in registry::kernels(&machine.paths) {
+            Registry::of(&machine.paths, &machine.disk, &kernel).remove()?;
+        }
+    } else if Registry::of(&machine.paths, &machine.disk, &kernel).payloads() == [name.as_str()] {
+        registry.remove()?;
+    }
+    record.done = Some(match is_running {
+        true => format!("the kernel's own scheduler runs again; {name} is not registered any more"),
+        false => format!("{name} is not registered any more"),
+    });
+    Ok(())
+}
+
+/// After an upgrade: the old payload's files are about to go. Nothing is unloaded. If the new one could not take over,
+/// it is registered in the old one's stead, so that the next boot loads what is installed.
+pub fn forget(machine: &Machine, dir: &Path, record: &mut Record) -> Result<(), LoaderError> {
+    let (kernel, name) = place(machine, dir)?;
+    record.version = Some(name.clone());
+    let registry = Registry::of(&machine.paths, &machine.disk, &kernel);
+    if registry.registered().as_deref() != Some(&name) {
+        record.done = Some(format!("{name} is not registered"));
+        return Ok(());
+    }
+    let scheduler = |name: &str| {
+        let dir = machine.paths.kernel(&kernel).join(name);
+        module_file::read_manifest(&dir).ok().map(|manifest| manifest.name)
+    };
+    let of_old = scheduler(&name);
+    let mut others = registry.payloads();
+    others.retain(|other| *other != name && of_old.is_some() && scheduler(other) == of_old);
+    // The last that came: what the upgrade has just brought. Its modification time is that of its making.
+    let came = |name: &String| {
+        let dir = machine.paths.kernel(&kernel).join(name);
+        dir.metadata().map(|found| (found.ctime(), found.ctime_nsec())).ok()
+    };
+    match others.into_iter().max_by_key(came) {
+        Some(other) => {
+            let place = machine.paths.kernel(&kernel).join("active");
+            registry.stage_active(&other)?.commit().map_err(registry::cannot("write", &place))?;
+            record.done = Some(format!("{other} is registered in the stead of {name}"));
+        }
+        None => {
+            registry.drop_active()?;
+            record.done = Some(format!("{name} is not registered any more"));
+        }
+    }
+    registry.clear_attempt()
+}
+
+/// Puts vmlinux's own scheduler back, unloads the module, and registers nothing. `record.version` stays `None` if none
+/// was loaded.
+pub fn uninstall(machine: &Machine, patience: Patience, record: &mut Record) -> Result<(), LoaderError> {
+    swap::take_out(machine, patience, record)?;
+    let registry = Registry::of(&machine.paths, &machine.disk, &machine.host.release());
+    if let Some(name) = registry.registered() {
+        registry.drop_active()?;
+        registry.clear_attempt()?;
+        record.notes.push(format!("{name} is not loaded at boot any more; `switch {name}` brings it back"));
+        services::tell_systemd(machine, "stop", &mut record.notes);
+    }
+    Ok(())
+}
+
+fn place(machine: &Machine, dir: &Path) -> Result<(String, String), LoaderError> {
+    let state = machine.paths.state();
+    let place = machine.paths.payload_place(dir);
+    Ok(place.ok_or_else(|| PayloadError::Place { path: dir.to_owned(), state })?)
+}
+
+/// Whether what runs is that payload's. Its files may be damaged, or gone; then its name has to do.
+fn is_of(loaded: &Loaded, dir: &Path, name: &str) -> bool {
+    match module_file::read_manifest(dir) {
+        Ok(manifest) if !manifest.module_name.is_empty() => loaded.is(&manifest.module_name, name),
+        _ => loaded.says.version == name,
+    }
+}
