@@ -3,6 +3,7 @@
 mod build;
 pub mod link;
 pub mod runtime;
+pub mod sign;
 pub mod tables;
 
 pub use build::{Error, Input, Module, build};
