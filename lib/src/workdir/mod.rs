@@ -27,6 +27,7 @@ mod steps;
 mod store;
 
 pub use config::{Config, KernelFacts};
+pub use git::{Commit, history};
 pub use init::{Options, init};
 pub use report::{Origins, Summary, UnitRow};
 pub use steps::Step;
