@@ -3,6 +3,7 @@
 
 mod commands;
 mod outcome;
+mod packages;
 mod progress;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -16,6 +16,7 @@
 //! | [`check`] | pristine and edited objects | findings |
 //! | [`workdir`] | all of the above | where the developer edits |
 //! | [`module`] | bound objects | `scheduler.ko` |
+//! | [`package`] | module, loader | `.deb` and `.rpm` |
 //! | [`guest`] | module | a QEMU guest in which it is swapped |
 
 pub mod address;
@@ -26,8 +27,10 @@ pub mod check;
 pub mod compile;
 pub mod guest;
 pub mod identity;
+pub mod libexec;
 pub mod module;
 pub mod objects;
+pub mod package;
 pub mod progress;
 pub mod source;
 pub mod springboard;

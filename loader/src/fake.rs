@@ -2,11 +2,11 @@
 
 use crate::disk::Disk;
 use crate::host::{Host, Machine};
-use crate::module_file::{self, ModuleFile};
+use crate::module_file::ModuleFile;
 use crate::paths::Paths;
 use rustix::io::Errno;
-use schedswap_payload::Manifest;
 use schedswap_payload::manifest::{FORMAT, RedirectedFunction};
+use schedswap_payload::{Manifest, Sha256};
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::fs;
@@ -145,10 +145,10 @@ impl Fake {
             module: "scheduler.ko".into(),
             summary: format!("{short} for tests"),
             module_name,
-            boundary_hash: String::new(),
+            boundary_hash: Sha256::of(b""),
             digests: [
-                ("scheduler.ko".to_owned(), module_file::sha256(&module)),
-                ("schedswap-loader".to_owned(), module_file::sha256(&loader)),
+                ("scheduler.ko".to_owned(), Sha256::of(&module)),
+                ("schedswap-loader".to_owned(), Sha256::of(&loader)),
             ]
             .into(),
             functions: vec![RedirectedFunction { name: "schedule_tail".into(), sympos: 0 }],
@@ -344,7 +344,7 @@ pub fn loader(payload: &str) -> String {
 }
 
 pub fn module_name(payload: &str) -> String {
-    format!("scheduler_{}", &module_file::sha256(payload.as_bytes())[..8])
+    format!("scheduler_{}", &Sha256::of(payload.as_bytes()).to_string()[..8])
 }
 
 /// A module file that says what a scheduler's says: an ELF header, `.modinfo`, the section names, three section headers.

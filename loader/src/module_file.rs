@@ -4,8 +4,7 @@ use crate::error::LoaderError;
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object as _, ObjectSection as _};
 use schedswap_payload::manifest::{self, Manifest};
-use schedswap_payload::{BuildId, MODULE_NAME};
-use sha2::{Digest as _, Sha256};
+use schedswap_payload::{BuildId, MODULE_NAME, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,7 +19,7 @@ pub struct ModuleFile {
     /// What its `.modinfo` says.
     pub info: ModuleInfo,
     /// Of the whole file, in hex.
-    pub sha256: String,
+    pub sha256: Sha256,
     /// Whether a signature is appended. Whether the kernel trusts it, only the kernel can tell.
     pub is_signed: bool,
 }
@@ -88,12 +87,7 @@ fn open_ko(path: &Path) -> Result<ModuleFile, LoaderError> {
         expected,
     })?;
     let is_signed = bytes.ends_with(SIGNED);
-    Ok(ModuleFile { path: path.to_owned(), file, info, sha256: sha256(&bytes), is_signed })
-}
-
-/// In lower-case hex.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(ModuleFile { path: path.to_owned(), file, info, sha256: Sha256::of(&bytes), is_signed })
 }
 
 /// `scheduler`, or `scheduler_` and 8 hex digits, which tell versions apart.

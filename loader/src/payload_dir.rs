@@ -3,6 +3,7 @@
 use crate::error::LoaderError;
 use crate::host::Machine;
 use crate::module_file::{self, ModuleFile};
+use schedswap_payload::Sha256;
 use schedswap_payload::manifest::{self, Manifest};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -62,7 +63,7 @@ pub enum PayloadError {
         "{} is damaged: its SHA-256 is {found}, the manifest says {expected}; install its package again",
         path.display()
     )]
-    Digest { path: PathBuf, found: String, expected: String },
+    Digest { path: PathBuf, found: Sha256, expected: Sha256 },
 
     #[error(
         "{} is for kernel {found}, but lies among those for {expected}: install its package again",
@@ -93,7 +94,7 @@ pub fn open(machine: &Machine, dir: &Path) -> Result<Payload, LoaderError> {
     let module = module_file::open_of(dir, &manifest)?;
     // The module's bytes are those that are loaded: it is read once, and the kernel gets the same open file.
     let expected = digest_of(&manifest, &manifest.module, dir)?;
-    check_digest(&module.path, module.sha256.clone(), expected)?;
+    check_digest(&module.path, module.sha256, expected)?;
     for (file, expected) in manifest.digests.iter().filter(|(file, _)| **file != manifest.module) {
         let path = dir.join(file);
         if file.contains('/') || file.starts_with('.') {
@@ -102,7 +103,7 @@ pub fn open(machine: &Machine, dir: &Path) -> Result<Payload, LoaderError> {
         check_file(&path, machine.owner)?;
         let bytes =
             std::fs::read(&path).map_err(|source| LoaderError::Unreadable { path: path.clone(), source })?;
-        check_digest(&path, module_file::sha256(&bytes), expected)?;
+        check_digest(&path, Sha256::of(&bytes), expected)?;
     }
     Ok(Payload { dir: dir.to_owned(), kernel, name, manifest, module })
 }
@@ -121,21 +122,21 @@ pub fn check_loose(manifest: Option<&Manifest>, module: &ModuleFile) -> Result<(
         }
     }
     match manifest.and_then(|manifest| manifest.digests.get(&manifest.module)) {
-        Some(expected) => check_digest(&module.path, module.sha256.clone(), expected),
+        Some(expected) => check_digest(&module.path, module.sha256, expected),
         None => Ok(()),
     }
 }
 
-fn digest_of<'a>(manifest: &'a Manifest, file: &str, dir: &Path) -> Result<&'a str, PayloadError> {
+fn digest_of<'a>(manifest: &'a Manifest, file: &str, dir: &Path) -> Result<&'a Sha256, PayloadError> {
     let missing = || PayloadError::NoDigest { dir: dir.to_owned(), file: file.to_owned() };
-    manifest.digests.get(file).map(String::as_str).ok_or_else(missing)
+    manifest.digests.get(file).ok_or_else(missing)
 }
 
-fn check_digest(path: &Path, found: String, expected: &str) -> Result<(), PayloadError> {
-    if found.eq_ignore_ascii_case(expected) {
+fn check_digest(path: &Path, found: Sha256, expected: &Sha256) -> Result<(), PayloadError> {
+    if found == *expected {
         return Ok(());
     }
-    Err(PayloadError::Digest { path: path.to_owned(), found, expected: expected.to_owned() })
+    Err(PayloadError::Digest { path: path.to_owned(), found, expected: *expected })
 }
 
 fn check_file(path: &Path, owner: u32) -> Result<(), PayloadError> {
@@ -293,7 +294,7 @@ mod tests {
         chmod(&dir, 0o1777);
         assert!(check_loose(None, &module).is_ok());
         let mut manifest = manifest.unwrap();
-        manifest.digests.insert("scheduler.ko".into(), "00".repeat(32));
+        manifest.digests.insert("scheduler.ko".into(), Sha256::of(b"another"));
         assert!(matches!(check_loose(Some(&manifest), &module), Err(PayloadError::Digest { .. })));
     }
 }

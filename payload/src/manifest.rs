@@ -1,13 +1,13 @@
 //! `manifest.json`: which kernel a scheduler module is for, and what it replaces there.
 
-use crate::BuildId;
+use crate::{BuildId, Sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// File name of the manifest, in the directory that also holds the module.
 pub const FILE_NAME: &str = "manifest.json";
 
-/// The version of the format that this crate writes. Older ones are read too: what they lack is empty.
+/// The version of the format that this crate writes and reads.
 pub const FORMAT: u32 = 2;
 
 /// A scheduler module's description.
@@ -17,10 +17,12 @@ pub struct Manifest {
     pub format: u32,
     /// Name of this scheduler, as a package would be named.
     pub name: String,
-    /// Its version.
+    /// What the loaded module says of itself in sysfs: `<name>-<release>`.
     pub version: String,
-    /// Its release: counts builds of one version.
+    /// Its release: counts what was built under that name.
     pub release: String,
+    /// One line on what it is for.
+    pub summary: String,
     /// Version of the SDK that built it.
     pub sdk_version: String,
     /// Commit of the work dir it was built from; `None` when there is none or it had uncommitted changes.
@@ -34,25 +36,18 @@ pub struct Manifest {
     pub machine: String,
     /// File name of the module, beside the manifest.
     pub module: String,
-    /// What this scheduler is for, in one line.
-    #[serde(default)]
-    pub summary: String,
-    /// Name of the kernel module, in `/sys/module`: two versions have two names, so that both can be loaded
-    /// while one takes over from the other.
-    #[serde(default)]
+    /// Name of the module once it is loaded, as in `/sys/module`.
     pub module_name: String,
-    /// SHA-256 of the boundary that it was built with, in hex.
-    #[serde(default)]
-    pub boundary_hash: String,
-    /// SHA-256, in hex, of every file beside the manifest, by file name.
-    #[serde(default)]
-    pub digests: BTreeMap<String, String>,
+    /// Of the boundary that the module was built for: which functions are replaced, where and why.
+    pub boundary_hash: Sha256,
     /// Functions of vmlinux that it redirects.
     #[serde(default)]
     pub functions: Vec<RedirectedFunction>,
-    /// Findings of `check` that the developer chose to allow, by code and symbol.
+    /// Findings of `check` that did not keep the module from being built, by code and symbol.
     #[serde(default)]
     pub findings_allowed: Vec<String>,
+    /// Every file of the payload but the manifest, by file name.
+    pub digests: BTreeMap<String, Sha256>,
 }
 
 /// One function of vmlinux that is redirected.
@@ -103,7 +98,7 @@ impl Manifest {
             format: u64,
         }
         let versioned: Versioned = serde_json::from_slice(json).map_err(ManifestError::Json)?;
-        if !(1..=u64::from(FORMAT)).contains(&versioned.format) {
+        if versioned.format != u64::from(FORMAT) {
             return Err(ManifestError::Format { found: versioned.format });
         }
         let manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::Json)?;
@@ -111,13 +106,29 @@ impl Manifest {
             Err(ManifestError::Field { field, found: found.to_owned(), expected })
         };
         // The loader joins it to a directory and hands the file to the kernel as root.
-        if manifest.module.is_empty() || manifest.module.contains('/') || manifest.module.starts_with('.') {
+        if !is_plain_file_name(&manifest.module) {
             return field("module", &manifest.module, "a plain file name");
+        }
+        if let Some(name) = manifest.digests.keys().find(|name| !is_plain_file_name(name)) {
+            return field("digests", name, "plain file names");
+        }
+        if !manifest.digests.contains_key(&manifest.module) {
+            return field("digests", "(no module)", "a digest of the module");
+        }
+        // A module's name becomes a directory below /sys.
+        if !is_plain_file_name(&manifest.module_name) {
+            return field("module_name", &manifest.module_name, "the name of a kernel module");
         }
         if manifest.kernel_release.is_empty() {
             return field("kernel_release", &manifest.kernel_release, "what `uname -r` prints there");
         }
         Ok(manifest)
+    }
+
+    /// Whether a file of the payload is the one that the manifest was written for; a file that it does not
+    /// know is not.
+    pub fn knows(&self, file: &str, content: &[u8]) -> bool {
+        self.digests.get(file).is_some_and(|digest| *digest == Sha256::of(content))
     }
 
     /// The manifest as `manifest.json` holds it.
@@ -128,6 +139,10 @@ impl Manifest {
     }
 }
 
+fn is_plain_file_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\0']) && !name.starts_with('.')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,20 +151,20 @@ mod tests {
         Manifest {
             format: FORMAT,
             name: "my-scheduler".into(),
-            version: "1.2".into(),
+            version: "my-scheduler-3".into(),
             release: "3".into(),
+            summary: "wakes the right one".into(),
             sdk_version: "0.1.0".into(),
             source_commit: Some("0123abc".into()),
             kernel_release: "6.1.0-1-amd64".into(),
             build_id: "00ff".parse().unwrap(),
             machine: "x86_64".into(),
             module: "scheduler.ko".into(),
-            summary: "for tests".into(),
             module_name: "scheduler_0123abcd".into(),
-            boundary_hash: "ab".repeat(32),
-            digests: [("scheduler.ko".to_owned(), "cd".repeat(32))].into(),
+            boundary_hash: Sha256::of(b"boundary"),
             functions: vec![RedirectedFunction { name: "set_load_weight".into(), sympos: 2 }],
-            findings_allowed: vec![],
+            findings_allowed: vec!["SS201 update_curr".into()],
+            digests: [("scheduler.ko".to_owned(), Sha256::of(b"module"))].into(),
         }
     }
 
@@ -172,15 +187,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_left_alone() {
-        assert!(edited("\"format\": 2,", "\"format\": 2, \"kernels\": {},").is_ok());
-    }
-
-    #[test]
-    fn the_format_before_is_read_too() {
-        let old = br#"{"format": 1, "name": "x", "version": "1", "release": "1", "sdk_version": "0.1.0",
-            "kernel_release": "6.1.0-1-amd64", "build_id": "00ff", "machine": "x86_64", "module": "scheduler.ko"}"#;
-        let manifest = Manifest::parse(old).unwrap();
-        assert!(manifest.module_name.is_empty() && manifest.digests.is_empty());
+        assert!(edited("\"format\": 2,", "\"format\": 2, \"colour\": {},").is_ok());
     }
 
     #[test]
@@ -189,6 +196,31 @@ mod tests {
             let error = edited("scheduler.ko", name).unwrap_err();
             assert!(error.to_string().contains("plain file name"), "{name}: {error}");
         }
+    }
+
+    #[test]
+    fn a_digest_of_the_module_is_required_and_none_of_a_file_elsewhere_taken() {
+        let named = |name: &str| edited("\"scheduler.ko\": \"", &format!("\"{name}\": \""));
+        for (name, expected) in [("other.ko", "a digest of the module"), ("../x", "plain file names")] {
+            let error = named(name).unwrap_err();
+            assert!(error.to_string().contains(expected), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_module_name_that_is_a_path_is_refused() {
+        for name in ["", "../kernel", "a/b"] {
+            let error = edited("scheduler_0123abcd", name).unwrap_err();
+            assert!(error.to_string().contains("module_name"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_altered_file_and_one_more_are_not_known() {
+        let manifest = sample();
+        assert!(manifest.knows("scheduler.ko", b"module"));
+        assert!(!manifest.knows("scheduler.ko", b"modulf"));
+        assert!(!manifest.knows("other.ko", b"module"));
     }
 
     #[test]

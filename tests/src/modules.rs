@@ -81,7 +81,7 @@ pub fn work_dir() -> Result<(PathBuf, File)> {
 pub fn build(name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
     let (work, _lock) = work_dir()?;
     edit(&Tree::at(&work))?;
-    done(&["build", text(&work)?, "--name", name])?;
+    done(&["build", text(&work)?, "--name", name, "--format", "none"])?;
     let dir = out().join("modules").join(name);
     fs::create_dir_all(&dir)?;
     for file in ["scheduler.ko", "manifest.json"] {

@@ -18,6 +18,7 @@ const PHASES: &[&[&str]] = &[
     &["check"],
     &["workdir"],
     &["module"],
+    &["package"],
     &["guest"],
 ];
 

@@ -1,31 +1,45 @@
-//! `schedswap build`: the edited scheduler as a module.
+//! `schedswap build`: the edited scheduler as a module, and as packages.
 
 use crate::outcome::Outcome;
+use crate::packages::{FormatChoice, Packaging, SigningArgs};
 use crate::progress::Shown;
 use anyhow::Context;
 use clap::Args;
 use schedswap::binding::UnitObject;
 use schedswap::module;
+use schedswap::package::{self, Payload};
 use schedswap::progress::Progress;
 use schedswap::workdir::Workdir;
-use schedswap_payload::{BuildId, Manifest, manifest};
+use schedswap_payload::{BuildId, manifest};
 use std::fs;
 use std::path::PathBuf;
 
-/// Compile the edited scheduler, check it, and link it into scheduler.ko
+/// Compile the edited scheduler, check it, link it into scheduler.ko, and make packages of it
 ///
-/// Only units that an edit touches are compiled again. The result is WORK_DIR/scheduler.ko, with manifest.json
-/// beside it.
+/// Only units that an edit touches are compiled again. The result is WORK_DIR/scheduler.ko, with manifest.json and
+/// the packages beside it. A package holds the module, the manifest, the loader and the licences; installing it swaps
+/// the scheduler in, removing it puts the kernel's own back.
+///
+/// The same sources make the same packages, byte for byte: their date is SOURCE_DATE_EPOCH, or that of the work dir's
+/// last commit; their changelog is the work dir's git log.
 #[derive(Args)]
 pub struct BuildArgs {
     /// The work dir
     work_dir: PathBuf,
-    /// Name of this scheduler, shown by the loader
-    #[arg(long, default_value = "scheduler")]
+    /// Name of this scheduler: the packages are called scheduler-NAME-…
+    #[arg(long, default_value = "custom")]
     name: String,
-    /// Its release, shown by the loader
+    /// Its release; several of one name can be installed, if they differ in this
     #[arg(long, default_value = "1")]
     release: String,
+    /// One line on what it is for, shown by package managers
+    #[arg(long, value_name = "TEXT")]
+    summary: Option<String>,
+    /// Which packages to make
+    #[arg(long, value_name = "FORMAT", value_enum, value_delimiter = ',', default_value = "deb,rpm")]
+    format: Vec<FormatChoice>,
+    #[command(flatten)]
+    signing: SigningArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,6 +49,8 @@ pub struct BuildArgs {
 #[derive(serde::Serialize)]
 struct Built {
     module: PathBuf,
+    signed: bool,
+    packages: Vec<PathBuf>,
     kernel_release: String,
     diverted: usize,
     new_functions: Vec<String>,
@@ -51,6 +67,13 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     if let Some(warning) = work.warning() {
         eprintln!("warning: {warning}");
     }
+    // Before anything that takes long.
+    let packaging = Packaging::new(&args.format, &work)?;
+    let signer = args.signing.signer(&work)?;
+    let name = package::Name::new(&args.name, &args.release, &work.kernel().release)?;
+    if let Some(summary) = &args.summary {
+        package::check_summary(summary)?;
+    }
     let compiled = work.compile(&progress)?;
     let edited = work.objects(&compiled)?;
     progress.begin("reading vmlinux", None);
@@ -58,12 +81,12 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     progress.end("");
 
     let boundary = work.boundary()?;
-    if super::check::refuses(&work, &image, &boundary, &edited)? {
+    let Some(findings) = super::check::allowed(&work, &image, &boundary, &edited)? else {
         return Ok(Outcome::Refused);
-    }
+    };
     let units: Vec<UnitObject> =
         edited.into_iter().map(|(unit, object)| UnitObject { unit, object }).collect();
-    let version = format!("{}-{}", args.name, args.release);
+    let version = name.version();
     let input = module::Input {
         image: &image,
         boundary: &boundary,
@@ -86,34 +109,39 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         .context("the compiler's debug information cannot be read")?;
     let module = module::build(&input, &bound, &states, &progress)?;
     let rewritten = bound.rewritten;
+    let mut bytes =
+        fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;
+    if let Some(signer) = &signer {
+        bytes = module::sign::sign(&bytes, signer)?;
+    }
     let target = work.module();
-    fs::copy(&module.path, &target).with_context(|| format!("cannot write {}", target.display()))?;
-    let manifest = Manifest {
-        format: manifest::FORMAT,
-        name: args.name,
-        version: env!("CARGO_PKG_VERSION").to_string(),
-        release: args.release,
-        sdk_version: env!("CARGO_PKG_VERSION").to_string(),
-        source_commit: work.commit(),
-        kernel_release: image.release.clone(),
-        build_id: BuildId::from_bytes(&image.build_id).context("vmlinux has no build-id")?,
-        machine: "x86_64".to_string(),
-        module: "scheduler.ko".to_string(),
-        summary: String::new(),
-        module_name: schedswap_payload::MODULE_NAME.to_string(),
-        boundary_hash: String::new(),
-        digests: Default::default(),
+    fs::write(&target, &bytes).with_context(|| format!("cannot write {}", target.display()))?;
+    let payload = Payload::new(package::Input {
+        name,
+        summary: args.summary,
+        module: bytes,
         functions: module.functions.clone(),
-        findings_allowed: Vec::new(),
-    };
+        loader: packaging.loader(),
+        build_id: BuildId::from_bytes(&image.build_id).context("vmlinux has no build-id")?,
+        boundary: &boundary,
+        findings_allowed: findings
+            .iter()
+            .map(|finding| format!("{} {}", finding.code, finding.symbol).trim_end().to_owned())
+            .collect(),
+        source_commit: work.commit(),
+    })?;
     let path = work.root().join(manifest::FILE_NAME);
-    fs::write(&path, manifest.to_json()).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, payload.manifest.to_json())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let packages = packaging.write(&payload, &progress)?;
 
     let names = |carried: &[schedswap::binding::Carried]| carried.iter().map(|c| c.name.clone()).collect();
     let mut warnings = rewritten.warnings;
     warnings.extend(states.left.into_iter().map(|left| format!("a next version cannot take over {left}")));
     let built = Built {
         module: target,
+        signed: signer.is_some(),
+        packages,
         kernel_release: image.release,
         diverted: module.functions.len(),
         new_functions: names(&rewritten.new_functions),
@@ -135,6 +163,9 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
             built.new_functions.len(),
             built.private_data.len()
         );
+        for package in &built.packages {
+            println!("{}", package.display());
+        }
     }
     Ok(Outcome::Done)
 }

@@ -54,18 +54,18 @@ pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
     Ok(outcome(&findings))
 }
 
-/// The same for `build`: shows the findings on standard error; whether any of them refuses the edit.
-pub fn refuses(
+/// The same for `build`: shows the findings on standard error. Those that allow the edit; `None` if one refuses it.
+pub fn allowed(
     work: &Workdir,
     image: &Image,
     boundary: &Boundary,
     edited: &[(String, Object)],
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<Vec<Finding>>> {
     let findings = findings(work, image, boundary, edited)?;
     for finding in &findings {
         eprintln!("{finding}");
     }
-    Ok(outcome(&findings) == Outcome::Refused)
+    Ok((outcome(&findings) != Outcome::Refused).then_some(findings))
 }
 
 fn findings(

@@ -1,6 +1,7 @@
 //! Where the programs are that go into every guest.
 
 use super::{Error, Result};
+use crate::libexec::{self, find};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,15 +19,14 @@ pub struct Tools {
 
 impl Tools {
     /// Looks for all of them: busybox in `$SCHEDSWAP_BUSYBOX` and where packages put it, ours in
-    /// `$SCHEDSWAP_LIBEXEC`, beside the running program, one directory above (where a test's program lies
-    /// in `deps/`), and in `../libexec/schedswap`.
+    /// [`libexec::directories`].
     pub fn find() -> Result<Tools> {
         Tools::find_with(None)
     }
 
     /// The same, with a busybox that goes before those of the machine.
     pub fn find_with(busybox: Option<&Path>) -> Result<Tools> {
-        let ours = our_directories();
+        let ours = libexec::directories();
         let listed =
             |dirs: &[PathBuf]| dirs.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", ");
         let busybox: Vec<PathBuf> = env::var_os("SCHEDSWAP_BUSYBOX")
@@ -53,19 +53,6 @@ impl Tools {
             loader: find("schedswap-loader", &ours),
         })
     }
-}
-
-fn our_directories() -> Vec<PathBuf> {
-    let mut dirs: Vec<PathBuf> = env::var_os("SCHEDSWAP_LIBEXEC").map(PathBuf::from).into_iter().collect();
-    if let Some(beside) = env::current_exe().ok().as_deref().and_then(Path::parent) {
-        let above = beside.parent().unwrap_or(beside);
-        dirs.extend([beside.to_path_buf(), above.to_path_buf(), above.join("libexec/schedswap")]);
-    }
-    dirs
-}
-
-fn find(name: &str, dirs: &[PathBuf]) -> Option<PathBuf> {
-    dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
 fn is_static(path: &Path) -> bool {

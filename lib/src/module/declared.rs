@@ -79,7 +79,8 @@ pub fn declared(object: &Object) -> gimli::Result<Vec<Declared>> {
 
 /// A variable declared `extern` and then defined has its name and type at the declaration.
 fn declaration_of<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> gimli::Result<Entry<'a>> {
-    let origin = [dw::DW_AT_specification, dw::DW_AT_abstract_origin].into_iter().find_map(|a| entry.attr_value(a));
+    let origin =
+        [dw::DW_AT_specification, dw::DW_AT_abstract_origin].into_iter().find_map(|a| entry.attr_value(a));
     match origin {
         Some(AttributeValue::UnitRef(offset)) => unit.entry(offset),
         _ => Ok(entry.clone()),

@@ -88,8 +88,12 @@ pub fn compile_runtime(
     names.sort();
     let objects: Vec<String> = names.iter().map(|n| format!("{n}.o")).collect();
     let flags: String = include.iter().map(|dir| format!(" -I{}", dir.display())).collect();
+    // No debug information and no names of directories: the module is the same wherever it is built, and no larger
+    // than it must be on the host.
+    let anonymous: String =
+        include.iter().chain([&dir]).map(|dir| format!(" -ffile-prefix-map={}=.", dir.display())).collect();
     let kbuild_file = format!(
-        "obj-m := {RUNTIME}.o\n{RUNTIME}-y := {}\nccflags-y += -I{}{flags}\nasflags-y += -I{}\n",
+        "obj-m := {RUNTIME}.o\n{RUNTIME}-y := {}\nccflags-y += -g0{anonymous} -I{}{flags}\nasflags-y += -g0 -I{}\n",
         objects.join(" "),
         dir.display(),
         dir.display()
@@ -143,7 +147,8 @@ pub fn link(
     // scheduler's types are vmlinux's.
     let kbuild_file = format!("obj-m := {name}.o\n{name}-y := {}\n", list.join(" "));
     write_if_changed(&dir.join("Kbuild"), kbuild_file.as_bytes())?;
-    let overrides = ["modules", "delay-objtool=", "CONFIG_DEBUG_INFO_BTF_MODULES="].map(String::from);
+    let overrides =
+        ["modules", "delay-objtool=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "KCFLAGS=-g0"].map(String::from);
     make(kbuild, dir, "linking the module", &overrides)?;
     Ok(dir.join(format!("{name}.ko")))
 }

@@ -4,6 +4,7 @@ mod build;
 pub mod declared;
 pub mod link;
 pub mod runtime;
+pub mod sign;
 mod state;
 pub mod tables;
 

@@ -87,11 +87,7 @@ fn full_name(unit: &str, declared: &Declared) -> String {
     }
 }
 
-fn new_variables<'a>(
-    units: &'a [UnitObject],
-    rewritten: &'a Rewritten,
-    boundary: &Boundary,
-) -> Vec<New<'a>> {
+fn new_variables<'a>(units: &'a [UnitObject], rewritten: &'a Rewritten, boundary: &Boundary) -> Vec<New<'a>> {
     // A private variable that vmlinux has too is none of the edit's.
     let in_vmlinux: BTreeSet<(&str, &str)> =
         boundary.variables.iter().map(|v| (v.unit.as_str(), v.name.as_str())).collect();
@@ -100,7 +96,7 @@ fn new_variables<'a>(
         let base = local_static(&carried.name).unwrap_or(&carried.name);
         let Some(unit) = units.iter().find(|u| u.unit == carried.unit) else { continue };
         let Some((section, size)) = section_of(&unit.object, &carried.name) else { continue };
-        let changes = section.flags & u64::from(elf::SHF_WRITE.0) != 0;
+        let changes = section.flags & elf::SHF_WRITE.0 != 0;
         // `.data.once` holds what was said already, which is not the policy's.
         if changes && section.name != ".data.once" && !in_vmlinux.contains(&(carried.unit.as_str(), base)) {
             found.push(New {

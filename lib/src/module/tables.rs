@@ -122,8 +122,10 @@ impl Tables<'_> {
                 limit: BUILD_ID_MAX,
             });
         }
-        let _ = writeln!(out, "{}\t.byte {}", global("ss_build_id"), bytes(&self.image.build_id, BUILD_ID_MAX));
-        let _ = writeln!(out, "\t.balign 8\n{}\t.long {}", global("ss_build_id_len"), self.image.build_id.len());
+        let _ =
+            writeln!(out, "{}\t.byte {}", global("ss_build_id"), bytes(&self.image.build_id, BUILD_ID_MAX));
+        let _ =
+            writeln!(out, "\t.balign 8\n{}\t.long {}", global("ss_build_id_len"), self.image.build_id.len());
         let _ = writeln!(out, "{}\t.asciz {:?}", global("ss_version"), self.version);
         names.write(&mut out);
         let id: String = self.image.build_id.iter().map(|b| format!("{b:02x}")).collect();

@@ -403,7 +403,8 @@ impl Image {
     /// Which of the symbols of a name is at an address, in kallsyms' order (by address), counted from 1 as
     /// livepatch does; and how many there are.
     pub fn symbol_position(&self, name: &str, addr: Addr) -> (u32, u32) {
-        let mut namesakes: Vec<Addr> = self.symbols_named(name).iter().map(|id| self.symbol(*id).addr).collect();
+        let mut namesakes: Vec<Addr> =
+            self.symbols_named(name).iter().map(|id| self.symbol(*id).addr).collect();
         namesakes.sort();
         let position = namesakes.iter().position(|a| *a == addr).unwrap_or_default();
         (position as u32 + 1, namesakes.len() as u32)

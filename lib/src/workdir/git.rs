@@ -25,6 +25,46 @@ pub(super) fn clean_commit(root: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&head.stdout).trim().to_owned())
 }
 
+/// A commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commit {
+    /// Its hash.
+    pub id: String,
+    /// Who wrote it.
+    pub author: String,
+    /// Their mail address.
+    pub address: String,
+    /// When it was committed, in seconds since the epoch.
+    pub seconds: i64,
+    /// First line of its message.
+    pub subject: String,
+}
+
+/// What led to the state that `root` is at, the newest first; nothing where it is not the top of a repository.
+pub fn history(root: &Path) -> Result<Vec<Commit>> {
+    if !has_commit(root)? {
+        return Ok(Vec::new());
+    }
+    let arguments = ["log", "-z", "--first-parent", "--format=%H%x1f%an%x1f%ae%x1f%ct%x1f%s"];
+    let output = git(root, &arguments)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(Error::Git { command: arguments.join(" "), root: root.to_owned(), said });
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let commit = |record: &str| {
+        let mut fields = record.splitn(5, '\x1f').map(str::to_owned);
+        Some(Commit {
+            id: fields.next()?,
+            author: fields.next()?,
+            address: fields.next()?,
+            seconds: fields.next()?.parse().ok()?,
+            subject: fields.next()?,
+        })
+    };
+    Ok(text.split('\0').filter_map(commit).collect())
+}
+
 fn has_commit(root: &Path) -> Result<bool> {
     // A repository above the work dir is not the work dir's.
     if !root.join(".git").exists() {

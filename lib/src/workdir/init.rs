@@ -334,7 +334,7 @@ impl Run<'_> {
             }
         }
         self.seed_build()?;
-        let ignored = "/.schedswap/\n/boundary.txt\n/scheduler.ko\n/manifest.json\n";
+        let ignored = "/.schedswap/\n/boundary.txt\n/scheduler.ko\n/manifest.json\n/*.deb\n/*.rpm\n";
         write_atomically(&root.join(".gitignore"), ignored.as_bytes())?;
         let message = format!(
             "kernel/sched of {}, as released\n\nSource version: {}\nKernel: {}\n",

@@ -27,6 +27,7 @@ mod steps;
 mod store;
 
 pub use config::{Config, KernelFacts};
+pub use git::{Commit, history};
 pub use init::{Options, init};
 pub use report::{Origins, Summary, UnitRow};
 pub use steps::Step;
@@ -359,7 +360,11 @@ impl Workdir {
     }
 
     /// Compiles some of the edited units with debug information, and reads them.
-    pub fn declarations(&self, units: &BTreeSet<String>, progress: &dyn Progress) -> Result<Vec<(String, Object)>> {
+    pub fn declarations(
+        &self,
+        units: &BTreeSet<String>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(String, Object)>> {
         if units.is_empty() {
             return Ok(Vec::new());
         }

@@ -1,0 +1,20 @@
+//! Where the programs are that this project brings with it and that run elsewhere: in guests, on hosts.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// `$SCHEDSWAP_LIBEXEC`, beside the running program, one directory above (where a test's program lies in
+/// `deps/`), and `../libexec/schedswap`, in this order.
+pub fn directories() -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = env::var_os("SCHEDSWAP_LIBEXEC").map(PathBuf::from).into_iter().collect();
+    if let Some(beside) = env::current_exe().ok().as_deref().and_then(Path::parent) {
+        let above = beside.parent().unwrap_or(beside);
+        dirs.extend([beside.to_path_buf(), above.to_path_buf(), above.join("libexec/schedswap")]);
+    }
+    dirs
+}
+
+/// A program in the first of the directories that has it.
+pub fn find(name: &str, dirs: &[PathBuf]) -> Option<PathBuf> {
+    dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file())
+}
