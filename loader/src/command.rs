@@ -28,7 +28,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         disk: Disk::default(),
     };
     match &command {
-        Command::Status => print(json, status::status(&machine), text::status, |_| Outcome::Ok),
+        Command::Status => print(&command, json, status::status(&machine), text::status, |_| Outcome::Ok),
         Command::Man { dir } => match write_manual(dir) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -40,7 +40,7 @@ pub fn run(line: CommandLine) -> ExitCode {
             let report = allowed(&machine, &command)
                 .and_then(|()| target::path_of(&machine, path.as_deref()))
                 .and_then(|path| check::check(&machine, &path));
-            print(json, report, text::check, |report| report.outcome)
+            print(&command, json, report, text::check, |report| report.outcome)
         }
         Command::Plan { path } => {
             let log = KernelLog::from_here();
@@ -56,7 +56,7 @@ pub fn run(line: CommandLine) -> ExitCode {
                 }
                 report
             });
-            print(json, report, text::plan, |report| report.outcome)
+            print(&command, json, report, text::plan, |report| report.outcome)
         }
         _ => act(&machine, &command, json, lock_wait),
     }
@@ -147,6 +147,7 @@ fn allowed(machine: &Machine, command: &Command) -> Result<(), LoaderError> {
 }
 
 fn print<T: Serialize>(
+    command: &Command,
     json: bool,
     result: Result<T, LoaderError>,
     text: fn(&T) -> String,
@@ -162,9 +163,27 @@ fn print<T: Serialize>(
             }
         }
         Err(error) => {
-            say(io::stderr(), &format!("error: {}\n", causes(&error).join(": ")));
+            let report = failure(command, &error);
+            if json {
+                say(io::stdout(), &to_json(&report));
+            } else {
+                say(io::stderr(), &text::report(&report, None));
+            }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// The report of a command that came to nothing.
+fn failure(command: &Command, error: &LoaderError) -> Report {
+    Report {
+        command: command.name().to_owned(),
+        outcome: error.outcome(),
+        version: None,
+        attempts: Vec::new(),
+        notes: Vec::new(),
+        errors: causes(error),
+        kernel_log: Vec::new(),
     }
 }
 

@@ -16,9 +16,9 @@ pub enum LoaderError {
     NotRoot { command: &'static str, uid: u32 },
 
     #[error(
-        "{} is locked: another loader has been at work for {} s; try again when it has ended, or give it longer \
-         with --lock-wait",
-        path.display(), waited.as_secs()
+        "{} is locked: another loader is at work, and was so for {:.1} s; try again when it has ended, or give it \
+         longer with --lock-wait",
+        path.display(), waited.as_secs_f64()
     )]
     Locked { path: PathBuf, waited: Duration },
 
