@@ -40,7 +40,8 @@ static: setup-build
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(triple) \
 		--package schedswap-loader --package schedswap-guest-load
 	mkdir -p $(libexec)
-	cp $(target)/$(triple)/release/schedswap-loader $(target)/$(triple)/release/guest-load $(libexec)/
+	for program in schedswap-loader guest-load; do \
+		strip -o $(libexec)/$$program $(target)/$(triple)/release/$$program || exit; done
 
 demo: all setup-guest ## fetch a kernel, edit its scheduler, build it and swap it live in a guest
 	scripts/demo.sh

@@ -235,7 +235,7 @@ mod tests {
             manifest.digests.clear();
             fs::write(dir.join("manifest.json"), manifest.to_json()).unwrap();
         };
-        assert!(refusal(undigested).contains("has no digest of scheduler.ko"));
+        assert!(refusal(undigested).contains("manifest"));
     }
 
     #[test]
