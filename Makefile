@@ -7,13 +7,17 @@ PREFIX ?= /usr/local
 target := $(or $(CARGO_TARGET_DIR),target)
 release := $(target)/release
 libexec := $(target)/libexec/schedswap
+program ?= $(release)/schedswap
+mandir ?= $(PREFIX)/share/man
+docdir ?= $(PREFIX)/share/doc/schedswap
+licensedir ?= $(PREFIX)/share/licenses/schedswap
 triple = $(shell rustc -vV | sed -n 's/^host: //p')
 
 export SCHEDSWAP := $(abspath $(release)/schedswap)
 export SCHEDSWAP_LIBEXEC := $(abspath $(libexec))
 export KERNEL WHAT
 
-.PHONY: all help setup setup-rust setup-build setup-guest setup-load static demo test bench soak install clean
+.PHONY: all help setup setup-rust setup-build setup-guest setup-load setup-package static demo test bench soak install packages clean
 all: setup-build ## build the command, and the programs that run on the swapped machine
 	cargo build --release --package schedswap-cli
 	$(MAKE) --no-print-directory static
@@ -21,7 +25,7 @@ all: setup-build ## build the command, and the programs that run on the swapped 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=16
 
-setup: setup-build setup-guest setup-load ## install what is missing on this machine (done by the others as needed)
+setup: setup-build setup-guest setup-load setup-package ## install what is missing on this machine (done by the others as needed)
 
 setup-rust:
 	@scripts/setup.sh rust
@@ -35,18 +39,22 @@ setup-guest:
 setup-load:
 	@scripts/setup.sh load
 
+setup-package:
+	@scripts/setup.sh package
+
 # They run on machines with any C library, or none.
 static: setup-build
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(triple) \
 		--package schedswap-loader --package schedswap-guest-load
 	mkdir -p $(libexec)
 	for program in schedswap-loader guest-load; do \
-		strip -o $(libexec)/$$program $(target)/$(triple)/release/$$program || exit; done
+		strip -o $(libexec)/$$program $(target)/$(triple)/release/$$program || exit; \
+	done
 
 demo: all setup-guest ## fetch a kernel, edit its scheduler, build it and swap it live in a guest
 	scripts/demo.sh
 
-test: static setup-guest setup-load ## format, lints, all tests on the host and in guests
+test: static setup-guest setup-load setup-package ## format, lints, all tests on the host and in guests
 	scripts/test.sh
 
 bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, the cost of being replaced (WHAT=stop: only that)
@@ -55,10 +63,35 @@ bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, t
 soak: all setup-guest setup-load ## swap in and out for a long time (CYCLES=200 THREADS=2000)
 	scripts/soak.sh
 
-install: all ## install below PREFIX (/usr/local)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/schedswap
-	install $(release)/schedswap $(DESTDIR)$(PREFIX)/bin/
-	install $(libexec)/schedswap-loader $(libexec)/guest-load $(DESTDIR)$(PREFIX)/libexec/schedswap/
+install: all ## install below PREFIX (/usr/local): command, programs, manual pages, completions
+	rm -rf $(target)/man
+	$(release)/schedswap man $(target)/man
+	install -D -m 755 $(program) $(DESTDIR)$(PREFIX)/bin/schedswap
+	install -d -m 755 $(DESTDIR)$(PREFIX)/libexec/schedswap $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(docdir) \
+		$(DESTDIR)$(licensedir)
+	install -m 755 $(libexec)/schedswap-loader $(libexec)/guest-load $(DESTDIR)$(PREFIX)/libexec/schedswap/
+	install -m 644 $(target)/man/*.1 $(DESTDIR)$(mandir)/man1/
+	install -m 644 README.md DESIGN.md $(DESTDIR)$(docdir)/
+	install -m 644 LICENSE-MIT LICENSE-APACHE LICENSES/*.txt $(DESTDIR)$(licensedir)/
+	set -e; complete() { \
+		install -d -m 755 "$$(dirname "$(DESTDIR)$(PREFIX)/share/$$2")"; \
+		$(release)/schedswap completions $$1 >"$(DESTDIR)$(PREFIX)/share/$$2"; \
+		chmod 644 "$(DESTDIR)$(PREFIX)/share/$$2"; \
+	}; \
+	complete bash bash-completion/completions/schedswap; \
+	complete zsh zsh/site-functions/_schedswap; \
+	complete fish fish/vendor_completions.d/schedswap.fish
+
+# The command is linked statically as well: one package for every distribution of a format.
+packages: all ## schedswap itself as .deb and .rpm, in out/
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(triple) \
+		--package schedswap-cli --bin schedswap
+	rm -rf $(target)/sdk
+	strip -o $(target)/schedswap-static $(target)/$(triple)/release/schedswap
+	$(MAKE) --no-print-directory --old-file=all install program=$(target)/schedswap-static \
+		DESTDIR=$(target)/sdk PREFIX=/usr
+	mkdir -p out
+	$(release)/sdk-packages $(target)/sdk . out
 
 clean: ## remove what was built; fetched kernels stay in the cache
 	cargo clean

@@ -5,6 +5,7 @@
 #   scripts/setup.sh build         what building schedswap and a scheduler takes
 #   scripts/setup.sh guest         QEMU
 #   scripts/setup.sh load          what the tests put on a guest
+#   scripts/setup.sh package       what the tests read, check and verify packages with
 #   scripts/setup.sh compiler CC   the compiler that a kernel was built with
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -145,6 +146,15 @@ setup_load() {
     install "${missing[@]}"
 }
 
+setup_package() {
+    local missing
+    mapfile -t missing < <(packages_of_missing \
+        rpm:rpm rpmlint:rpmlint lintian:lintian openssl:openssl)
+    # Where users have no /sbin on their path.
+    type -P modinfo >/dev/null || [ -x /sbin/modinfo ] || missing+=(kmod)
+    install "${missing[@]}"
+}
+
 setup_compiler() {
     local compiler=$1
     command -v "$compiler" >/dev/null && return
@@ -157,6 +167,7 @@ rust) check_rust ;;
 build) setup_build ;;
 guest) setup_guest ;;
 load) setup_load ;;
+package) setup_package ;;
 compiler) setup_compiler "${2:?which compiler}" ;;
-*) die "usage: setup.sh rust | build | guest | load | compiler CC" ;;
+*) die "usage: setup.sh rust | build | guest | load | package | compiler CC" ;;
 esac

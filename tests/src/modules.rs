@@ -6,6 +6,7 @@
 use crate::edit::Tree;
 use crate::kernel::kernel;
 use anyhow::{Context, Result, ensure};
+use schedswap_payload::Manifest;
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,11 @@ impl Built {
     /// `scheduler.ko`
     pub fn module(&self) -> PathBuf {
         self.dir.join("scheduler.ko")
+    }
+
+    /// What its manifest says.
+    pub fn manifest(&self) -> Result<Manifest> {
+        Ok(Manifest::parse(&fs::read(self.dir.join("manifest.json"))?)?)
     }
 }
 

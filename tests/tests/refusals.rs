@@ -28,7 +28,8 @@ const IMPATIENT: &str = "--retries 2 --wait 200ms";
 fn every_refusal_says_why_and_changes_nothing() -> Result<()> {
     let module = pristine()?;
     let boundary = boundary::compute(image())?;
-    let machine = Machine { guest: boot(&module)?, boundary };
+    let name = module.manifest()?.module_name;
+    let machine = Machine { guest: boot(&module, &name)?, boundary, name };
     machine.prepare()?;
 
     machine.wrong_build_id().context("a wrong build-id")?;
@@ -48,7 +49,7 @@ fn every_refusal_says_why_and_changes_nothing() -> Result<()> {
 }
 
 /// Boots with the module and the altered copies of it.
-fn boot(module: &Built) -> Result<Guest> {
+fn boot(module: &Built, name: &str) -> Result<Guest> {
     let bytes = fs::read(module.module())?;
     let id = image().build_id.clone();
     let mut other_id = id.clone();
@@ -61,8 +62,11 @@ fn boot(module: &Built) -> Result<Guest> {
     let vermagic = |release: &[u8]| [b"vermagic=", release].concat();
     let wrong_release = replace_all(&bytes, &vermagic(release), &vermagic(other_release.as_bytes()))?;
     // struct module's name, and what modinfo says of it; both are followed by a zero.
-    let renamed = replace_all(&bytes, b"\0scheduler\0", b"\0scheduleX\0")?;
-    let renamed = replace_all(&renamed, b"name=scheduler\0", b"name=scheduleX\0")?;
+    let other_name = other_name(name);
+    let in_struct = |name: &str| format!("\0{name}\0").into_bytes();
+    let in_modinfo = |name: &str| format!("name={name}\0").into_bytes();
+    let renamed = replace_all(&bytes, &in_struct(name), &in_struct(&other_name))?;
+    let renamed = replace_all(&renamed, &in_modinfo(name), &in_modinfo(&other_name))?;
     guest(module, |config| {
         for (path, bytes) in [
             (WRONG_ID_INSIDE, &wrong_id_inside),
@@ -73,6 +77,11 @@ fn boot(module: &Built) -> Result<Guest> {
             config.initramfs.bytes(path, bytes, 0o644);
         }
     })
+}
+
+/// A name that another version could have.
+fn other_name(name: &str) -> String {
+    format!("{}X", &name[..name.len() - 1])
 }
 
 /// Bytes with every `old` replaced by a `new` of the same length; at least one there must be.
@@ -100,6 +109,8 @@ enum State {
 struct Machine {
     guest: Guest,
     boundary: Boundary,
+    /// Of the module, in the kernel.
+    name: String,
 }
 
 impl Machine {
@@ -316,9 +327,9 @@ impl Machine {
 
     fn parked_thread_while_loaded(&self) -> Result<()> {
         let (parked, thread, stack) = self.park()?;
-        let line = stack.lines().find(|line| line.contains("[scheduler]")).with_context(|| stack.clone())?;
+        let line = stack.lines().find(|line| line.contains(&format!("[{}]", self.name))).with_context(|| stack.clone())?;
         let function = functions_of(line).next().with_context(|| stack.clone())?;
-        self.refused_for("uninstall", thread, &format!("{function} [scheduler]"))?;
+        self.refused_for("uninstall", thread, &format!("{function} [{}]", self.name))?;
         self.assert_unchanged(State::Loaded)?;
         self.release(parked)?;
         self.uninstall()
@@ -332,14 +343,14 @@ impl Machine {
         self.insmod_refused(MODULE, &["File exists"])?;
         // Under another name the kernel would take it; the module looks for itself.
         self.insmod_refused(RENAMED, &["refused: a scheduler is already loaded", "File exists"])?;
-        self.guest.sh("! [ -e /sys/module/scheduleX ]")?;
+        self.guest.sh(&format!("! [ -e /sys/module/{} ]", other_name(&self.name)))?;
         self.assert_unchanged(State::Loaded)
     }
 
     fn rmmod_while_enabled(&self) -> Result<()> {
-        let output = self.guest.run("rmmod scheduler")?;
+        let output = self.guest.run(&format!("rmmod {}", self.name))?;
         ensure!(output.status != 0, "rmmod took away a scheduler that runs");
-        says(&output.stderr, &["scheduler", "Resource temporarily unavailable"])?;
+        says(&output.stderr, &[&self.name, "Resource temporarily unavailable"])?;
         self.assert_unchanged(State::Loaded)
     }
 }

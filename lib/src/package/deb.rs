@@ -152,7 +152,8 @@ fn header(name: &str, kind: tar::EntryType, mode: u32, size: usize, date: u32) -
     Ok(header)
 }
 
-fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
+/// With no name and no date in it.
+pub(super) fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;
     encoder.finish()

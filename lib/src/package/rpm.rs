@@ -6,7 +6,7 @@
 use super::changelog::wrapped;
 use super::recipe::{Content, Recipe, Role};
 use super::{Error, Package, Result};
-use rpm::{BuildConfig, CompressionType, Dependency, FileOptions, PackageBuilder};
+use rpm::{BuildConfig, CompressionType, Dependency, FileOptions, PackageBuilder, Scriptlet};
 
 pub(super) fn build(recipe: &Recipe) -> Result<Package> {
     let name = &recipe.rpm;
@@ -55,10 +55,10 @@ fn bytes(recipe: &Recipe, architecture: &str) -> std::result::Result<Vec<u8>, rp
         }
     }
     if let Some(script) = &recipe.scripts.post {
-        builder.post_install_script(script.as_str());
+        builder.post_install_script(shell(script));
     }
     if let Some(script) = &recipe.scripts.preun {
-        builder.pre_uninstall_script(script.as_str());
+        builder.pre_uninstall_script(shell(script));
     }
     for change in &changelog.changes {
         let version = format!("{} - {}-{}", change.author, name.version, name.release);
@@ -67,4 +67,8 @@ fn bytes(recipe: &Recipe, architecture: &str) -> std::result::Result<Vec<u8>, rp
     let mut bytes = Vec::new();
     builder.build()?.write(&mut bytes)?;
     Ok(bytes)
+}
+
+fn shell(script: &str) -> Scriptlet {
+    Scriptlet::new(script).prog(vec!["/bin/sh"])
 }

@@ -1,6 +1,7 @@
 //! Packages of schedswap itself, of what `make install` puts below a directory.
 
 use super::changelog::Changelog;
+use super::deb::gzip;
 use super::payload::read_static_program;
 use super::recipe::{Architecture, DebName, Entry, Recipe, Role, RpmName};
 use super::scripts::Scripts;
@@ -41,7 +42,7 @@ pub fn recipe(root: &Path, changelog: Changelog) -> Result<Recipe> {
         copyright: COPYRIGHT.to_owned(),
         section: "devel",
         rpm_group: "Development/Tools",
-        deb_requires: vec!["gcc", "git", "libc6-dev", "libelf1 | libelf1t64", "make", "patch", "tar", "xz-utils"],
+        deb_requires: vec!["gcc", "git", "libc6-dev", "libelf1 | libelf1t64", "make", "patch", "xz-utils"],
         rpm_requires: vec!["elfutils-libelf", "gcc", "git-core", "glibc-devel", "make", "patch", "tar", "xz"],
         entries,
         scripts: Scripts::default(),
@@ -57,7 +58,7 @@ Upstream-Name: schedswap
 Files: *
 Copyright: © 2026 and later, the schedswap authors
 License: MIT or Apache-2.0
- Both licences are in this directory. On Debian systems, that of Apache is in
+ Both licences are in /usr/share/licenses/schedswap. On Debian systems, that of Apache is in
  /usr/share/common-licenses/Apache-2.0 as well.
  .
  What is compiled into kernel modules is under version 2 or later of the GNU
@@ -93,9 +94,15 @@ fn collect(root: &Path, path: &str, entries: &mut Vec<Entry>) -> Result<()> {
             collect(root, &path, entries)?;
             continue;
         }
+        // A link would be packed as what it leads to; `make install` makes none.
         let executable = status.permissions().mode() & 0o111 != 0;
         let bytes =
             if executable { read_static_program(&file)? } else { fs::read(&file).map_err(unreadable)? };
+        // Both families of distributions have manual pages compressed.
+        let (path, bytes) = match path.contains("/share/man/") {
+            true => (format!("{path}.gz"), gzip(&bytes).map_err(unreadable)?),
+            false => (path, bytes),
+        };
         entries.push(Entry::file(&path, bytes, executable, role(&path)));
     }
     Ok(())
