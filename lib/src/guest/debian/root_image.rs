@@ -13,6 +13,14 @@ use std::process::Command;
 
 /// Run in the new root directory.
 const CUSTOMIZE: &str = include_str!("customize.sh");
+const OPTIONS: &[&str] = &[
+    "--quiet",
+    "--variant=apt",
+    "--format=tar",
+    "--aptopt=Acquire::Languages \"none\"",
+    // It would empty /etc/machine-id once more.
+    "--skip=cleanup/reproducible",
+];
 /// Beside what is essential, and apt.
 const PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "dbus", "rpm", "kmod", "procps"];
 /// Left out, which halves the files: nobody reads in the guest.
@@ -58,7 +66,7 @@ impl RootImage {
 /// once more.
 fn recipe() -> u64 {
     let mut hasher = DefaultHasher::new();
-    (CUSTOMIZE, PACKAGES, LEFT_OUT, SIZE, MAKE_IMAGE).hash(&mut hasher);
+    (CUSTOMIZE, OPTIONS, PACKAGES, LEFT_OUT, SIZE, MAKE_IMAGE).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -75,10 +83,8 @@ fn make(suite: &str, tree: &Path, image: &Path, progress: &dyn Progress) -> Resu
 
     progress.begin(&format!("installing {suite} for guests"), None);
     let mut debstrap = Command::new("mmdebstrap");
-    // That cleanup would empty /etc/machine-id once more.
-    debstrap.args(["--quiet", "--variant=apt", "--format=tar", "--skip=cleanup/reproducible"]);
+    debstrap.args(OPTIONS);
     debstrap.arg(format!("--include={}", PACKAGES.join(",")));
-    debstrap.arg("--aptopt=Acquire::Languages \"none\"");
     debstrap.args(LEFT_OUT.iter().map(|option| format!("--dpkgopt={option}")));
     debstrap.arg(format!("--customize-hook={}", hook.display()));
     debstrap.arg(suite).arg(&archive).arg(&sources);
