@@ -17,7 +17,7 @@ export SCHEDSWAP := $(abspath $(release)/schedswap)
 export SCHEDSWAP_LIBEXEC := $(abspath $(libexec))
 export KERNEL WHAT
 
-.PHONY: all help setup setup-rust setup-build setup-guest setup-load setup-package static demo test bench soak install packages clean
+.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static demo test bench soak install packages clean
 all: setup-build ## build the command, and the programs that run on the swapped machine
 	cargo build --release --package schedswap-cli
 	$(MAKE) --no-print-directory static
@@ -25,7 +25,7 @@ all: setup-build ## build the command, and the programs that run on the swapped 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=16
 
-setup: setup-build setup-guest setup-load setup-package ## install what is missing on this machine (done by the others as needed)
+setup: setup-build setup-guest setup-disk setup-load setup-package ## install what is missing on this machine (done by the others as needed)
 
 setup-rust:
 	@scripts/setup.sh rust
@@ -35,6 +35,9 @@ setup-build: setup-rust
 
 setup-guest:
 	@scripts/setup.sh guest
+
+setup-disk:
+	@scripts/setup.sh disk
 
 setup-load:
 	@scripts/setup.sh load
@@ -54,7 +57,7 @@ static: setup-build
 demo: all setup-guest ## fetch a kernel, edit its scheduler, build it and swap it live in a guest
 	scripts/demo.sh
 
-test: static setup-guest setup-load setup-package ## format, lints, all tests on the host and in guests
+test: static setup-guest setup-disk setup-load setup-package ## format, lints, all tests on the host and in guests
 	scripts/test.sh
 
 bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, the cost of being replaced (WHAT=stop: only that)

@@ -4,6 +4,7 @@
 #   scripts/setup.sh rust          check the Rust toolchain: the one prerequisite, never installed from here
 #   scripts/setup.sh build         what building schedswap and a scheduler takes
 #   scripts/setup.sh guest         QEMU
+#   scripts/setup.sh disk          what makes the disks of guests that have one, and the packages they are given
 #   scripts/setup.sh load          what the tests put on a guest
 #   scripts/setup.sh package       what the tests read, check and verify packages with
 #   scripts/setup.sh compiler CC   the compiler that a kernel was built with
@@ -140,6 +141,19 @@ derive_backports() {
     done
 }
 
+setup_disk() {
+    local missing
+    # Programs of the administrator are not in every user's path.
+    local PATH=$PATH:/usr/sbin:/sbin
+    mapfile -t missing < <(packages_of_missing mmdebstrap:mmdebstrap mke2fs:e2fsprogs depmod:kmod \
+        qemu-img:qemu-utils rpmbuild:rpm)
+    # Without root, files that belong to it take these.
+    if [ "$(id -u)" != 0 ]; then
+        mapfile -t -O "${#missing[@]}" missing < <(packages_of_missing fakeroot:fakeroot newuidmap:uidmap)
+    fi
+    install "${missing[@]}"
+}
+
 setup_load() {
     local missing
     mapfile -t missing < <(packages_of_missing hackbench:rt-tests stress-ng:stress-ng time:time)
@@ -166,8 +180,9 @@ case "${1:-}" in
 rust) check_rust ;;
 build) setup_build ;;
 guest) setup_guest ;;
+disk) setup_disk ;;
 load) setup_load ;;
 package) setup_package ;;
 compiler) setup_compiler "${2:?which compiler}" ;;
-*) die "usage: setup.sh rust | build | guest | load | package | compiler CC" ;;
+*) die "usage: setup.sh rust | build | guest | disk | load | package | compiler CC" ;;
 esac

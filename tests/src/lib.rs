@@ -10,8 +10,11 @@
 pub mod edit;
 mod guests;
 mod kernel;
+mod machines;
 mod modules;
+pub mod packages;
 
 pub use guests::{MODULE, guest, memory, stock_guest};
 pub use kernel::{Kernel, image, kernel};
+pub use machines::{SUITE, kernel_under_test, machine, other_kernel};
 pub use modules::{Built, build, pristine, schedswap, work_dir};

@@ -327,7 +327,10 @@ impl Machine {
 
     fn parked_thread_while_loaded(&self) -> Result<()> {
         let (parked, thread, stack) = self.park()?;
-        let line = stack.lines().find(|line| line.contains(&format!("[{}]", self.name))).with_context(|| stack.clone())?;
+        let line = stack
+            .lines()
+            .find(|line| line.contains(&format!("[{}]", self.name)))
+            .with_context(|| stack.clone())?;
         let function = functions_of(line).next().with_context(|| stack.clone())?;
         self.refused_for("uninstall", thread, &format!("{function} [{}]", self.name))?;
         self.assert_unchanged(State::Loaded)?;

@@ -1,6 +1,6 @@
 //! What a guest is made of, and the command lines that follow from it.
 
-use super::Initramfs;
+use super::{Disk, Initramfs};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct Config {
     pub kernel: PathBuf,
     /// Its files.
     pub initramfs: Initramfs,
+    /// Its disks.
+    pub disks: Vec<Disk>,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory in MiB.
@@ -68,6 +70,7 @@ impl Config {
         Config {
             kernel: kernel.to_path_buf(),
             initramfs,
+            disks: Vec::new(),
             cpus: 4,
             memory_mib: 2048,
             append: Vec::new(),
@@ -114,6 +117,7 @@ impl Config {
         add(&["-chardev", "socket,id=agent,fd=0", "-serial", "chardev:agent"]);
         add(&["-chardev", "socket,id=monitor,fd=1", "-mon", "chardev=monitor"]);
         add(&["-append", &self.command_line()]);
+        arguments.extend(self.disks.iter().flat_map(Disk::qemu_arguments));
         arguments.extend(["-kernel".into(), self.kernel.clone().into()]);
         arguments.extend(["-initrd".into(), initramfs.into()]);
         arguments
@@ -121,7 +125,7 @@ impl Config {
 }
 
 /// A path within an option of QEMU, where a comma ends the value unless doubled.
-fn option_value(path: &Path) -> String {
+pub(super) fn option_value(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 

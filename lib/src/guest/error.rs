@@ -115,6 +115,66 @@ pub enum Error {
         /// Ours.
         expected: u32,
     },
+    /// A program of this machine that makes a guest's disks is missing.
+    #[error("{program} is not installed: install the package {package}, or run `scripts/setup.sh disk`")]
+    HostProgramMissing {
+        /// Its name.
+        program: String,
+        /// The Debian package it is in.
+        package: &'static str,
+    },
+    /// It failed.
+    #[error("{doing} failed ({program} ended with {status}); it said\n{said}")]
+    HostProgramFailed {
+        /// What it was run for.
+        doing: String,
+        /// Its name.
+        program: String,
+        /// Its exit status.
+        status: String,
+        /// Its output.
+        said: String,
+    },
+    /// A kernel lacks a module without which it cannot reach the guest's disk.
+    #[error(
+        "kernel {release} has no {module}, neither built in nor as a module below {}: it cannot boot from a disk",
+        looked_in.display()
+    )]
+    ModuleMissing {
+        /// The kernel.
+        release: String,
+        /// The module.
+        module: String,
+        /// Where it was looked for.
+        looked_in: PathBuf,
+    },
+    /// A file of a kernel is not what it should be.
+    #[error("{} is no kernel module that can be read: {reason}", file.display())]
+    ModuleUnreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A machine was asked something while it was off.
+    #[error("the machine is off: boot it first")]
+    Off,
+    /// A machine that is on was to be switched on.
+    #[error("the machine is on: use reboot, or shut it down first")]
+    On,
+    /// systemd did not get as far as it should.
+    #[error("systemd is {state:?} after the boot, expected {expected:?}; of its units:\n{units}")]
+    Boot {
+        /// As `systemctl is-system-running` says.
+        state: String,
+        /// The same, as the caller wants it.
+        expected: &'static str,
+        /// Failed units with the ends of their logs, and jobs that wait.
+        units: String,
+    },
+    /// What a guest is made from could not be got.
+    #[error(transparent)]
+    Source(#[from] crate::source::SourceError),
     /// Something in the guest is not as the scenario requires.
     #[error("{0}")]
     Scenario(String),

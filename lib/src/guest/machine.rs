@@ -239,23 +239,67 @@ impl Guest {
     /// Ends the guest in good order. Fails when the kernel complained at any time, is tainted, or ends
     /// without its end marker.
     pub fn shutdown(self) -> Result<Usage> {
-        let doing = "shutdown";
-        let tainted = self.sh("cat /proc/sys/kernel/tainted")?;
-        let usage = self.usage();
+        let (tainted, usage) = self.at_the_end()?;
         let marker =
             format!("schedswap guest ends in good order: {}-{}", std::process::id(), usage.wall.as_nanos());
         self.channel.quit(&marker)?;
         if self.process.wait(END_LIMIT).is_none() {
-            return Err(self.timed_out(doing, END_LIMIT, "silent"));
+            return Err(self.timed_out("shutdown", END_LIMIT, "silent"));
         }
+        self.check_end("shutdown", &marker, tainted)?;
+        Ok(usage)
+    }
+
+    /// Ends the guest by a command of its own (`systemctl reboot`), which need not be answered. `marker` is what
+    /// the kernel writes to the console at the end of it. Fails as [`Guest::shutdown`] does.
+    pub fn end_by(self, command: &str, marker: &str, limit: Duration) -> Result<Usage> {
+        let (tainted, usage) = self.at_the_end()?;
+        let begun = Instant::now();
+        let id = self.channel.run(command, limit)?;
+        let mut output = String::new();
+        while self.process.exited().is_none() {
+            let incoming = self.channel.take(id, SLICE);
+            for bytes in [incoming.stdout, incoming.stderr] {
+                output.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            if let Some(End::Exit(status)) = incoming.end
+                // 128 + SIGTERM: it was ended with the system.
+                && !matches!(status, 0 | 143)
+            {
+                return Err(Error::CommandFailed { command: command.to_string(), status, output });
+            }
+            if begun.elapsed() > limit {
+                return Err(self.timed_out(command, limit, "silent"));
+            }
+            // Without anything to wait for, taking returns at once.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.check_end(command, marker, tainted)?;
+        Ok(usage)
+    }
+
+    /// Ends the guest at once, as a power cut does; it is not asked anything. Fails when the kernel had complained.
+    pub fn cut(self) -> Result<Usage> {
+        let usage = self.usage();
+        self.process.kill();
+        self.check_console("power cut")?;
+        Ok(usage)
+    }
+
+    /// Its taint and what it has cost.
+    fn at_the_end(&self) -> Result<(u64, Usage)> {
+        let tainted = self.sh("cat /proc/sys/kernel/tainted")?;
+        Ok((tainted.trim().parse().unwrap_or(u64::MAX), self.usage()))
+    }
+
+    fn check_end(&self, doing: &str, marker: &str, tainted: u64) -> Result<()> {
         self.check_console(doing)?;
-        if !self.console()?.contains(&marker) {
+        if !self.console()?.contains(marker) {
             return Err(Error::EndedEarly { doing: doing.to_string(), console_tail: self.tail() });
         }
-        let value = tainted.trim().parse().unwrap_or(u64::MAX);
-        match console::unexpected_taints(value, &self.config.allowed_taints) {
-            Some(flags) => Err(Error::Tainted { flags, value }),
-            None => Ok(usage),
+        match console::unexpected_taints(tainted, &self.config.allowed_taints) {
+            Some(flags) => Err(Error::Tainted { flags, value: tainted }),
+            None => Ok(()),
         }
     }
 

@@ -19,13 +19,17 @@
 //! * [`Guest`]: the running machine. Commands go over the second serial port to an agent
 //!   (`guest-load agent`); the first is the kernel's console, which is kept whole.
 //! * [`console`]: what the kernel complained of. [`Guest::shutdown`] fails when it did.
+//! * [`Disk`]: what a guest has besides the initramfs; [`debian`]: a machine that boots from one.
 //! * [`memory`]: which kernel memory must be as before once a scheduler is unloaded.
 //! * [`scenario`]: load and unload a scheduler again and again under load.
 
 mod channel;
 mod config;
 pub mod console;
+pub mod debian;
+mod disk;
 mod error;
+mod host;
 mod initramfs;
 mod machine;
 pub mod memory;
@@ -37,6 +41,7 @@ mod stock_kernel_tests;
 mod tools;
 
 pub use config::Config;
+pub use disk::{Disk, Format};
 pub use error::{Error, Result};
 pub use initramfs::Initramfs;
 pub use machine::{Guest, Output, Running, Stream, Usage};

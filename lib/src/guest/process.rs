@@ -80,6 +80,14 @@ impl Process {
         self.exited()
     }
 
+    /// Kills it, and returns once it is gone.
+    pub(super) fn kill(&self) {
+        let _ = self.kill.send(());
+        while self.exited().is_none() && self.watcher.as_ref().is_some_and(|watcher| !watcher.is_finished()) {
+            thread::sleep(LOOK);
+        }
+    }
+
     /// Processor time used so far (user and system), and the most memory held, in bytes.
     pub(super) fn usage(&self) -> Option<(Duration, u64)> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;

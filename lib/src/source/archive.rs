@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::SourceError;
+use super::apt::machine_sources;
 
 /// The component that kernels are in.
 const COMPONENT: &str = "main";
@@ -164,6 +165,16 @@ impl Archives {
         }
         Derived { sources, suites: hoped_for, preferred }
     }
+}
+
+/// Sources, in deb822 form, for an apt that is to get packages of `suite`: from the archives that this machine is
+/// set up to use, with the same keys.
+///
+/// # Errors
+/// When the machine has no archive of Debian's.
+pub fn suite_sources(suite: &str) -> Result<String, SourceError> {
+    let (list, parts) = machine_sources()?;
+    Ok(Archives::of_machine(&list, &parts)?.for_suite(suite).sources)
 }
 
 /// The files that apt itself would read there.

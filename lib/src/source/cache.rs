@@ -5,6 +5,8 @@
 //! kernels/<release>/src/          the kernel's source, without what no scheduler needs
 //! kernels/<release>/fetched.json  which packages; its presence says that all are there
 //! kernels/<release>.partial/      the same while it grows
+//! images/<release>/               the same of kernels of which only the image package was wanted
+//! guests/                         root file systems and module disks of test guests
 //! tools/                          sysroot of what a guest needs: static busybox
 //! debs/                           packages on their way; deleted once unpacked
 //! apt/                            apt's state, apart from the machine's own
@@ -54,9 +56,14 @@ impl Cache {
         CachedKernel { directory: self.root.join("kernels").join(release) }
     }
 
-    /// Where that kernel grows before it is complete.
-    pub(super) fn partial(&self, release: &str) -> PathBuf {
-        self.root.join("kernels").join(format!("{release}.partial"))
+    /// The place of one kernel's image package, whether fetched or not.
+    pub fn image(&self, release: &str) -> CachedKernel {
+        CachedKernel { directory: self.root.join("images").join(release) }
+    }
+
+    /// Root file systems and module disks of test guests.
+    pub fn guests(&self) -> PathBuf {
+        self.root.join("guests")
     }
 
     /// Sysroot of the programs that a guest needs.
@@ -124,6 +131,13 @@ impl CachedKernel {
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Where it grows before it is complete.
+    pub(super) fn partial(&self) -> PathBuf {
+        let mut name = self.directory.as_os_str().to_owned();
+        name.push(".partial");
+        name.into()
     }
 
     /// Itself, if everything has been fetched.

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::apt::Apt;
 use super::cache::{Cache, RECORD, Record};
-use super::plan::{Content, Plan, PlannedPackage};
-use super::{Search, SourceError, locate, unpack};
+use super::plan::{Content, Extent, Plan, PlannedPackage, Request, plan_extent};
+use super::{Bootable, Search, SourceError, locate, unpack};
 use crate::progress::Progress;
 
 /// A kernel that is in the cache now.
@@ -44,21 +44,45 @@ pub struct Fetched {
 /// # Errors
 /// As its programs fail; what was got until then is kept, and the next fetch goes on from it.
 pub fn fetch(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Result<Fetched, SourceError> {
+    let downloaded = fill(plan, cache, progress)?;
+    fetched(plan, cache, downloaded)
+}
+
+/// Gets what boots of a kernel into the cache: its image and its modules. A kernel that is there whole is not
+/// fetched again.
+///
+/// # Errors
+/// Those of [`super::plan`] and [`fetch`].
+pub fn fetch_image(
+    request: &Request,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<Bootable, SourceError> {
+    let plan = plan_extent(request, Extent::Image, cache, progress)?;
+    let whole = cache.kernel(&plan.release);
+    if whole.record().is_some_and(|record| record.version == plan.version) {
+        return Bootable::below(&whole.sysroot(), &plan.release);
+    }
+    fill(&plan, cache, progress)?;
+    Bootable::below(&plan.place(cache).sysroot(), &plan.release)
+}
+
+/// Returns how many bytes were downloaded.
+fn fill(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Result<u64, SourceError> {
     let _lock = cache.lock(progress)?;
-    let kernel = cache.kernel(&plan.release);
     // Another process may have fetched it since the plan was made.
-    if kernel.record().is_some_and(|record| record.version == plan.version) {
-        return fetched(plan, cache, 0);
+    if plan.place(cache).record().is_some_and(|record| record.version == plan.version) {
+        return Ok(0);
     }
     let Some(lists) = &plan.lists else {
-        return fetched(plan, cache, 0);
+        return Ok(0);
     };
     let partial = Partial::open(plan, cache)?;
     let missing: Vec<&PlannedPackage> =
         plan.packages.iter().filter(|package| !partial.has(package)).collect();
     let downloaded = get_all(lists, &missing, &partial, cache, progress)?;
     partial.finish(plan, cache)?;
-    fetched(plan, cache, downloaded)
+    Ok(downloaded)
 }
 
 /// Looked for as `init` will look for it, so that a kernel that was fetched is one that is found.
@@ -93,7 +117,7 @@ struct Partial {
 impl Partial {
     /// The one that an earlier fetch left, unless it was of another version.
     fn open(plan: &Plan, cache: &Cache) -> Result<Partial, SourceError> {
-        let directory = cache.partial(&plan.release);
+        let directory = plan.place(cache).partial();
         let version = directory.join("version");
         let same = fs::read_to_string(&version).is_ok_and(|text| text == plan.version);
         if directory.exists() && !same {
@@ -138,7 +162,7 @@ impl Partial {
         fs::write(&path, text).map_err(SourceError::io(&path))?;
         let stamps = self.directory.join("unpacked");
         fs::remove_dir_all(&stamps).map_err(SourceError::io(&stamps))?;
-        let place = cache.kernel(&plan.release).directory().to_path_buf();
+        let place = plan.place(cache).directory().to_path_buf();
         if place.exists() {
             fs::remove_dir_all(&place).map_err(SourceError::io(&place))?;
         }

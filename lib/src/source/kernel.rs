@@ -42,6 +42,34 @@ impl Kernel {
     }
 }
 
+/// What boots: the part of a kernel that its image package alone has.
+#[derive(Clone, Debug)]
+pub struct Bootable {
+    /// `uname -r`
+    pub release: String,
+    /// The image.
+    pub bzimage: PathBuf,
+    /// `/lib/modules/R`
+    pub modules: PathBuf,
+}
+
+impl Bootable {
+    /// Finds it below the root of unpacked packages.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFound`] with every path tried.
+    pub fn below(root: &Path, release: &str) -> Result<Bootable, SourceError> {
+        let find = |part: Part| {
+            part.find(root, release).ok_or_else(|| not_found(part, release, part.candidates(root, release)))
+        };
+        Ok(Bootable {
+            release: release.to_owned(),
+            bzimage: find(Part::Bzimage)?,
+            modules: find(Part::Modules)?,
+        })
+    }
+}
+
 /// Files named by the user; they go before anything that is found.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {

@@ -3,6 +3,7 @@
 //!
 //! [`locate`] finds the debug vmlinux, headers, configuration, boot image and modules of one release;
 //! [`shadow_headers`] makes headers that were unpacked, not installed, usable for `make -C`;
+//! [`fetch_image`] gets only what boots, and [`suite_sources`] is what another apt needs;
 //! [`plan`] and [`fetch`] fill the [`Cache`] with a suite's newest kernel or an exact release.
 
 mod apt;
@@ -16,9 +17,10 @@ mod plan;
 mod sysroot;
 mod unpack;
 
+pub use archive::suite_sources;
 pub use cache::{Cache, CachedKernel};
 pub use error::SourceError;
-pub use fetch::{Fetched, fetch};
+pub use fetch::{Fetched, fetch, fetch_image};
 pub use headers::shadow_headers;
-pub use kernel::{Kernel, Overrides, Search, locate};
+pub use kernel::{Bootable, Kernel, Overrides, Search, locate};
 pub use plan::{Plan, PlannedPackage, Request, plan};

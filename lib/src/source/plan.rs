@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::SourceError;
 use super::apt::{Apt, Listed, machine_sources};
 use super::archive::{Archives, Derived};
-use super::cache::Cache;
+use super::cache::{Cache, CachedKernel};
 use super::headers::refuse_what_make_cannot_take;
 use crate::progress::Progress;
 
@@ -75,12 +75,38 @@ pub struct Plan {
     pub cached: bool,
     #[serde(skip)]
     pub(super) lists: Option<PathBuf>,
+    #[serde(skip)]
+    pub(super) extent: Extent,
+}
+
+/// How much of a kernel is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All that building a scheduler takes.
+    #[default]
+    Whole,
+    /// What boots: image and modules.
+    Image,
+}
+
+impl Extent {
+    /// Where the cache has it.
+    pub fn place(self, cache: &Cache, release: &str) -> CachedKernel {
+        match self {
+            Extent::Whole => cache.kernel(release),
+            Extent::Image => cache.image(release),
+        }
+    }
 }
 
 impl Plan {
     /// All downloads together.
     pub fn bytes(&self) -> u64 {
         self.packages.iter().map(|package| package.bytes).sum()
+    }
+
+    pub(super) fn place(&self, cache: &Cache) -> CachedKernel {
+        self.extent.place(cache, &self.release)
     }
 }
 
@@ -117,10 +143,19 @@ pub(super) enum Content {
 /// # Errors
 /// A suite, kernel or package that is not there is named, with what there is instead.
 pub fn plan(request: &Request, cache: &Cache, progress: &dyn Progress) -> Result<Plan, SourceError> {
+    plan_extent(request, Extent::Whole, cache, progress)
+}
+
+pub(super) fn plan_extent(
+    request: &Request,
+    extent: Extent,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<Plan, SourceError> {
     refuse_what_make_cannot_take(cache.root())?;
     let lock = cache.lock(progress)?;
     if let Request::Release { release, .. } = request
-        && let Some(record) = cache.kernel(release).record()
+        && let Some(record) = extent.place(cache, release).record()
     {
         return Ok(Plan {
             release: record.release,
@@ -130,6 +165,7 @@ pub fn plan(request: &Request, cache: &Cache, progress: &dyn Progress) -> Result
             packages: vec![],
             cached: true,
             lists: None,
+            extent,
         });
     }
     let (sources_list, sources_parts) = machine_sources()?;
@@ -148,8 +184,12 @@ pub fn plan(request: &Request, cache: &Cache, progress: &dyn Progress) -> Result
         Request::Release { release, .. } => exactly(&apt, release, &suites.read)?,
     };
     drop(lock);
-    let cached = cache.kernel(&release).record().is_some_and(|record| record.version == version);
-    let packages = if cached { vec![] } else { packages_of(&apt, &release, &version, &suites.read, cache)? };
+    let place = extent.place(cache, &release);
+    let cached = place.record().is_some_and(|record| record.version == version);
+    let packages = match cached {
+        true => vec![],
+        false => packages_of(&apt, extent, &release, &version, &suites.read, cache)?,
+    };
     Ok(Plan {
         release,
         version,
@@ -158,6 +198,7 @@ pub fn plan(request: &Request, cache: &Cache, progress: &dyn Progress) -> Result
         packages,
         cached,
         lists: Some(lists),
+        extent,
     })
 }
 
@@ -282,36 +323,17 @@ fn flavour_of(release: &str) -> &str {
 /// The kernel's packages in its exact version, and the tools that the cache lacks.
 fn packages_of(
     apt: &Apt,
+    extent: Extent,
     release: &str,
     version: &str,
     suites: &[String],
     cache: &Cache,
 ) -> Result<Vec<PlannedPackage>, SourceError> {
     let mut lookup = Lookup { apt, release, version, suites, listed: Vec::new() };
-    let image = format!("linux-image-{release}");
-    let headers = format!("linux-headers-{release}");
-    let debug = format!("linux-image-{release}-dbg");
-    let source = source_package(version);
-    lookup.read(&[&image, &headers, &debug, &source])?;
-    let image = lookup.exact(&image)?;
-    let headers = lookup.exact(&headers)?;
-    let further = companions(release, &image, &headers);
-    lookup.read(&further.iter().map(String::as_str).collect::<Vec<_>>())?;
-
-    let mut wanted = vec![
-        (lookup.exact(&debug)?, Content::Vmlinux),
-        (lookup.exact(&source)?, Content::Source),
-        (image, Content::Whole),
-        (headers, Content::Whole),
-    ];
-    for name in &further {
-        wanted.push((lookup.exact(name)?, Content::Whole));
-    }
-    if cache.busybox().is_none() {
-        let busybox =
-            apt.candidate("busybox-static")?.ok_or_else(|| lookup.missing("busybox-static", vec![]))?;
-        wanted.push((busybox, Content::Tool));
-    }
+    let wanted = match extent {
+        Extent::Whole => whole_kernel(&mut lookup, cache)?,
+        Extent::Image => image_only(&mut lookup)?,
+    };
     let (listed, contents): (Vec<Listed>, Vec<Content>) = wanted.into_iter().unzip();
     let downloads = apt.downloads(&listed)?;
     let mut packages: Vec<PlannedPackage> = listed
@@ -329,6 +351,50 @@ fn packages_of(
     // The largest takes longest to unpack, which goes on beside the other downloads.
     packages.sort_by_key(|package| std::cmp::Reverse(package.bytes));
     Ok(packages)
+}
+
+/// The image, and what newer kernels split from it.
+fn image_only(lookup: &mut Lookup<'_>) -> Result<Vec<(Listed, Content)>, SourceError> {
+    let image = format!("linux-image-{}", lookup.release);
+    lookup.read(&[&image])?;
+    let image = lookup.exact(&image)?;
+    let further = companions(lookup.release, &image, &image);
+    if !further.is_empty() {
+        lookup.read(&further.iter().map(String::as_str).collect::<Vec<_>>())?;
+    }
+    let mut wanted = vec![(image, Content::Whole)];
+    for name in &further {
+        wanted.push((lookup.exact(name)?, Content::Whole));
+    }
+    Ok(wanted)
+}
+
+fn whole_kernel(lookup: &mut Lookup<'_>, cache: &Cache) -> Result<Vec<(Listed, Content)>, SourceError> {
+    let release = lookup.release;
+    let image = format!("linux-image-{release}");
+    let headers = format!("linux-headers-{release}");
+    let debug = format!("linux-image-{release}-dbg");
+    let source = source_package(lookup.version);
+    lookup.read(&[&image, &headers, &debug, &source])?;
+    let image = lookup.exact(&image)?;
+    let headers = lookup.exact(&headers)?;
+    let further = companions(release, &image, &headers);
+    lookup.read(&further.iter().map(String::as_str).collect::<Vec<_>>())?;
+
+    let mut wanted = vec![
+        (lookup.exact(&debug)?, Content::Vmlinux),
+        (lookup.exact(&source)?, Content::Source),
+        (image, Content::Whole),
+        (headers, Content::Whole),
+    ];
+    for name in &further {
+        wanted.push((lookup.exact(name)?, Content::Whole));
+    }
+    if cache.busybox().is_none() {
+        let busybox = lookup.apt.candidate("busybox-static")?;
+        wanted.push((busybox.ok_or_else(|| lookup.missing("busybox-static", vec![]))?, Content::Tool));
+    }
+    Ok(wanted)
 }
 
 /// What image and headers need beside themselves: newer kernels split the image into packages of its release,

@@ -1,0 +1,40 @@
+#!/bin/busybox sh
+# PID 1 of a machine that boots from a disk, until that is mounted; then it is the disk's own systemd.
+bb=/bin/busybox
+root=/disk
+
+fail() {
+    echo "schedswap guest cannot boot from its disk: $*" >/dev/kmsg
+    $bb reboot -f
+}
+
+# The disk of a serial number.
+disk() {
+    for block in /sys/block/vd*; do
+        [ "$($bb cat "$block/serial")" = "$1" ] && echo "/dev/${block##*/}" && return
+    done
+    fail "there is none with the serial number $1"
+}
+
+$bb mount -t proc proc /proc
+$bb mount -t sysfs sysfs /sys
+$bb mount -t devtmpfs devtmpfs /dev
+$bb mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
+
+# Named so that each comes behind those it needs.
+for module in /modules/*.ko; do
+    [ -e "$module" ] || break
+    $bb insmod "$module" || fail "$module cannot be loaded"
+done
+
+# Read-only, as distributions do it: systemd mounts it again by /etc/fstab, and what comes too early is found out.
+$bb mount -t ext4 -o ro "$(disk root)" $root || fail "its root file system cannot be mounted"
+$bb mount -t ext4 -o ro "$(disk modules)" $root/usr/lib/modules || fail "its modules cannot be mounted"
+
+$bb cp -a /handover/. /run
+$bb ln -s "$(disk hatch)" /run/schedswap/hatch
+for mounted in proc sys dev run; do
+    $bb mount --move /$mounted $root/$mounted
+done
+exec $bb switch_root $root /sbin/init
+fail "there is no /sbin/init on it"

@@ -1,0 +1,36 @@
+//! Machines with a disk, on the kernel under test and on another one.
+
+use crate::kernel::kernel;
+use anyhow::{Context, Result};
+use schedswap::guest::Tools;
+use schedswap::guest::debian::{Machine, RootImage};
+use schedswap::progress::Silent;
+use schedswap::source::{Bootable, Cache};
+use std::env;
+
+/// The suite that they are made of.
+pub const SUITE: &str = "bookworm";
+
+/// A machine with a fresh disk, off, that will boot the kernel under test.
+pub fn machine() -> Result<Machine> {
+    let cache = Cache::from_environment()?;
+    let tools = Tools::find_with(cache.busybox().as_deref())?;
+    let image = RootImage::of_suite(SUITE, &cache, &Silent)?;
+    Ok(Machine::new(&image, kernel_under_test()?, &tools, &cache)?)
+}
+
+/// What boots of the kernel under test.
+pub fn kernel_under_test() -> Result<Bootable> {
+    let kernel = kernel()?;
+    Ok(Bootable::below(&kernel.sysroot, &kernel.release)?)
+}
+
+/// Another kernel, of which nothing is known but that it boots.
+pub fn other_kernel() -> Result<Bootable> {
+    let release = env::var("SCHEDSWAP_TEST_OTHER_RELEASE")
+        .context("SCHEDSWAP_TEST_OTHER_RELEASE is not set; run the tests through `make test`")?;
+    let cache = Cache::from_environment()?;
+    let place = cache.image(&release).complete().or_else(|| cache.kernel(&release).complete());
+    let place = place.with_context(|| format!("kernel {release} is not in the cache"))?;
+    Ok(Bootable::below(&place.sysroot(), &release)?)
+}
