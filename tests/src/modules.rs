@@ -41,8 +41,8 @@ pub fn schedswap(arguments: &[&str]) -> Result<Output> {
     Command::new(&program).args(arguments).output().with_context(|| format!("running {program}"))
 }
 
-/// Runs it and wants success; the error has what it printed.
-fn done(arguments: &[&str]) -> Result<()> {
+/// Runs it and wants success: what it printed, which the error has too.
+fn done(arguments: &[&str]) -> Result<String> {
     let output = schedswap(arguments)?;
     ensure!(
         output.status.success(),
@@ -52,7 +52,7 @@ fn done(arguments: &[&str]) -> Result<()> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn text(path: &Path) -> Result<&str> {
@@ -94,6 +94,63 @@ pub fn build(name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built
         fs::copy(work.join(file), dir.join(file)).with_context(|| format!("keeping {file} of {name}"))?;
     }
     Ok(Built { dir })
+}
+
+/// One release of a scheduler, as packages.
+#[derive(Clone, Debug)]
+pub struct Packages {
+    /// `scheduler-….deb`
+    pub deb: PathBuf,
+    /// `scheduler-….rpm`
+    pub rpm: PathBuf,
+    /// What their manifest says.
+    pub manifest: Manifest,
+}
+
+impl Packages {
+    /// What dpkg calls it.
+    pub fn deb_name(&self) -> String {
+        format!("scheduler-{}-{}", self.manifest.name, self.manifest.kernel_release)
+    }
+
+    /// What rpm calls it.
+    pub fn rpm_name(&self) -> String {
+        format!("scheduler-{}", self.manifest.name)
+    }
+
+    /// Where it lies when it is installed.
+    pub fn payload(&self) -> String {
+        let Manifest { name, release, kernel_release, .. } = &self.manifest;
+        format!("/var/lib/schedswap/{kernel_release}/{name}-{release}")
+    }
+
+    /// As the loader and sysfs name it.
+    pub fn version(&self) -> String {
+        format!("{}-{}", self.manifest.name, self.manifest.release)
+    }
+}
+
+/// Builds a release of a scheduler with an edit, and packages of it.
+pub fn package(name: &str, release: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Packages> {
+    let (work, _lock) = work_dir()?;
+    edit(&Tree::at(&work))?;
+    let json = done(&["build", text(&work)?, "--name", name, "--release", release, "--json"])?;
+    let built: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
+    let dir = out().join("packages").join(format!("{name}-{release}"));
+    fs::create_dir_all(&dir)?;
+    let mut kept = Vec::new();
+    for package in built["packages"].as_array().context("no packages")? {
+        let package = Path::new(package.as_str().context("a path")?);
+        let to = dir.join(package.file_name().context("a file name")?);
+        fs::copy(package, &to).with_context(|| format!("keeping {}", package.display()))?;
+        kept.push(to);
+    }
+    let of_kind = |kind: &str| {
+        let found = kept.iter().find(|path| path.extension().is_some_and(|e| e == kind));
+        found.cloned().with_context(|| format!("no .{kind} among {kept:?}"))
+    };
+    let manifest = Manifest::parse(&fs::read(work.join("manifest.json"))?)?;
+    Ok(Packages { deb: of_kind("deb")?, rpm: of_kind("rpm")?, manifest })
 }
 
 /// The module of the unmodified scheduler.

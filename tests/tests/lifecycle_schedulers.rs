@@ -1,0 +1,264 @@
+//! A scheduler's packages over a machine's life: installed, upgraded, loaded at boot, removed. Two releases of one
+//! scheduler, which count in variables of their own, show that a switch hands the state over.
+
+use anyhow::{Result, ensure};
+use schedswap::guest::debian::{Machine, Until};
+use schedswap_tests::{Packages, machine, other_kernel, package};
+
+const FEATURES: &str = "/sys/kernel/debug/sched/features";
+
+/// A release that says its number and how often it was asked, whoever was asked before.
+fn counting(release: &str) -> Result<Packages> {
+    package("counting", release, |tree| {
+        tree.before(
+            "debug.c",
+            "sched_feat_show",
+            "static unsigned long test_reads;\nstatic DEFINE_PER_CPU(unsigned int, test_reads_here);\n",
+        )?;
+        tree.at_entry(
+            "debug.c",
+            "sched_feat_show",
+            &format!(
+                "{{ unsigned int sum = 0; int cpu; static int local; test_reads++; local++; \
+                 this_cpu_inc(test_reads_here); \
+                 for_each_possible_cpu(cpu) sum += per_cpu(test_reads_here, cpu); \
+                 seq_printf(m, \"release={release} reads=%lu,%u,%d \", test_reads, sum, local); }}"
+            ),
+        )
+    })
+}
+
+/// What runs, as the loader says; empty for the kernel's own.
+fn running(machine: &Machine) -> Result<String> {
+    Ok(machine.sh("cat /sys/kernel/schedswap/version 2>/dev/null || true")?)
+}
+
+fn reads(machine: &Machine) -> Result<String> {
+    Ok(machine.sh(&format!("grep -o 'release=.* reads=[0-9,]*' {FEATURES}"))?)
+}
+
+fn assert_runs(machine: &Machine, packages: &Packages) -> Result<()> {
+    ensure!(running(machine)? == packages.version(), "{} should run: {}", packages.version(), said(machine)?);
+    machine.sh("test $(ls -d /sys/module/scheduler_* | wc -l) = 1")?;
+    Ok(())
+}
+
+fn assert_own_runs(machine: &Machine) -> Result<()> {
+    ensure!(running(machine)?.is_empty(), "the kernel's own should run: {}", said(machine)?);
+    machine.sh("! ls -d /sys/module/scheduler_* && ! ls -d /sys/kernel/schedswap*")?;
+    Ok(())
+}
+
+/// For errors: what loader and journal say.
+fn said(machine: &Machine) -> Result<String> {
+    let output = machine.run(
+        "/var/lib/schedswap/loader status; systemctl status --no-pager schedswap.service; find /var/lib/schedswap; \
+         dmesg | grep schedswap | tail",
+    )?;
+    Ok(format!("{}{}", output.stdout, output.stderr))
+}
+
+#[test]
+fn a_deb_from_installation_to_removal() -> Result<()> {
+    let (one, two) = (counting("1")?, counting("2")?);
+    let mut machine = machine()?;
+    machine.boot()?;
+
+    machine.dpkg_install(&one.deb)?;
+    assert_runs(&machine, &one)?;
+    machine.sh(&format!("echo NO_TTWU_QUEUE >{FEATURES}"))?;
+    assert_eq!(reads(&machine)?, "release=1 reads=1,1,1");
+    machine.sh("test $(readlink /usr/sbin/schedswap-loader) = /var/lib/schedswap/loader")?;
+    machine.sh("systemctl is-enabled schedswap.service")?;
+
+    // Upgraded: one stop, and the count goes on.
+    machine.dpkg_install(&two.deb)?;
+    assert_runs(&machine, &two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=2,2,2");
+    machine.sh(&format!("grep -q NO_TTWU_QUEUE {FEATURES}"))?;
+    machine.sh("grep -q ^op=switch /sys/kernel/schedswap/timing")?;
+    machine.sh(&format!("test ! -e {}", one.payload()))?;
+
+    machine.reboot()?;
+    assert_runs(&machine, &two)?;
+    machine.sh("systemctl is-active schedswap.service schedswap-healthy.service")?;
+    machine.sh("systemctl restart schedswap.service")?;
+    assert_runs(&machine, &two)?;
+
+    // Down again, which dpkg does when asked by name of the file.
+    machine.dpkg_install(&one.deb)?;
+    assert_runs(&machine, &one)?;
+
+    machine.dpkg_remove(&one.deb_name())?;
+    assert_own_runs(&machine)?;
+    machine.sh("! systemctl is-enabled schedswap.service")?;
+    machine.reboot()?;
+    assert_own_runs(&machine)?;
+    machine.power_off()?;
+    machine.check_disk()?;
+    Ok(())
+}
+
+#[test]
+fn an_rpm_from_installation_to_removal() -> Result<()> {
+    let (one, two) = (counting("1")?, counting("2")?);
+    let mut machine = machine()?;
+    machine.boot()?;
+    machine.rpm_install(&one.rpm)?;
+    assert_runs(&machine, &one)?;
+    assert_eq!(reads(&machine)?, "release=1 reads=1,1,1");
+    let upgrade = machine.with_package("rpm -U --nodeps", &two.rpm)?;
+    ensure!(upgrade.status == 0, "rpm -U: {}{}", upgrade.stdout, upgrade.stderr);
+    assert_runs(&machine, &two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=2,2,2");
+    let downgrade = machine.with_package("rpm -U --nodeps --oldpackage", &one.rpm)?;
+    ensure!(downgrade.status == 0, "rpm -U --oldpackage: {}{}", downgrade.stdout, downgrade.stderr);
+    assert_runs(&machine, &one)?;
+    assert_eq!(reads(&machine)?, "release=1 reads=3,3,3");
+    machine.rpm_erase(&one.rpm_name())?;
+    assert_own_runs(&machine)?;
+    machine.power_off()?;
+    Ok(())
+}
+
+#[test]
+fn other_kernels_and_the_kill_switch() -> Result<()> {
+    let one = counting("1")?;
+    let mut machine = machine()?;
+    machine.boot()?;
+    machine.dpkg_install(&one.deb)?;
+    let home = machine.kernel.clone();
+
+    machine.kernel = other_kernel()?;
+    machine.reboot()?;
+    assert_own_runs(&machine)?;
+    machine.sh("systemctl is-active schedswap.service")?;
+
+    machine.kernel = home;
+    machine.reboot()?;
+    assert_runs(&machine, &one)?;
+
+    machine.config.append.push("schedswap.enable=0".into());
+    machine.reboot()?;
+    assert_own_runs(&machine)?;
+    machine.config.append.pop();
+    machine.reboot()?;
+    assert_runs(&machine, &one)?;
+    machine.power_off()?;
+    Ok(())
+}
+
+#[test]
+fn a_boot_that_did_not_come_up_well_is_not_tried_again() -> Result<()> {
+    let one = counting("1")?;
+    let mut machine = machine()?;
+    machine.boot()?;
+    machine.dpkg_install(&one.deb)?;
+    // Cut off between loading and the word that all is well.
+    machine.sh("systemctl mask --quiet schedswap-healthy.service; sync")?;
+    machine.reboot()?;
+    assert_runs(&machine, &one)?;
+    machine.power_cut()?;
+
+    machine.boot()?;
+    assert_own_runs(&machine)?;
+    let status = machine.sh("/var/lib/schedswap/loader status")?;
+    ensure!(
+        status.contains("blocked") || status.contains("not loaded"),
+        "status says nothing of it: {status}"
+    );
+    machine
+        .sh("systemctl unmask --quiet schedswap-healthy.service; /var/lib/schedswap/loader start --force")?;
+    assert_runs(&machine, &one)?;
+    machine.reboot()?;
+    assert_runs(&machine, &one)?;
+    machine.power_off()?;
+    Ok(())
+}
+
+#[test]
+fn an_upgrade_that_is_refused_leaves_the_old_one_running() -> Result<()> {
+    let (one, two) = (counting("1")?, counting("2")?);
+    let mut machine = machine()?;
+    machine.boot()?;
+    machine.dpkg_install(&one.deb)?;
+    assert_eq!(reads(&machine)?, "release=1 reads=1,1,1");
+    // Somebody else's probe inside a window that the switch would have to write.
+    machine.sh("echo 'p:held try_to_wake_up+5' >/sys/kernel/debug/tracing/kprobe_events || echo 'p:held try_to_wake_up+9' >/sys/kernel/debug/tracing/kprobe_events")?;
+    let output = machine.with_package("dpkg -i", &two.deb)?;
+    ensure!(output.status != 0, "the upgrade was not refused: {}", output.stdout);
+    ensure!(
+        format!("{}{}", output.stdout, output.stderr).contains("try_to_wake_up"),
+        "the function is not named: {}{}",
+        output.stdout,
+        output.stderr
+    );
+    assert_runs(&machine, &one)?;
+    assert_eq!(reads(&machine)?, "release=1 reads=2,2,2");
+    machine.sh("echo >/sys/kernel/debug/tracing/kprobe_events; dpkg --configure -a")?;
+    assert_runs(&machine, &two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=3,3,3");
+    machine.power_off()?;
+    Ok(())
+}
+
+/// Cut off at some moment of an installation, upgrade or removal: the next boot is clean, and dpkg can go on.
+#[test]
+fn a_power_cut_in_the_middle() -> Result<()> {
+    let (one, two) = (counting("1")?, counting("2")?);
+    let mut machine = machine()?;
+    for (after_ms, command, package) in
+        [(300, "dpkg -i", Some(&one)), (700, "dpkg -i", Some(&two)), (400, "dpkg -r", None)]
+    {
+        machine.until = Until::MultiUser;
+        machine.boot()?;
+        let argument = match package {
+            Some(package) => {
+                machine.hand_over(&package.deb, "/var/cache/package.deb")?;
+                "/var/cache/package.deb".to_owned()
+            }
+            None => one.deb_name(),
+        };
+        machine.sh(&format!(
+            "sync; ({command} {argument} >/dev/null 2>&1 &) ; sleep $(echo {after_ms} | sed 's/...$/.&/')"
+        ))?;
+        machine.power_cut()?;
+        machine.boot()?;
+        // Clean: whatever runs is registered and whole, or the kernel's own runs.
+        let version = running(&machine)?;
+        ensure!(
+            ["", "counting-1", "counting-2"].contains(&version.as_str()),
+            "{version} runs after the cut: {}",
+            said(&machine)?
+        );
+        machine.sh("dpkg --configure -a")?;
+        machine.power_off()?;
+        machine.check_disk()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_installations_at_once() -> Result<()> {
+    let (one, two) = (counting("1")?, counting("2")?);
+    let mut machine = machine()?;
+    machine.boot()?;
+    // Both payloads are there, as from packages; the loaders race for the lock.
+    machine.rpm_install(&one.rpm)?;
+    let output = machine.with_package("rpm -i --nodeps --noscripts", &two.rpm)?;
+    ensure!(output.status == 0, "{}", output.stderr);
+    let race = format!(
+        "for n in 1 2 3; do {0}/schedswap-loader install {0} & {1}/schedswap-loader install {1} & wait; done",
+        one.payload(),
+        two.payload()
+    );
+    machine.sh(&race)?;
+    let version = running(&machine)?;
+    ensure!([one.version(), two.version()].contains(&version), "{version} runs: {}", said(&machine)?);
+    machine.sh("test $(ls -d /sys/module/scheduler_* | wc -l) = 1")?;
+    machine.sh(
+        "test $(readlink /var/lib/schedswap/$(uname -r)/active) = $(cat /sys/kernel/schedswap/version)",
+    )?;
+    machine.power_off()?;
+    Ok(())
+}
