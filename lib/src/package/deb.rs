@@ -30,7 +30,7 @@ pub(super) fn build(recipe: &Recipe) -> Result<Package> {
     let mut bytes = b"!<arch>\n".to_vec();
     for (name, content) in members {
         // ar(5): name, date, owner, group, mode, size; padded to an even length.
-        let _ = write!(bytes, "{name:<16}{date:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 100644, content.len());
+        let _ = writeln!(bytes, "{name:<16}{date:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 100644, content.len());
         bytes.extend(&content);
         if content.len() % 2 == 1 {
             bytes.push(b'\n');
