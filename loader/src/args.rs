@@ -79,10 +79,12 @@ pub enum Command {
         #[command(flatten)]
         patience: PatienceArgs,
     },
-    /// For packages, after an upgrade: the payload is not to be loaded at boot any more
+    /// For packages, before a payload is removed while others of its name stay: after an upgrade, what runs goes on
     Forget {
         /// The payload
         dir: PathBuf,
+        #[command(flatten)]
+        patience: PatienceArgs,
     },
     /// For the boot: load what is registered for this kernel
     Start {

@@ -124,7 +124,9 @@ fn change(
         Command::Remove { dir, patience } => {
             remove::remove(machine, &install::absolute(dir), patience.into(), record)
         }
-        Command::Forget { dir } => remove::forget(machine, &install::absolute(dir), record),
+        Command::Forget { dir, patience } => {
+            remove::forget(machine, &install::absolute(dir), patience.into(), record)
+        }
         Command::Start { force, patience } => boot::start(machine, *force, patience.into(), record),
         Command::Stop { patience } => boot::stop(machine, patience.into(), record),
         Command::Healthy => boot::healthy(machine, record),

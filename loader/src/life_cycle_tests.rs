@@ -35,7 +35,7 @@ pub fn remove(fake: &Fake, dir: &Path) -> Outcomes {
 
 fn forget(fake: &Fake, dir: &Path) -> Outcomes {
     let mut record = Record::default();
-    remove::forget(&fake.machine(), dir, &mut record).map(|()| record)
+    remove::forget(&fake.machine(), dir, PATIENCE, &mut record).map(|()| record)
 }
 
 fn uninstall(fake: &Fake) -> Outcomes {
@@ -219,6 +219,17 @@ fn removing_what_does_not_run_leaves_what_does() {
     fs::write(one.join("manifest.json"), "{").unwrap();
     remove(&fake, &one).unwrap();
     assert_eq!(fake.runs(), None);
+}
+
+#[test]
+fn one_of_several_side_by_side_is_removed_while_it_runs() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
+    install(&fake, &two).unwrap();
+    install(&fake, &one).unwrap();
+    // As rpm says it: another one of the name stays.
+    forget(&fake, &one).unwrap();
+    assert_eq!((fake.runs(), active(&fake, RELEASE)), (None, None));
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn remove(machine: &Machine, dir: &Path) -> Result<(), LoaderError> {
 }
 
 fn forget(machine: &Machine, dir: &Path) -> Result<(), LoaderError> {
-    remove::forget(machine, dir, &mut Record::default())
+    remove::forget(machine, dir, PATIENCE, &mut Record::default())
 }
 
 fn start(machine: &Machine, _: &Path) -> Result<(), LoaderError> {
@@ -203,7 +203,9 @@ fn a_removal() {
 fn forgetting_what_an_upgrade_replaced() {
     let prepare = |fake: &Fake| {
         install(&fake.machine(), &fake.payload("demo-1")).unwrap();
-        fake.payload("demo-2");
+        fake.kernel.borrow_mut().busy = 99;
+        install(&fake.machine(), &fake.payload("demo-2")).unwrap_err();
+        fake.kernel.borrow_mut().busy = 0;
     };
     at_every_step(prepare, "demo-1", forget, &[Some("demo-1"), Some("demo-2")]);
 }

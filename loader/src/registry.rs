@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `active` | link to the payload that shall run on this kernel; none, or one that leads nowhere: the kernel's own |
 //! | `attempt` | JSON, see [`Attempt`]: there from before a load at boot until the machine is up well |
+//! | `refused` | JSON, see [`Attempt`]: the payload whose installation was last refused, until one succeeds |
 //! | `history` | JSON lines: the times of the last swaps, see [`Swap`] |
 
 use crate::disk::{Disk, Staged};
@@ -96,6 +97,24 @@ impl<'a> Registry<'a> {
         self.disk.remove(&place).map_err(cannot("remove", &place))
     }
 
+    /// The payload that last was refused to take over, in whatever boot that was.
+    pub fn refused(&self) -> Option<Attempt> {
+        serde_json::from_slice(&fs::read(self.file("refused")).ok()?).ok()
+    }
+
+    /// It could not take over.
+    pub fn write_refused(&self, refused: &Attempt) -> Result<(), LoaderError> {
+        let place = self.file("refused");
+        let json = serde_json::to_vec(refused).expect("strings and numbers always become JSON");
+        self.disk.write(&place, &json, 0o644).map_err(cannot("write", &place))
+    }
+
+    /// One has.
+    pub fn clear_refused(&self) -> Result<(), LoaderError> {
+        let place = self.file("refused");
+        self.disk.remove(&place).map_err(cannot("remove", &place))
+    }
+
     /// The last swaps, oldest first. Lines that cannot be read are left out.
     pub fn history(&self) -> Vec<Swap> {
         let text = fs::read_to_string(self.file("history")).unwrap_or_default();
@@ -129,7 +148,7 @@ impl<'a> Registry<'a> {
 
     /// Removes what the loader itself keeps for this kernel.
     pub fn remove(&self) -> Result<(), LoaderError> {
-        for name in ["active", "attempt", "history"] {
+        for name in ["active", "attempt", "refused", "history"] {
             let place = self.file(name);
             self.disk.remove(&place).map_err(cannot("remove", &place))?;
         }

@@ -21,9 +21,7 @@ pub fn remove(
 ) -> Result<(), LoaderError> {
     let (kernel, name) = place(machine, dir)?;
     record.version = Some(name.clone());
-    let is_running = machine.is_live
-        && kernel == machine.host.release()
-        && running::scheduler(&machine.paths)?.is_some_and(|loaded| is_of(&loaded, dir, &name));
+    let is_running = is_running(machine, dir, &kernel, &name)?;
     if is_running {
         swap::take_out(machine, patience, record)?;
     }
@@ -56,12 +54,28 @@ pub fn remove(
     Ok(())
 }
 
-/// After an upgrade: the old payload's files are about to go. Nothing is unloaded. If the new one could not take over,
-/// it is registered in the old one's stead, so that the next boot loads what is installed.
-pub fn forget(machine: &Machine, dir: &Path, record: &mut Record) -> Result<(), LoaderError> {
+/// Before the files of a payload go while others of its name stay, as rpm says after an upgrade and of one of several
+/// that lie side by side. After an upgrade nothing is unloaded: the new one has taken over, or was refused and the old
+/// one goes on running; then the new one is registered in its stead, so that the next boot loads what is installed.
+/// Of one of several, what runs is removed.
+pub fn forget(
+    machine: &Machine,
+    dir: &Path,
+    patience: Patience,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
     let (kernel, name) = place(machine, dir)?;
     record.version = Some(name.clone());
     let registry = Registry::of(&machine.paths, &machine.disk, &kernel);
+    let boot_id = running::boot_id(&machine.paths);
+    let was_refused = registry.refused().is_some_and(|refused| {
+        refused.boot_id == boot_id
+            && refused.payload != name
+            && registry.payloads().contains(&refused.payload)
+    });
+    if is_running(machine, dir, &kernel, &name)? && !was_refused {
+        return remove(machine, dir, patience, record);
+    }
     if registry.registered().as_deref() != Some(&name) {
         record.done = Some(format!("{name} is not registered"));
         return Ok(());
@@ -104,6 +118,12 @@ pub fn uninstall(machine: &Machine, patience: Patience, record: &mut Record) -> 
         services::tell_systemd(machine, "stop", &mut record.notes);
     }
     Ok(())
+}
+
+fn is_running(machine: &Machine, dir: &Path, kernel: &str, name: &str) -> Result<bool, LoaderError> {
+    Ok(machine.is_live
+        && kernel == machine.host.release()
+        && running::scheduler(&machine.paths)?.is_some_and(|loaded| is_of(&loaded, dir, name)))
 }
 
 fn place(machine: &Machine, dir: &Path) -> Result<(String, String), LoaderError> {

@@ -19,9 +19,9 @@ impl Scripts {
     /// Of a scheduler's package. POSIX sh.
     ///
     /// A deb that is upgraded keeps the old scheduler running until the new package's postinst switches from one to
-    /// the other. rpm runs `%post` of the new package before `%preun` of the old one, which then no longer runs; so
-    /// `%preun` is the same whether this is an upgrade (`$1` is 1) or the removal of one of several packages of that
-    /// name that `rpm -i` put side by side (`$1` is 1 there, too).
+    /// the other. rpm runs `%post` of the new package before `%preun` of the old one, whatever came of it. `$1` is how
+    /// many of that name stay: 1 after an upgrade, and when one of several that `rpm -i` put side by side is removed;
+    /// the loader tells the two apart.
     pub fn of_scheduler(name: &Name) -> Scripts {
         let payload = format!("payload={}\n", name.payload_dir());
         let loader = "\"$payload/schedswap-loader\"";
@@ -45,7 +45,9 @@ impl Scripts {
             postinst: Some(postinst),
             prerm: Some(prerm),
             post: Some(format!("{payload}{loader} install \"$payload\"\n")),
-            preun: Some(format!("{payload}{loader} remove \"$payload\"\n")),
+            preun: Some(format!(
+                "{payload}if [ \"$1\" -gt 0 ]; then\n\t{loader} forget \"$payload\"\nelse\n\t{loader} remove \"$payload\"\nfi\n"
+            )),
         }
     }
 }

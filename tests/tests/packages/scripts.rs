@@ -91,8 +91,9 @@ fn rpm_installs_and_removes_whatever_the_count() -> Result<()> {
     for count in ["1", "2", "3"] {
         assert_eq!(recorder.run(&post, &[count])?, (Some(0), recorder.call("install")), "{count}");
     }
-    for count in ["0", "1", "2"] {
-        assert_eq!(recorder.run(&preun, &[count])?, (Some(0), recorder.call("remove")), "{count}");
+    assert_eq!(recorder.run(&preun, &["0"])?, (Some(0), recorder.call("remove")));
+    for count in ["1", "2"] {
+        assert_eq!(recorder.run(&preun, &[count])?, (Some(0), recorder.call("forget")), "{count}");
     }
     fs::write(recorder.dir.join("status"), "3")?;
     assert_eq!(
