@@ -40,14 +40,23 @@ pub struct ModuleInfo {
     pub version: Option<String>,
 }
 
-/// Opens a `.ko`, or the module of a directory with a manifest.
+/// Opens a `.ko`, or the module of a directory with a manifest; with the manifest, if there is one.
 pub fn open(path: &Path) -> Result<(Option<Manifest>, ModuleFile), LoaderError> {
     if !path.is_dir() {
-        return Ok((None, open_ko(path)?));
+        let module = open_ko(path)?;
+        return Ok((manifest_beside(&module), module));
     }
     let manifest = read_manifest(path)?;
     let module = open_of(path, &manifest)?;
     Ok((Some(manifest), module))
+}
+
+/// The manifest beside a module, if it is that module's.
+fn manifest_beside(module: &ModuleFile) -> Option<Manifest> {
+    let manifest = read_manifest(module.path.parent()?).ok()?;
+    let is_its =
+        module.path.file_name()? == manifest.module.as_str() && module.info.build_id == manifest.build_id;
+    is_its.then_some(manifest)
 }
 
 /// The manifest in a directory.

@@ -157,3 +157,25 @@ pub fn package(name: &str, release: &str, edit: impl FnOnce(&Tree) -> Result<()>
 pub fn pristine() -> Result<Built> {
     build("pristine", |_| Ok(()))
 }
+
+/// Compiles a module of one file against the headers of the kernel under test.
+pub fn kernel_module(name: &str, source: &str) -> Result<PathBuf> {
+    let kbuild = env::var("SCHEDSWAP_TEST_KBUILD")
+        .context("SCHEDSWAP_TEST_KBUILD is not set; run the tests through `make test`")?;
+    let dir = out().canonicalize()?.join("kernel-modules").join(name);
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join(format!("{name}.c")), source)?;
+    fs::write(dir.join("Kbuild"), format!("obj-m := {name}.o\n"))?;
+    let output = Command::new("make")
+        .args(["-C", &kbuild, &format!("M={}", dir.display()), "modules", "CONFIG_DEBUG_INFO_BTF_MODULES="])
+        .env_remove("MAKEFLAGS")
+        .output()
+        .context("running make")?;
+    ensure!(
+        output.status.success(),
+        "{name}.ko: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(dir.join(format!("{name}.ko")))
+}
