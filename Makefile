@@ -63,7 +63,7 @@ test: static setup-guest setup-disk setup-load setup-package ## format, lints, a
 bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, the cost of being replaced (WHAT=stop: only that)
 	scripts/bench.sh
 
-soak: all setup-guest setup-load ## swap in and out for a long time (CYCLES=200 THREADS=2000)
+soak: all setup-guest setup-disk setup-load setup-package ## swap in and out for a long time (CYCLES=200 THREADS=2000)
 	scripts/soak.sh
 
 install: all ## install below PREFIX (/usr/local): command, programs, manual pages, completions

@@ -16,6 +16,17 @@ get_kernel() {
     scripts/setup.sh compiler "${compiler%% *}"
 }
 
+# Gets what machines with a disk are made of: their root file system, and a kernel beside that of get_kernel to boot them
+# with (OTHER_KERNEL, or one of the two flavours that get_kernel did not get).
+get_other_kernel() {
+    local other
+    for other in "${OTHER_KERNEL:-bookworm/amd64}" bookworm/cloud-amd64; do
+        SCHEDSWAP_TEST_OTHER_RELEASE=$(cargo run --release --quiet --package schedswap-tests --bin guest-disk -- "$other")
+        [ "$SCHEDSWAP_TEST_OTHER_RELEASE" = "$release" ] || break
+    done
+    export SCHEDSWAP_TEST_OTHER_RELEASE
+}
+
 # One string of a JSON object that is printed one member a line.
 field() {
     sed -n "s/^  \"$1\": \"\(.*\)\",\{0,1\}$/\1/p"

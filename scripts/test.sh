@@ -29,12 +29,7 @@ export SCHEDSWAP_TEST_VMLINUX=$vmlinux
 export SCHEDSWAP_TEST_KERNEL=$bzimage
 
 step "the other kernel, and the root file system of guests with a disk"
-guest_disk() {
-    SCHEDSWAP_TEST_OTHER_RELEASE=$(cargo run --release --quiet --package schedswap-tests --bin guest-disk -- "$1")
-}
-guest_disk "${OTHER_KERNEL:-bookworm/amd64}"
-[ "$SCHEDSWAP_TEST_OTHER_RELEASE" != "$release" ] || guest_disk bookworm/cloud-amd64
-export SCHEDSWAP_TEST_OTHER_RELEASE
+get_other_kernel
 
 step "tests on the host"
 status=0

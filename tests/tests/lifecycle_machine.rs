@@ -9,6 +9,7 @@ use schedswap_tests::{machine, other_kernel};
 const REPLAYED: &str = "EXT4-fs (vda): recovery complete";
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn systemd_reaches_multi_user_and_the_disk_outlives_a_reboot() -> Result<()> {
     let mut machine = machine()?;
     machine.boot()?;
@@ -30,6 +31,7 @@ fn systemd_reaches_multi_user_and_the_disk_outlives_a_reboot() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn another_kernel_boots_from_the_same_disk() -> Result<()> {
     let mut machine = machine()?;
     let other = other_kernel()?;
@@ -49,6 +51,7 @@ fn another_kernel_boots_from_the_same_disk() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn what_was_flushed_outlives_a_power_cut() -> Result<()> {
     let mut machine = machine()?;
     machine.boot()?;
@@ -70,6 +73,7 @@ fn what_was_flushed_outlives_a_power_cut() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn a_unit_that_fails_is_named() -> Result<()> {
     let mut machine = machine()?;
     machine.boot()?;
@@ -84,6 +88,7 @@ fn a_unit_that_fails_is_named() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn what_the_kernel_complained_of_fails_a_power_cut_too() -> Result<()> {
     let mut machine = machine()?;
     machine.until = Until::Agent;

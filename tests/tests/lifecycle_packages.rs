@@ -5,6 +5,7 @@ use schedswap_tests::machine;
 use schedswap_tests::packages::Small;
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn dpkg_installs_upgrades_and_removes() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut machine = machine()?;
@@ -24,6 +25,7 @@ fn dpkg_installs_upgrades_and_removes() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn rpm_installs_and_erases() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut machine = machine()?;
