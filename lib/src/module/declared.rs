@@ -240,3 +240,66 @@ fn describe(
         _ => Ok(Some(Shape::Unknown)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// The variables of a C file, as the compiler of this machine describes them.
+    fn of(source: &str) -> BTreeMap<String, Declared> {
+        let dir = tempfile::tempdir().unwrap();
+        let (c, o) = (dir.path().join("a.c"), dir.path().join("a.o"));
+        std::fs::write(&c, source).unwrap();
+        let flags = ["-O2", "-gdwarf-4", "-fdata-sections", "-c", "-o"];
+        let status = Command::new("gcc").args(flags).args([&o, &c]).status().unwrap();
+        assert!(status.success());
+        let object = crate::objects::read("a.o", &std::fs::read(&o).unwrap()).unwrap();
+        declared(&object).unwrap().into_iter().map(|d| (d.name.clone(), d)).collect()
+    }
+
+    const SOURCE: &str = r"
+        typedef unsigned int u32;
+        struct inner { char c; u32 many[3]; };
+        struct with_pointer { int count; struct { void *to[2]; } in; };
+        long plain = 1;
+        volatile u32 counter __attribute__((used));
+        struct inner nested = { 1 };
+        struct with_pointer pointing = { 1 };
+        int (*function)(void);
+        int used(void) { static int local = 5; return local++ + nested.c + (int)plain + pointing.count + !!function; }
+    ";
+
+    #[test]
+    fn values_are_told_from_what_holds_a_pointer() {
+        let found = of(SOURCE);
+        for name in ["plain", "counter", "nested", "local"] {
+            assert!(matches!(found[name].shape, Shape::Plain { .. }), "{name}: {:?}", found[name]);
+        }
+        assert_eq!(found["pointing"].shape, Shape::Pointer { at: ".in.to[]".into() });
+        assert_eq!(found["function"].shape, Shape::Pointer { at: String::new() });
+        assert_eq!(found["local"].function.as_deref(), Some("used"));
+        assert_eq!(found["plain"].function, None);
+        assert!(found["local"].symbol.starts_with("local."), "{:?}", found["local"]);
+    }
+
+    #[test]
+    fn only_what_is_declared_alike_has_the_same_hash() {
+        let shapes = |source: &str| of(source)["nested"].shape.clone();
+        let before = shapes(SOURCE);
+        assert_eq!(
+            before,
+            shapes(&SOURCE.replace("u32 many", "const unsigned many")),
+            "a typedef is but a name"
+        );
+        for (old, new) in [
+            ("many[3]", "many[4]"),
+            ("char c;", "char d;"),
+            ("u32 many", "int many"),
+            ("char c;", "char c, pad;"),
+        ] {
+            let source = SOURCE.replace(old, new).replace("nested.c", "nested.many[0]");
+            assert_ne!(before, shapes(&source), "{old} became {new}");
+        }
+    }
+}
