@@ -69,6 +69,7 @@ soak: all setup-guest setup-disk setup-load setup-package ## swap in and out for
 install: all ## install below PREFIX (/usr/local): command, programs, manual pages, completions
 	rm -rf $(target)/man
 	$(release)/schedswap man $(target)/man
+	$(libexec)/schedswap-loader man $(target)/man
 	install -D -m 755 $(program) $(DESTDIR)$(PREFIX)/bin/schedswap
 	install -d -m 755 $(DESTDIR)$(PREFIX)/libexec/schedswap $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(docdir) \
 		$(DESTDIR)$(licensedir)

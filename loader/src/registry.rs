@@ -79,39 +79,48 @@ impl<'a> Registry<'a> {
     /// The load at boot that has not been followed by a machine that is well. What cannot be read counts as one
     /// of an unknown boot.
     pub fn attempt(&self) -> Option<Attempt> {
-        let text = fs::read(self.file("attempt")).ok()?;
-        let unknown = || Attempt { payload: String::new(), boot_id: String::new(), at: 0 };
-        Some(serde_json::from_slice(&text).unwrap_or_else(|_| unknown()))
+        self.note("attempt")
     }
 
     /// Before a load at boot.
     pub fn write_attempt(&self, attempt: &Attempt) -> Result<(), LoaderError> {
-        let place = self.file("attempt");
-        let json = serde_json::to_vec(attempt).expect("strings and numbers always become JSON");
-        self.disk.write(&place, &json, 0o644).map_err(cannot("write", &place))
+        self.write_note("attempt", attempt)
     }
 
     /// The machine is well, or somebody wants it all the same.
     pub fn clear_attempt(&self) -> Result<(), LoaderError> {
-        let place = self.file("attempt");
-        self.disk.remove(&place).map_err(cannot("remove", &place))
+        self.clear_note("attempt")
     }
 
     /// The payload that last was refused to take over, in whatever boot that was.
     pub fn refused(&self) -> Option<Attempt> {
-        serde_json::from_slice(&fs::read(self.file("refused")).ok()?).ok()
+        self.note("refused")
     }
 
     /// It could not take over.
     pub fn write_refused(&self, refused: &Attempt) -> Result<(), LoaderError> {
-        let place = self.file("refused");
-        let json = serde_json::to_vec(refused).expect("strings and numbers always become JSON");
-        self.disk.write(&place, &json, 0o644).map_err(cannot("write", &place))
+        self.write_note("refused", refused)
     }
 
     /// One has.
     pub fn clear_refused(&self) -> Result<(), LoaderError> {
-        let place = self.file("refused");
+        self.clear_note("refused")
+    }
+
+    fn note(&self, file: &str) -> Option<Attempt> {
+        let text = fs::read(self.file(file)).ok()?;
+        let unknown = || Attempt { payload: String::new(), boot_id: String::new(), at: 0 };
+        Some(serde_json::from_slice(&text).unwrap_or_else(|_| unknown()))
+    }
+
+    fn write_note(&self, file: &str, note: &Attempt) -> Result<(), LoaderError> {
+        let place = self.file(file);
+        let json = serde_json::to_vec(note).expect("strings and numbers always become JSON");
+        self.disk.write(&place, &json, 0o644).map_err(cannot("write", &place))
+    }
+
+    fn clear_note(&self, file: &str) -> Result<(), LoaderError> {
+        let place = self.file(file);
         self.disk.remove(&place).map_err(cannot("remove", &place))
     }
 

@@ -1,9 +1,10 @@
 //! A scheduler's packages over a machine's life: installed, upgraded, loaded at boot, removed. Two releases of one
 //! scheduler, which count in variables of their own, show that a switch hands the state over.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use schedswap::guest::debian::{Machine, Until};
 use schedswap_tests::{Packages, machine, other_kernel, package};
+use std::env;
 
 const FEATURES: &str = "/sys/kernel/debug/sched/features";
 
@@ -204,39 +205,47 @@ fn an_upgrade_that_is_refused_leaves_the_old_one_running() -> Result<()> {
     Ok(())
 }
 
-/// Cut off at some moment of an installation, upgrade or removal: the next boot is clean, and dpkg can go on.
+/// Cut off at some moment of an installation, upgrade or removal: the next boot is clean, and dpkg can go on. As often as
+/// `SCHEDSWAP_TEST_CUTS` says.
 #[test]
 #[ignore = "slow: `make soak` runs it"]
 fn a_power_cut_in_the_middle() -> Result<()> {
+    let cuts: u64 = env::var("SCHEDSWAP_TEST_CUTS").map_or(Ok(6), |cuts| cuts.parse())?;
     let (one, two) = (counting("1")?, counting("2")?);
     let mut machine = machine()?;
-    for (after_ms, command, package) in
-        [(300, "dpkg -i", Some(&one)), (700, "dpkg -i", Some(&two)), (400, "dpkg -r", None)]
-    {
+    for cut in 0..cuts {
+        // Spread over the seconds that it takes; the same moments each time, as far as the guest is.
+        let after_ms = 100 + cut * 7919 % 3500;
         machine.until = Until::MultiUser;
         machine.boot()?;
-        let argument = match package {
-            Some(package) => {
+        let command = match cut % 3 {
+            0 | 1 => {
+                let package = if cut % 3 == 0 { &one } else { &two };
                 machine.hand_over(&package.deb, "/var/cache/package.deb")?;
-                "/var/cache/package.deb".to_owned()
+                "dpkg -i /var/cache/package.deb".to_owned()
             }
-            None => one.deb_name(),
+            _ => format!("dpkg -r {}", one.deb_name()),
         };
+        let context = format!("{command}, cut off after {after_ms} ms");
         machine.sh(&format!(
-            "sync; ({command} {argument} >/dev/null 2>&1 &) ; sleep $(echo {after_ms} | sed 's/...$/.&/')"
+            "sync; ({command} >/dev/null 2>&1 &) ; sleep {}.{:03}",
+            after_ms / 1000,
+            after_ms % 1000
         ))?;
         machine.power_cut()?;
-        machine.boot()?;
-        // Clean: whatever runs is registered and whole, or the kernel's own runs.
+        machine.boot().context(context.clone())?;
+        // Clean: what runs is registered and whole, or the kernel's own runs.
         let version = running(&machine)?;
         ensure!(
             ["", "counting-1", "counting-2"].contains(&version.as_str()),
-            "{version} runs after the cut: {}",
+            "{context}: {version} runs: {}",
             said(&machine)?
         );
-        machine.sh("dpkg --configure -a")?;
+        machine.sh("test -z \"$(systemctl --failed --quiet --no-legend)\"").context(context.clone())?;
+        machine.sh("dpkg --configure -a").with_context(|| context.clone())?;
+        eprintln!("{context}: {:?} runs at the next boot", version);
         machine.power_off()?;
-        machine.check_disk()?;
+        machine.check_disk().context(context)?;
     }
     Ok(())
 }

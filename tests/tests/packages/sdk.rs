@@ -55,6 +55,7 @@ fn make_install_puts_everything_where_it_belongs() -> Result<()> {
         ("usr/libexec/schedswap/guest-load", 0o755),
         ("usr/share/man/man1/schedswap.1", 0o644),
         ("usr/share/man/man1/schedswap-build.1", 0o644),
+        ("usr/share/man/man1/schedswap-loader.1", 0o644),
         ("usr/share/bash-completion/completions/schedswap", 0o644),
         ("usr/share/zsh/site-functions/_schedswap", 0o644),
         ("usr/share/fish/vendor_completions.d/schedswap.fish", 0o644),
