@@ -16,7 +16,6 @@ const LIMIT: Duration = Duration::from_secs(1800);
 /// `$1`: how many cycles. Prints the timing of every swap after a line that says in which manner.
 const SWAP: &str = r#"#!/bin/sh
 dir=/sys/kernel/schedswap
-parameters=/sys/module/scheduler/parameters
 switch() {
     tries=0
     until echo "$1" >$dir/enable 2>/dev/null; do
@@ -28,6 +27,7 @@ switch() {
     cat $dir/timing
 }
 [ -d $dir ] || insmod "$SCHEDSWAP_MODULE" enable=0 || exit
+parameters=/sys/module/$(cat $dir/module)/parameters
 echo Y >$parameters/empty_stop || exit
 cycle=0
 while [ $cycle -lt "$1" ]; do
