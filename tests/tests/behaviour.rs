@@ -101,6 +101,7 @@ fn what_system_calls_set_is_what_they_get() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn short_of_memory_it_works_or_is_refused_cleanly() -> Result<()> {
     let guest = guest(&pristine()?, |config| config.memory_mib = 1024)?;
     guest.sh("mkdir /full && mount -t tmpfs -o size=100% none /full")?;

@@ -101,6 +101,7 @@ fn a_deb_from_installation_to_removal() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn an_rpm_from_installation_to_removal() -> Result<()> {
     let (one, two) = (counting("1")?, counting("2")?);
     let mut machine = machine()?;
@@ -180,6 +181,7 @@ fn a_boot_that_did_not_come_up_well_is_not_tried_again() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn an_upgrade_that_is_refused_leaves_the_old_one_running() -> Result<()> {
     let (one, two) = (counting("1")?, counting("2")?);
     let mut machine = machine()?;
