@@ -109,7 +109,9 @@ pub enum LoaderError {
     )]
     NoBuildId { detail: String },
 
-    #[error("the scheduler {version} is loaded already ({state}): run `uninstall` first")]
+    #[error(
+        "the scheduler {version} is loaded already ({state}): run `uninstall` first, or `switch` to take over from it"
+    )]
     AlreadyLoaded { version: String, state: State },
 
     #[error("another module named {name} is loaded: unload it first (rmmod {name})")]

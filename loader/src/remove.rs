@@ -135,7 +135,7 @@ fn place(machine: &Machine, dir: &Path) -> Result<(String, String), LoaderError>
 /// Whether what runs is that payload's. Its files may be damaged, or gone; then its name has to do.
 fn is_of(loaded: &Loaded, dir: &Path, name: &str) -> bool {
     match module_file::read_manifest(dir) {
-        Ok(manifest) if !manifest.module_name.is_empty() => loaded.is(&manifest.module_name, name),
-        _ => loaded.says.version == name,
+        Ok(manifest) => loaded.is(&manifest.module_name, name),
+        Err(_) => loaded.says.version == name,
     }
 }

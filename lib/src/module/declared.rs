@@ -3,6 +3,7 @@
 use crate::objects::{Object, Place, SectionId};
 use gimli::constants as dw;
 use gimli::{AttributeValue, DebuggingInformationEntry, EndianSlice, LittleEndian, UnitOffset};
+use object::elf;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -106,8 +107,8 @@ fn relocated(object: &Object) -> BTreeMap<&str, Vec<u8>> {
                 Place::Undefined | Place::Absolute => 0,
             };
             let width = match relocation.kind {
-                R_X86_64_64 => 8,
-                R_X86_64_32 => 4,
+                kind if kind == elf::R_X86_64_64.0 => 8,
+                kind if kind == elf::R_X86_64_32.0 => 4,
                 _ => continue,
             };
             let at = relocation.offset as usize;
@@ -120,10 +121,6 @@ fn relocated(object: &Object) -> BTreeMap<&str, Vec<u8>> {
     sections
 }
 
-/// `R_X86_64_64`.
-const R_X86_64_64: u32 = 1;
-/// `R_X86_64_32`.
-const R_X86_64_32: u32 = 10;
 /// Bits for the offset in a [`place_word`].
 const OFFSET_BITS: u32 = 40;
 
