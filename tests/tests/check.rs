@@ -8,7 +8,7 @@ use schedswap::check::{self, CheckInput, Code, Finding, SourceTree};
 use schedswap::compile::Build;
 use schedswap::progress::Progress;
 use schedswap::source::{Search, locate};
-use schedswap::vmlinux::Image;
+use schedswap::vmlinux::{Image, Sidecars};
 use schedswap::workdir::{Options, Workdir, init};
 use schedswap_tests::edit::Tree;
 use std::fs;
@@ -32,7 +32,8 @@ fn make_work_dir(work: &Path) -> Option<Workdir> {
     };
     let search = Search { sysroot: Some(sysroot), ..Search::default() };
     let kernel = locate(release.to_str().unwrap(), &search).unwrap();
-    let options = Options { kernel, source, work: work.to_owned(), allow_different: false };
+    let options =
+        Options { kernel, source, work: work.to_owned(), allow_different: false, sidecars: Sidecars::new() };
     Some(init(&options, &Quiet).unwrap().0)
 }
 
@@ -43,8 +44,8 @@ fn findings(work: &Workdir, image: &Image) -> Vec<Finding> {
         boundary: &work.boundary().unwrap(),
         pristine: &work.pristine(Build::Module).unwrap(),
         edited: &work.objects(&compiled).unwrap(),
-        pristine_source: &SourceTree::from_dir(&work.pristine_tree().join("kernel/sched")).unwrap(),
-        edited_source: &SourceTree::from_dir(&work.root().join("kernel/sched")).unwrap(),
+        pristine_source: &SourceTree::from_root(&work.pristine_tree()).unwrap(),
+        edited_source: &SourceTree::from_root(work.root()).unwrap(),
     })
     .unwrap()
 }

@@ -14,7 +14,6 @@ use schedswap::workdir::Workdir;
 use std::path::PathBuf;
 
 /// Where the scheduler's source is in a tree.
-const SCHEDULER: &str = "kernel/sched";
 
 /// Say whether the edit can work: refuse changes to what stays in vmlinux, each by name
 ///
@@ -80,8 +79,8 @@ fn findings(
         boundary,
         pristine: &pristine,
         edited,
-        pristine_source: &SourceTree::from_dir(&work.pristine_tree().join(SCHEDULER))?,
-        edited_source: &SourceTree::from_dir(&work.root().join(SCHEDULER))?,
+        pristine_source: &SourceTree::from_root(&work.pristine_tree())?,
+        edited_source: &SourceTree::from_root(work.root())?,
     })?)
 }
 
