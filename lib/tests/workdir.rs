@@ -34,7 +34,13 @@ fn options(work: &Path) -> Option<Options> {
     };
     let search = Search { sysroot: Some(sysroot), ..Search::default() };
     let kernel = locate(release.to_str().unwrap(), &search).unwrap();
-    Some(Options { kernel, source, work: work.to_owned(), allow_different: false })
+    Some(Options {
+        kernel,
+        source,
+        work: work.to_owned(),
+        allow_different: false,
+        boundary: Default::default(),
+    })
 }
 
 fn refused(options: &Options) -> Error {

@@ -32,7 +32,13 @@ fn make_work_dir(work: &Path) -> Option<Workdir> {
     };
     let search = Search { sysroot: Some(sysroot), ..Search::default() };
     let kernel = locate(release.to_str().unwrap(), &search).unwrap();
-    let options = Options { kernel, source, work: work.to_owned(), allow_different: false };
+    let options = Options {
+        kernel,
+        source,
+        work: work.to_owned(),
+        allow_different: false,
+        boundary: Default::default(),
+    };
     Some(init(&options, &Quiet).unwrap().0)
 }
 

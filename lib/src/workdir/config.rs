@@ -27,6 +27,9 @@ pub struct Config {
     pub bzimage: Option<PathBuf>,
     /// `/lib/modules/R`, where it is known.
     pub modules: Option<PathBuf>,
+    /// What overrides the computed boundary.
+    #[serde(default)]
+    pub boundary: crate::config::Config,
 }
 
 /// What was read of the kernel. Kept as `kernel.json`.

@@ -94,8 +94,8 @@ pub(super) enum Found {
 ///
 /// The headers that `kernel/sched` includes are not known before it is unpacked, and going through the
 /// tarball takes seconds; so every header that lies at most two directories deep, or below `kernel/`, is
-/// taken along.
-pub(super) fn unpack(tarball: &Path, dest: &Path) -> Result<PathBuf> {
+/// taken along. `also`: further files, relative to the source's root.
+pub(super) fn unpack(tarball: &Path, dest: &Path, also: &[&str]) -> Result<PathBuf> {
     remove_dir(dest)?;
     fs::create_dir_all(dest).map_err(|e| Error::io("create", dest, e))?;
     let mut tar = Command::new("tar");
@@ -107,6 +107,7 @@ pub(super) fn unpack(tarball: &Path, dest: &Path) -> Result<PathBuf> {
     tar.arg("-xf").arg(tarball);
     tar.args(["*/kernel/sched", "*/Makefile", "*/debian/changelog"]);
     tar.args(["*/*/*.h", "*/kernel/*/*.h", "*/kernel/*/*/*.h"]);
+    tar.args(also.iter().map(|file| format!("*/{file}")));
     let output = tar.env("LC_ALL", "C").output().map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::ProgramMissing { program: "tar" },
         _ => Error::io("run tar on", tarball, e),
