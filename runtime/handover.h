@@ -12,7 +12,7 @@
 #include "schedswap.h"
 
 #define SS_HANDOVER_MAGIC 0x7363686564737761ULL	/* "schedswa" */
-#define SS_HANDOVER_ABI 1
+#define SS_HANDOVER_ABI 2
 
 /* One run of bytes of vmlinux. */
 struct ss_write {

@@ -82,7 +82,7 @@ void ss_log_stop(void);
 
 /* state.c */
 int ss_state_match(const struct ss_handover *predecessor);
-void ss_state_copy(void);
+void ss_state_copy(enum ss_op op, const struct ss_handover *predecessor);
 void ss_state_forget(void);
 
 /* stackcheck.c */

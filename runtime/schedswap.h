@@ -53,12 +53,16 @@ struct ss_feature_set {
 	unsigned int bits_size;		/* bytes of *bits */
 };
 
-/* A variable that only the module has, and that the next version takes over if it declares the same. */
+/*
+ * A variable of the module's own whose value goes along. One that only modules have: to the next version, if that
+ * declares the same. One that vmlinux has too: from there at load, and back at unload.
+ */
 struct ss_variable {
 	void *addr;			/* per_cpu: offset as of a DEFINE_PER_CPU symbol */
 	const char *name;		/* unit, function if any, and variable */
 	unsigned long size;
 	u64 type;			/* hash of its declaration, names and sizes of members included */
+	void *vmlinux;			/* the same variable there, of the same type; NULL: only modules have it */
 	u8 per_cpu;
 	u8 pad[7];
 };

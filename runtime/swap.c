@@ -31,6 +31,7 @@ enum meeting { INSIDE, CHECKED, DEQUEUED, WRITTEN, MEETINGS };
 /* One stop, shared by all CPUs. */
 struct stop {
 	enum ss_op op;
+	const struct ss_handover *predecessor;	/* NULL: vmlinux's own scheduler */
 	struct ss_feature_change features;
 	bool check_all;		/* the stack check walks all threads */
 	bool rebuild_all;	/* the rebuild too */
@@ -112,7 +113,7 @@ static int swap_in_stop(void *data)
 	if (is_first_cpu() && !stop->result) {
 		if (ss_text_is_as_checked(stop->op)) {
 			ss_text_write(stop->op);
-			ss_state_copy();
+			ss_state_copy(stop->op, stop->predecessor);
 		} else	/* a patcher that ignores text_mutex; the next attempt's check names it */
 			stop->result = -EAGAIN;
 	}
@@ -278,6 +279,7 @@ int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
 	for (i = 0; i < ATTEMPTS; i++) {
 		memset(stop, 0, sizeof(*stop));
 		stop->op = op;
+		stop->predecessor = predecessor;
 		stop->check = check_for(op, predecessor);
 		stop->features = features_for(op, predecessor);
 		stop->rebuild_all = check_all_in_stop;

@@ -8,7 +8,8 @@
 //! | [`source`] | a release or a suite | where its packages' files are |
 //! | [`vmlinux`], [`arch`] | the debug vmlinux | [`vmlinux::Image`] |
 //! | [`springboard`] | `Image` | the frame contract of `__schedule` |
-//! | [`boundary`] | `Image` | who is replaced, who stays, and why |
+//! | [`config`] | YAML | what a person says otherwise than the boundary |
+//! | [`boundary`] | `Image`, `Config` | who is replaced, who stays, and why |
 //! | [`objects`] | bytes | relocatable objects as values |
 //! | [`compile`] | sources, Kbuild's own commands | objects, compiled as the distribution did |
 //! | [`identity`] | `Image`, objects | the proof that both are the same code, and every symbol's address |
@@ -25,6 +26,7 @@ pub mod binding;
 pub mod boundary;
 pub mod check;
 pub mod compile;
+pub mod config;
 pub mod guest;
 pub mod identity;
 pub mod libexec;

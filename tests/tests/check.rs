@@ -8,7 +8,7 @@ use schedswap::check::{self, CheckInput, Code, Finding, SourceTree};
 use schedswap::compile::Build;
 use schedswap::progress::Progress;
 use schedswap::source::{Search, locate};
-use schedswap::vmlinux::{Image, Sidecars};
+use schedswap::vmlinux::Image;
 use schedswap::workdir::{Options, Workdir, init};
 use schedswap_tests::edit::Tree;
 use std::fs;
@@ -32,8 +32,13 @@ fn make_work_dir(work: &Path) -> Option<Workdir> {
     };
     let search = Search { sysroot: Some(sysroot), ..Search::default() };
     let kernel = locate(release.to_str().unwrap(), &search).unwrap();
-    let options =
-        Options { kernel, source, work: work.to_owned(), allow_different: false, sidecars: Sidecars::new() };
+    let options = Options {
+        kernel,
+        source,
+        work: work.to_owned(),
+        allow_different: false,
+        boundary: Default::default(),
+    };
     Some(init(&options, &Quiet).unwrap().0)
 }
 

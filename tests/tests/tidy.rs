@@ -10,6 +10,7 @@ const PHASES: &[&[&str]] = &[
     &["source"],
     &["arch", "vmlinux"],
     &["springboard"],
+    &["config"],
     &["boundary"],
     &["objects"],
     &["compile"],

@@ -12,6 +12,8 @@ use thiserror::Error;
 const WINDOW_MAX: usize = 16;
 /// `SS_BUILD_ID_MAX` of `runtime/schedswap.h`.
 const BUILD_ID_MAX: usize = 64;
+/// The kernel lies in the upper half of the address space; per-CPU data linked at 0 has offsets.
+const KERNEL_HALF: Addr = Addr(1 << 63);
 /// The stub that vmlinux's `__schedule` jumps to (`runtime/arch/x86/stub.S`).
 const STUB: &str = "ss_schedule_stub";
 
@@ -58,7 +60,7 @@ pub struct FeatureSet {
     pub bits_bytes: u64,
 }
 
-/// A variable that only the module has.
+/// A variable of the module's own whose value a swap takes along.
 #[derive(Clone, Debug)]
 pub struct State {
     /// Its symbol in the module.
@@ -71,6 +73,9 @@ pub struct State {
     pub type_hash: u64,
     /// Whether each CPU has its own.
     pub is_per_cpu: bool,
+    /// vmlinux's variable that the value comes from at load and goes back to at unload; `None` for one that only
+    /// modules have.
+    pub vmlinux: Option<Addr>,
 }
 
 /// What the tables are made of.
@@ -87,7 +92,7 @@ pub struct Tables<'a> {
     pub anchor: (&'a str, Addr),
     /// Shown in sysfs.
     pub version: &'a str,
-    /// Variables of the module's own that the next version takes over.
+    /// Variables of the module's own whose values a swap takes along.
     pub states: &'a [State],
     /// vmlinux's and the module's feature switches, where the kernel has them.
     pub features: Option<(FeatureSet, FeatureSet)>,
@@ -245,9 +250,14 @@ impl Tables<'_> {
     fn states(&self, out: &mut String, names: &mut Names) -> usize {
         out.push_str(&global("ss_variables"));
         for state in self.states {
+            let vmlinux = match state.vmlinux {
+                None => "0".to_owned(),
+                Some(offset) if state.is_per_cpu && offset < KERNEL_HALF => format!("{:#x}", offset.0),
+                Some(addr) => self.anchored(addr),
+            };
             let _ = writeln!(
                 out,
-                "\t.quad \"{}\", {}, {}, {:#x}\n\t.byte {}\n\t.zero 7",
+                "\t.quad \"{}\", {}, {}, {:#x}, {vmlinux}\n\t.byte {}\n\t.zero 7",
                 state.symbol,
                 names.label(&state.name),
                 state.size,

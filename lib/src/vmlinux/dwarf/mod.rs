@@ -4,13 +4,16 @@
 //! Units are told apart by name and line table alone; only the few that matter are walked.
 
 mod code;
+mod held;
 mod index;
 mod layouts;
 mod paths;
+mod structures;
 mod tables;
 mod variables;
 
 pub(super) use layouts::Layouts;
+pub(super) use structures::structures;
 
 use super::error::Error;
 use super::image::{Image, InlinedCopy, Sidecars, Unit};
