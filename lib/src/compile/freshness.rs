@@ -66,6 +66,18 @@ pub(super) fn still_fresh(
     fresh.then_some(stamp.diagnostics)
 }
 
+/// Whether two objects, made in two copies of the tree, were made from files of the same content. Not so if it is
+/// not known of one of them.
+pub fn same_inputs(one: &Path, other: &Path) -> bool {
+    let inputs = |object: &Path| -> Option<BTreeMap<PathBuf, u64>> {
+        let mut stamp = object.to_owned().into_os_string();
+        stamp.push(".json");
+        let stamp: Stamp = serde_json::from_slice(&fs::read(PathBuf::from(stamp)).ok()?).ok()?;
+        Some(stamp.inputs)
+    };
+    inputs(one).is_some_and(|inputs_of_one| inputs(other) == Some(inputs_of_one))
+}
+
 /// Writes the stamp of an object just made.
 pub(super) fn write_stamp(stamp: &Path, made: Made, tree: &Path, hashes: &FileHashes) -> Result<()> {
     let relative = |path: &'_ PathBuf| path.strip_prefix(tree).unwrap_or(path).to_owned();

@@ -359,6 +359,13 @@ impl Workdir {
         Ok(compile::compile(&commands, &jobs, progress)?)
     }
 
+    /// Of the units that [`Workdir::compile`] made, those that were made from other files than the pristine ones.
+    pub fn touched(&self, compiled: &[Compiled]) -> BTreeSet<String> {
+        let pristine = self.layout().pristine(Build::Module);
+        let is_touched = |c: &&Compiled| !compile::same_inputs(&object_path(&pristine, &c.label), &c.object);
+        compiled.iter().filter(is_touched).map(|c| c.label.clone()).collect()
+    }
+
     /// Compiles some of the edited units with debug information, and reads them.
     pub fn declarations(
         &self,

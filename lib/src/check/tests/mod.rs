@@ -10,6 +10,9 @@ use crate::objects::{self, Object};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+mod escapes;
+mod layouts;
+
 const UNIT: &str = "kernel/sched/a.c";
 
 /// A scheduler in small: `sleeper` and `waiter` stay, `boot` is `__init`, `arch_hook` is overridden,
@@ -183,15 +186,16 @@ fn check_with(frozen: &Frozen, boundary: &Boundary, edited: &str) -> Vec<Finding
 fn compare(frozen: &Frozen, boundary: &Boundary, pristine: &str, edited: &str) -> Vec<Finding> {
     let tree = |text: &str| SourceTree::from_texts([("a.c".to_owned(), text.to_owned())]);
     let (pristine_source, edited_source) = (tree(pristine), tree(edited));
-    rules::run(&Facts {
+    let facts = Facts {
         frozen,
         entry_sizes: &BTreeMap::new(),
         boundary,
         pristine: &[(UNIT.to_owned(), compile(pristine))],
         edited: &[(UNIT.to_owned(), compile(edited))],
         sources: Sources { pristine: &pristine_source, edited: &edited_source },
-    })
-    .unwrap()
+    };
+    let private = rules::private_variables(boundary);
+    rules::run(&facts, &rules::builds(&facts, &private).unwrap(), Vec::new())
 }
 
 /// The source with each `(from, to)` replaced.
