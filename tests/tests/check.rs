@@ -44,13 +44,12 @@ fn copy_of_work_dir(to: &Path) -> Result<Workdir> {
 
 fn findings(work: &Workdir, image: &Image) -> Vec<Finding> {
     let compiled = work.compile(&Quiet).unwrap();
-    let touched = work.touched(&compiled);
     check::run(&CheckInput {
         image,
         boundary: &work.boundary().unwrap(),
         pristine: &work.pristine(Build::Module).unwrap(),
         edited: &work.objects(&compiled).unwrap(),
-        declarations: &work.declarations(&touched, &Quiet).unwrap(),
+        declarations: &work.declarations(&work.touched(), &Quiet).unwrap(),
         pristine_source: &SourceTree::from_dir(&work.pristine_tree().join("kernel/sched")).unwrap(),
         edited_source: &SourceTree::from_dir(&work.root().join("kernel/sched")).unwrap(),
     })

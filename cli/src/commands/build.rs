@@ -84,7 +84,7 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     progress.end("");
 
     let boundary = work.boundary()?;
-    let edit = Edit { work: &work, image: &image, boundary: &boundary, compiled: &compiled, edited: &edited };
+    let edit = Edit { work: &work, image: &image, boundary: &boundary, edited: &edited };
     let Some(findings) = edit.allowed(&args.allowing, &progress)? else {
         return Ok(Outcome::Refused);
     };

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use schedswap::boundary::Boundary;
 use schedswap::check::{self, Allowance, CheckInput, Finding, Severity, SourceTree};
-use schedswap::compile::{Build, Compiled};
+use schedswap::compile::Build;
 use schedswap::objects::Object;
 use schedswap::progress::Progress;
 use schedswap::vmlinux::Image;
@@ -50,13 +50,7 @@ pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
     progress.begin("reading vmlinux", None);
     let image = work.image()?;
     progress.end("");
-    let edit = Edit {
-        work: &work,
-        image: &image,
-        boundary: &work.boundary()?,
-        compiled: &compiled,
-        edited: &edited,
-    };
+    let edit = Edit { work: &work, image: &image, boundary: &work.boundary()?, edited: &edited };
     let findings = edit.findings(&args.allowing, &progress)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings).context("cannot write JSON")?);
@@ -80,8 +74,6 @@ pub struct Edit<'a> {
     /// Its boundary.
     pub boundary: &'a Boundary,
     /// What was compiled of it.
-    pub compiled: &'a [Compiled],
-    /// The same, read.
     pub edited: &'a [(String, Object)],
 }
 
@@ -106,7 +98,7 @@ impl Edit<'_> {
             boundary: self.boundary,
             pristine: &work.pristine(Build::Module)?,
             edited: self.edited,
-            declarations: &work.declarations(&work.touched(self.compiled), progress)?,
+            declarations: &work.declarations(&work.touched(), progress)?,
             pristine_source: &SourceTree::from_dir(&work.pristine_tree().join(SCHEDULER))?,
             edited_source: &SourceTree::from_dir(&work.root().join(SCHEDULER))?,
         })?;

@@ -1,9 +1,10 @@
 //! What the two sources declare, side by side: types, prototypes, variables.
 
 use crate::boundary::{Boundary, Sharing};
-use crate::layout::{Layouts, Types, Variable, of_object};
+use crate::layout::{Function, Layouts, Types, Variable, of_object};
 use crate::objects::Object;
 use crate::vmlinux::{self, Image};
+use std::collections::HashMap;
 
 /// The declarations of vmlinux's scheduler and of those edited units that were compiled with debug information.
 pub struct Declared {
@@ -42,6 +43,22 @@ impl Declared {
             pristine: Layouts::of_kernel(image)?,
             edited: declarations.iter().map(read).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// How many parameters the functions take that the edited units declare. One that the compiler knows by itself
+    /// may be declared without any.
+    pub fn arities(&self) -> HashMap<String, usize> {
+        let mut arities = HashMap::new();
+        let is_told = |f: &&Function| !f.is_declaration || !f.prototype.parameters.is_empty();
+        for function in self.edited.iter().flat_map(|types| &types.functions).filter(is_told) {
+            let arity = match function.prototype.is_variadic {
+                true => usize::MAX,
+                false => function.prototype.parameters.len(),
+            };
+            let known: &mut usize = arities.entry(function.name.clone()).or_default();
+            *known = (*known).max(arity);
+        }
+        arities
     }
 
     /// Each edited unit with its own pristine declarations.

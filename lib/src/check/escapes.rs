@@ -9,12 +9,12 @@
 use super::declared::is_shared;
 use super::explain;
 use super::finding::{Code, Finding};
-use super::follow::{self, Fate, Target};
+use super::follow::{self, Fate, Target, Use};
 use super::rules::{UnitBuilds, finding};
 use super::source::{self, Sources};
 use crate::boundary::{Boundary, Fate as BoundaryFate};
 use crate::objects::{Object, Place};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Sections in which an author declares something to the runtime, which forgets it with the module.
 const DECLARED: &str = ".schedswap.";
@@ -29,6 +29,7 @@ pub fn escaping_functions(
     builds: &[UnitBuilds],
     objects: &[(String, Object)],
     boundary: &Boundary,
+    arities: &HashMap<String, usize>,
     sources: &Sources,
 ) -> Vec<Finding> {
     let new = new_functions(builds, boundary);
@@ -37,7 +38,7 @@ pub fn escaping_functions(
     }
     let has_cleanup = objects.iter().any(|(_, object)| registers_cleanup(object));
     let code = if has_cleanup { Code::EscapesWithCleanUp } else { Code::Escapes };
-    let inside = Inside { objects, boundary };
+    let inside = Inside { objects, boundary, arities };
     let mut findings = Vec::new();
     for function in new {
         let Some(way) = inside.escape(&function) else { continue };
@@ -76,43 +77,77 @@ fn new_functions(builds: &[UnitBuilds], boundary: &Boundary) -> Vec<Target> {
 struct Inside<'a> {
     objects: &'a [(String, Object)],
     boundary: &'a Boundary,
+    arities: &'a HashMap<String, usize>,
+}
+
+/// Where the address is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Held {
+    /// It is this one's; or this variable has it in it.
+    By(Target),
+    /// It is an argument of one of the module's functions.
+    As { function: String, argument: usize },
 }
 
 impl Inside<'_> {
     /// How a function's address gets out, in words; `None` if it does not.
     fn escape(&self, function: &Target) -> Option<String> {
-        let mut open = vec![(function.clone(), String::new())];
-        let mut seen: BTreeSet<Target> = BTreeSet::from([function.clone()]);
+        let itself = Held::By(function.clone());
+        let mut open = vec![(itself.clone(), String::new())];
+        let mut seen = BTreeSet::from([itself.clone()]);
         for _ in 0..HOPS_MAX {
             let mut next = Vec::new();
-            for (target, way) in open {
-                for found in follow::uses(self.objects, &target) {
-                    let is_function = target == *function;
-                    match found.fate {
-                        Fate::Passed { to } if !self.is_the_modules(&to) => {
-                            return Some(format!("{way}{}", explain::handed_to(&to, &found.by)));
+            for (held, way) in open {
+                let uses = match &held {
+                    Held::By(target) => follow::uses(self.objects, target),
+                    Held::As { function, argument } => {
+                        follow::uses_of_argument(self.objects, function, *argument)
+                    }
+                };
+                for Use { unit, by, fate } in uses {
+                    let (to, step) = match fate {
+                        Fate::Passed { to, argument } if !self.takes(&to, argument) => continue,
+                        Fate::Passed { to, .. } if !self.is_the_modules(&to) => {
+                            return Some(format!("{way}{}", explain::handed_to(&to, &by)));
                         }
-                        Fate::Stored => return Some(format!("{way}{}", explain::stored_by(&found.by))),
-                        Fate::Unknown if is_function => {
-                            return Some(format!("{way}{}", explain::taken_by(&found.by)));
+                        Fate::Passed { to, argument } => {
+                            let step = format!("{}; ", explain::handed_to(&to, &by));
+                            (Held::As { function: to, argument }, step)
                         }
-                        Fate::Passed { .. } | Fate::Unknown => {}
+                        Fate::Stored => return Some(format!("{way}{}", explain::stored_by(&by))),
+                        Fate::Unknown if held == itself => {
+                            return Some(format!("{way}{}", explain::taken_by(&by)));
+                        }
+                        Fate::Unknown => continue,
                         Fate::Data { variable, section } => {
-                            let holder = Target { unit: found.unit, name: variable };
-                            let harmless = section.ends_with("_sched_class")
-                                || section.starts_with(DECLARED)
-                                || is_shared(self.boundary, &holder.unit, &holder.name);
-                            if !harmless && seen.insert(holder.clone()) {
-                                let way = format!("{way}{}", explain::held_in(&holder.name));
-                                next.push((holder, way));
+                            let holder = Target { unit, name: variable };
+                            if self.is_harmless(&holder, &section) {
+                                continue;
                             }
+                            let step = explain::held_in(&holder.name);
+                            (Held::By(holder), step)
                         }
+                    };
+                    if seen.insert(to.clone()) {
+                        next.push((to, format!("{way}{step}")));
                     }
                 }
             }
             open = next;
         }
         None
+    }
+
+    /// Whether what is in a variable stays in the module's hands, or never comes into force.
+    fn is_harmless(&self, holder: &Target, section: &str) -> bool {
+        section.ends_with("_sched_class")
+            || section.starts_with(DECLARED)
+            || is_shared(self.boundary, &holder.unit, &holder.name)
+    }
+
+    /// Whether a function has as many parameters; if that is not known, it may.
+    fn takes(&self, function: &str, argument: usize) -> bool {
+        self.arities.get(function).is_none_or(|arity| argument < *arity)
     }
 
     /// Whether a call of that name reaches code of the module.

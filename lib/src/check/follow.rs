@@ -4,8 +4,8 @@ use super::code::{displacement, relocations_in};
 use crate::binding::{carries_code, carries_data};
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol};
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
-    Register,
+    ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, OpKind, Register,
 };
 use object::elf;
 use std::collections::{BTreeSet, HashSet};
@@ -37,6 +37,8 @@ pub enum Fate {
     Passed {
         /// The function called; `a pointer` for a call through one.
         to: String,
+        /// Which argument it is, from 0.
+        argument: usize,
     },
     /// It is written to memory.
     Stored,
@@ -80,6 +82,20 @@ pub fn uses(objects: &[(String, Object)], target: &Target) -> Vec<Use> {
                 }
             }
         }
+    }
+    found
+}
+
+/// What becomes of an argument in the function that it is passed to.
+pub fn uses_of_argument(objects: &[(String, Object)], function: &str, argument: usize) -> Vec<Use> {
+    let mut found = Vec::new();
+    let Some(register) = ARGUMENTS.get(argument) else { return found };
+    for (unit, object) in objects {
+        let defined = object.symbols.iter().find(|s| s.name == function && s.kind == elf::STT_FUNC.0);
+        let Some((symbol, Place::Section(section))) = defined.map(|s| (s, s.place)) else { continue };
+        let code = InCode { object, section, symbol: &Known::Elsewhere { name: String::new() } };
+        let fates = code.register(symbol, symbol.value, *register);
+        found.extend(fates.into_iter().map(|fate| Use { unit: unit.clone(), by: function.to_owned(), fate }));
     }
     found
 }
@@ -225,10 +241,11 @@ impl InCode<'_> {
                     let is_call = instruction.flow_control() == FlowControl::Call;
                     if callee.is_none() && !is_call && (function.value..end).contains(&next) {
                         open.push((next, register));
-                    } else if is_argument(register)
+                    } else if let Some(argument) = argument(register)
                         && (is_call || instruction.flow_control() == FlowControl::UnconditionalBranch)
                     {
-                        fates.push(Fate::Passed { to: callee.unwrap_or_else(|| "a pointer".to_owned()) });
+                        let to = callee.unwrap_or_else(|| "a pointer".to_owned());
+                        fates.push(Fate::Passed { to, argument });
                     }
                     match instruction.flow_control() {
                         FlowControl::ConditionalBranch => continue,
@@ -239,8 +256,8 @@ impl InCode<'_> {
                 match instruction.flow_control() {
                     FlowControl::Next => {}
                     FlowControl::IndirectCall | FlowControl::IndirectBranch => {
-                        if is_argument(register) {
-                            fates.push(Fate::Passed { to: "a pointer".to_owned() });
+                        if let Some(argument) = argument(register) {
+                            fates.push(Fate::Passed { to: "a pointer".to_owned(), argument });
                         }
                         if instruction.flow_control() == FlowControl::IndirectBranch
                             || !is_kept_by_calls(register)
@@ -292,10 +309,13 @@ fn branch_target(instruction: &Instruction) -> Option<u64> {
     (instruction.op0_kind() == OpKind::NearBranch64).then(|| instruction.near_branch64())
 }
 
-/// The six registers in which the ABI passes integers and pointers.
-fn is_argument(register: Register) -> bool {
-    use Register::{R8, R9, RCX, RDI, RDX, RSI};
-    [RDI, RSI, RDX, RCX, R8, R9].contains(&register)
+/// The six registers in which the ABI passes integers and pointers, in order.
+const ARGUMENTS: [Register; 6] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+
+/// Which argument a register passes.
+fn argument(register: Register) -> Option<usize> {
+    ARGUMENTS.iter().position(|argument| *argument == register)
 }
 
 /// The registers that a callee leaves as they are.
@@ -331,7 +351,8 @@ fn copies(instruction: &Instruction, register: Register) -> Option<Register> {
                 && instruction.op1_register().full_register() == register
         }
         Mnemonic::Lea => instruction.memory_base() == register || instruction.memory_index() == register,
-        Mnemonic::Add => {
+        // A conditional move, too.
+        mnemonic if mnemonic == Mnemonic::Add || instruction.condition_code() != ConditionCode::None => {
             instruction.op1_kind() == OpKind::Register
                 && instruction.op1_register().full_register() == register
         }

@@ -273,8 +273,8 @@ fn changed_variables(declared: &Declared, boundary: &Boundary) -> Vec<Finding> {
                 continue;
             };
             let (was_words, is_words) = (before.words(was.of), after.words(is.of));
-            let is_complete = !was.is_declaration && !is.is_declaration;
-            if is_complete && was_words != is_words && is_shared(boundary, &old.unit, &old.name) {
+            let is_alike = was.is_declaration == is.is_declaration;
+            if is_alike && was_words != is_words && is_shared(boundary, &old.unit, &old.name) {
                 let place = Place { file: is.place.file.clone(), line: is.place.line };
                 let text = explain::changed_variable_type(&was_words, &is_words);
                 findings.push(finding(Code::ChangedLayout, &old.name, place, text));

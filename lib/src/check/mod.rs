@@ -106,6 +106,7 @@ pub fn run(input: &CheckInput) -> Result<Vec<Finding>, CheckError> {
         boundary,
         pristine: input.pristine,
         edited: input.edited,
+        arities: &declared.arities(),
         sources: source::Sources { pristine: input.pristine_source, edited: input.edited_source },
     };
     let private = rules::private_variables(boundary);

@@ -81,7 +81,7 @@ fn successor(unit: &UnitBuilds, before: &Types, after: &Types, name: &str) -> Op
     let words = before.words(variable(before, name)?.of);
     let known: BTreeSet<&str> = before.variables.iter().map(|v| v.name.as_str()).collect();
     let mut new: BTreeSet<&str> = BTreeSet::new();
-    for v in after.variables.iter().filter(|v| !v.is_automatic && !v.is_declaration) {
+    for v in after.variables.iter().filter(|v| !v.is_automatic) {
         let is_defined = unit.edited.variable(&v.name).is_some() || unit.edited.has_local_static(&v.name);
         if !known.contains(v.name.as_str()) && is_defined && after.words(v.of) == words {
             new.insert(&v.name);

@@ -8,7 +8,7 @@ use super::{CheckError, escapes, explain, initial, signatures, variants};
 use crate::boundary::{Boundary, BoundaryFunction, Class, Fate, Sharing, StayReason};
 use crate::objects::Object;
 use object::elf;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What the rules look at.
 pub struct Facts<'a> {
@@ -17,6 +17,8 @@ pub struct Facts<'a> {
     pub boundary: &'a Boundary,
     pub pristine: &'a [(String, Object)],
     pub edited: &'a [(String, Object)],
+    /// How many parameters functions take, as far as it is known.
+    pub arities: &'a HashMap<String, usize>,
     pub sources: Sources<'a>,
 }
 
@@ -67,7 +69,7 @@ pub fn run(facts: &Facts, builds: &[UnitBuilds], others: Vec<Finding>) -> Vec<Fi
     }
     findings.extend(signatures::changed_system_calls(sources));
     findings.extend(variants::new_variants(builds, facts.edited, boundary, sources));
-    findings.extend(escapes::escaping_functions(builds, facts.edited, boundary, sources));
+    findings.extend(escapes::escaping_functions(builds, facts.edited, boundary, facts.arities, sources));
     if findings.is_empty() {
         findings.extend(rules.nothing_changed());
     }

@@ -66,16 +66,18 @@ pub(super) fn still_fresh(
     fresh.then_some(stamp.diagnostics)
 }
 
-/// Whether two objects, made in two copies of the tree, were made from files of the same content. Not so if it is
-/// not known of one of them.
-pub fn same_inputs(one: &Path, other: &Path) -> bool {
-    let inputs = |object: &Path| -> Option<BTreeMap<PathBuf, u64>> {
-        let mut stamp = object.to_owned().into_os_string();
-        stamp.push(".json");
-        let stamp: Stamp = serde_json::from_slice(&fs::read(PathBuf::from(stamp)).ok()?).ok()?;
-        Some(stamp.inputs)
+/// Whether an object, wherever it was made, was made from files of the content that they have in `tree`. Not so if it
+/// is not known what it was made from.
+pub fn is_made_from(object: &Path, tree: &Path) -> bool {
+    let mut stamp = object.to_owned().into_os_string();
+    stamp.push(".json");
+    let Some(stamp) =
+        fs::read(PathBuf::from(stamp)).ok().and_then(|json| serde_json::from_slice::<Stamp>(&json).ok())
+    else {
+        return false;
     };
-    inputs(one).is_some_and(|inputs_of_one| inputs(other) == Some(inputs_of_one))
+    let hashes = FileHashes::default();
+    stamp.inputs.iter().all(|(path, hash)| hashes.of(&tree.join(path)) == Some(*hash))
 }
 
 /// Writes the stamp of an object just made.

@@ -34,6 +34,14 @@ fn an_address_in_a_variable_that_is_handed_out_escapes() {
 }
 
 #[test]
+fn an_address_that_a_function_of_the_module_hands_on_escapes() {
+    let before = format!(
+        "{TIMER}\nstatic __attribute__((noinline)) void arm(int when, void (*fn)(void *)) {{ used += when; call_later(fn, 0); }}"
+    );
+    assert_eq!(with(&before, "arm(5, fire), arm(clock_now, fire)"), one(Code::Escapes, "fire"));
+}
+
+#[test]
 fn a_clean_up_makes_it_a_warning_and_another_hook_does_not() {
     let hook = |point: &str| {
         format!(

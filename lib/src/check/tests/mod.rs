@@ -7,7 +7,7 @@ use super::{Code, Finding, Severity};
 use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, Class, Fate, PatchSite, StayReason};
 use crate::objects::{self, Object};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Command;
 
 mod escapes;
@@ -192,6 +192,7 @@ fn compare(frozen: &Frozen, boundary: &Boundary, pristine: &str, edited: &str) -
         boundary,
         pristine: &[(UNIT.to_owned(), compile(pristine))],
         edited: &[(UNIT.to_owned(), compile(edited))],
+        arities: &HashMap::new(),
         sources: Sources { pristine: &pristine_source, edited: &edited_source },
     };
     let private = rules::private_variables(boundary);
