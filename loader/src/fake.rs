@@ -153,6 +153,7 @@ impl Fake {
             .into(),
             functions: vec![RedirectedFunction { name: "schedule_tail".into(), sympos: 0 }],
             findings_allowed: vec![],
+            warnings: vec![],
         };
         for (file, bytes, mode) in [
             ("scheduler.ko", module, 0o644),

@@ -5,6 +5,7 @@ use crate::error::LoaderError;
 use crate::host::Machine;
 use crate::registry::{self, Registry};
 use crate::{boot, module_file, running};
+use schedswap_payload::Manifest;
 use schedswap_payload::report::{InstalledPayload, Status, Taint};
 
 /// Looks at everything; needs no root, but sees less without.
@@ -42,12 +43,15 @@ fn payloads(machine: &Machine) -> Vec<InstalledPayload> {
         let registry = Registry::of(&machine.paths, &machine.disk, &kernel_release);
         let active = registry.active();
         for payload in registry.payloads() {
-            let dir = machine.paths.kernel(&kernel_release).join(&payload);
+            let manifest =
+                module_file::read_manifest(&machine.paths.kernel(&kernel_release).join(&payload)).ok();
+            let of =
+                |get: fn(&Manifest) -> &Vec<String>| manifest.as_ref().map(get).cloned().unwrap_or_default();
             found.push(InstalledPayload {
                 active: active.as_ref() == Some(&payload),
-                summary: module_file::read_manifest(&dir)
-                    .map(|manifest| manifest.summary)
-                    .unwrap_or_default(),
+                findings_allowed: of(|manifest| &manifest.findings_allowed),
+                warnings: of(|manifest| &manifest.warnings),
+                summary: manifest.map(|manifest| manifest.summary).unwrap_or_default(),
                 kernel_release: kernel_release.clone(),
                 payload,
             });

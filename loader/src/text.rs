@@ -81,6 +81,8 @@ pub fn status(status: &Status) -> String {
             "installed: {} for kernel {}{active}{dash}{}",
             payload.payload, payload.kernel_release, payload.summary
         );
+        lines(&mut text, "  allowed by its author: ", &payload.findings_allowed);
+        lines(&mut text, "  warning of its check: ", &payload.warnings);
     }
     conflict_lines(&mut text, &status.conflicts);
     match &status.taint {
@@ -322,6 +324,8 @@ mod tests {
                 payload: "demo-2".into(),
                 active: true,
                 summary: "fair, but less so".into(),
+                findings_allowed: vec!["SS203 poll_timer".into()],
+                warnings: vec!["SS204 sched_nr_migrate".into()],
             }],
             blocked: Some(Blocked { payload: "demo-2".into(), boot_id: "b1".into(), at: 0 }),
             disabled_on_the_command_line: false,

@@ -43,9 +43,12 @@ pub struct Manifest {
     /// Functions of vmlinux that it redirects.
     #[serde(default)]
     pub functions: Vec<RedirectedFunction>,
-    /// Findings of `check` that did not keep the module from being built, by code and symbol.
+    /// Warnings of `check` that its author has allowed, by code and symbol.
     #[serde(default)]
     pub findings_allowed: Vec<String>,
+    /// Other warnings of `check`, by code and symbol.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Every file of the payload but the manifest, by file name.
     pub digests: BTreeMap<String, Sha256>,
 }
@@ -164,6 +167,7 @@ mod tests {
             boundary_hash: Sha256::of(b"boundary"),
             functions: vec![RedirectedFunction { name: "set_load_weight".into(), sympos: 2 }],
             findings_allowed: vec!["SS201 update_curr".into()],
+            warnings: vec!["SS204 sched_nr_migrate".into()],
             digests: [("scheduler.ko".to_owned(), Sha256::of(b"module"))].into(),
         }
     }

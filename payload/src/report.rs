@@ -118,6 +118,12 @@ pub struct InstalledPayload {
     pub active: bool,
     /// What it is for.
     pub summary: String,
+    /// Warnings of `schedswap check` that its author has allowed, by code and symbol.
+    #[serde(default)]
+    pub findings_allowed: Vec<String>,
+    /// Other warnings of `schedswap check`.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A boot at which a payload was loaded and that did not come up well.

@@ -53,8 +53,10 @@ fn a_changed_function_of_each_file_runs() -> Result<()> {
 const DECLARATION: &str = "extern void schedswap_test_show(struct seq_file *seq);";
 
 /// A new static variable with a value of its own, a new per-CPU variable, and a timer that runs for as long as
-/// its feature is on.
+/// its feature is on, and is stopped before unloading.
 const NEW: &str = r#"
+#include <schedswap/author.h>
+
 static unsigned long schedswap_test_forks = 1000;
 static DEFINE_PER_CPU(unsigned long, schedswap_test_forks_here) = 10;
 static atomic_long_t schedswap_test_ticked;
@@ -68,6 +70,12 @@ static void schedswap_test_tick(struct timer_list *timer)
 
 static DEFINE_TIMER(schedswap_test_timer, schedswap_test_tick);
 static DEFINE_RAW_SPINLOCK(schedswap_test_lock);
+
+static void schedswap_test_stop(enum schedswap_event event)
+{
+	del_timer_sync(&schedswap_test_timer);
+}
+SCHEDSWAP_BEFORE_UNLOAD(schedswap_test_stop);
 
 static void schedswap_test_fork(void)
 {

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 /// of one machine's making is part of reading vmlinux.
 const PHASES: &[&[&str]] = &[
     &["source"],
+    &["objects"],
     &["arch", "vmlinux"],
+    &["layout"],
     &["springboard"],
     &["config"],
     &["boundary"],
-    &["objects"],
     &["compile"],
     &["identity"],
     &["binding"],

@@ -1,5 +1,6 @@
 //! `schedswap build`: the edited scheduler as a module, and as packages.
 
+use super::check::{Allowing, Edit, recorded};
 use crate::outcome::Outcome;
 use crate::packages::{FormatChoice, Packaging, SigningArgs};
 use crate::progress::Shown;
@@ -40,6 +41,8 @@ pub struct BuildArgs {
     format: Vec<FormatChoice>,
     #[command(flatten)]
     signing: SigningArgs,
+    #[command(flatten)]
+    allowing: Allowing,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -83,7 +86,8 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     progress.end("");
 
     let boundary = work.boundary()?;
-    let Some(findings) = super::check::allowed(&work, &image, &boundary, &edited)? else {
+    let edit = Edit { work: &work, image: &image, boundary: &boundary, edited: &edited };
+    let Some(findings) = edit.allowed(&args.allowing, &progress)? else {
         return Ok(Outcome::Refused);
     };
     let units: Vec<UnitObject> =
@@ -126,10 +130,8 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         loader: packaging.loader(),
         build_id: BuildId::from_bytes(&image.build_id).context("vmlinux has no build-id")?,
         boundary: &boundary,
-        findings_allowed: findings
-            .iter()
-            .map(|finding| format!("{} {}", finding.code, finding.symbol).trim_end().to_owned())
-            .collect(),
+        findings_allowed: recorded(&findings, true),
+        warnings: recorded(&findings, false),
         source_commit: work.commit(),
     })?;
     let path = work.root().join(manifest::FILE_NAME);

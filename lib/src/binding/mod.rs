@@ -46,4 +46,5 @@ pub(crate) use homes::local_static;
 pub use prove::{Difference, Proof, prove_identity};
 pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
 pub use runtime::bind_runtime;
+pub(crate) use special::{carries_code, carries_data};
 pub use verify::{Fault, VerifyReport, verify};

@@ -207,6 +207,16 @@ pub(super) fn policy(name: &str, flags: u64) -> Option<(Policy, &'static str)> {
     None
 }
 
+/// Whether a module carries a section's functions.
+pub(crate) fn carries_code(name: &str, flags: u64) -> bool {
+    matches!(policy(name, flags), Some((Policy::Code, _)))
+}
+
+/// Whether a module carries a section's objects, as far as they are not vmlinux's.
+pub(crate) fn carries_data(name: &str, flags: u64) -> bool {
+    matches!(policy(name, flags), Some((Policy::Data(_), _)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

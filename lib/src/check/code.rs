@@ -5,6 +5,7 @@
 //! Part of it: every instruction, what each relocated field refers to (strings by content), and the
 //! jump labels, static calls, alternatives and exception handlers of the function.
 
+use crate::binding::carries_code;
 use crate::objects::{Object, Place, Relocation, SectionId, Symbol, SymbolId};
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use object::elf;
@@ -67,6 +68,25 @@ struct NotedEntry {
     table: &'static str,
     section: SectionId,
     bytes: Range<u64>,
+}
+
+/// A variable at the top level of a unit.
+pub struct Variable {
+    /// Size.
+    pub bytes: u64,
+    /// Nothing writes to it.
+    pub is_constant: bool,
+    /// Each CPU has one.
+    pub is_per_cpu: bool,
+    /// What it begins with.
+    pub content: Content,
+}
+
+/// Initial contents, equal for equal ones wherever the two builds put what they refer to.
+#[derive(PartialEq, Eq)]
+pub struct Content {
+    bytes: Vec<u8>,
+    fields: Vec<(u64, Target)>,
 }
 
 /// Where a part of a function lies.
@@ -152,6 +172,50 @@ impl<'a> Functions<'a> {
         variables
     }
 
+    /// Whether it defines a function of that name, or a variant that the compiler made of one.
+    pub fn has_source_name(&self, name: &str) -> bool {
+        self.by_name.keys().any(|found| found.split('.').next() == Some(name))
+    }
+
+    /// Functions in sections that a module carries.
+    pub fn carried_symbols(&self) -> impl Iterator<Item = &'a Symbol> {
+        let object = self.object;
+        self.symbols().filter(|symbol| match symbol.place {
+            Place::Section(id) => carries_code(&object.section(id).name, object.section(id).flags),
+            _ => false,
+        })
+    }
+
+    /// A variable at the top level of the unit.
+    pub fn variable(&self, name: &str) -> Option<Variable> {
+        let symbol = self.object.symbols.iter().find(|s| s.name == name && is(s, elf::STT_OBJECT))?;
+        let part = self.part(symbol)?;
+        let section = self.object.section(part.section);
+        let mut content = bytes(section, &part.range);
+        // What is not in the file is zero.
+        content.resize(symbol.size as usize, 0);
+        let fields = relocations_in(section, &part.range);
+        let target = |r: &Relocation| (r.offset - part.range.start, self.target(r, 0, &[], &[]));
+        Some(Variable {
+            bytes: symbol.size,
+            is_constant: section.flags & elf::SHF_WRITE.0 == 0 || section.name.starts_with(".data.rel.ro"),
+            is_per_cpu: section.name.starts_with(".data..percpu"),
+            content: Content { bytes: content, fields: fields.iter().map(target).collect() },
+        })
+    }
+
+    /// Whether it defines a variable of that name that other units can see.
+    pub fn has_global_variable(&self, name: &str) -> bool {
+        let mut named = self.object.symbols.iter().filter(|s| s.name == name && is(s, elf::STT_OBJECT));
+        named.any(|s| s.binding != elf::STB_LOCAL.0 && s.place != Place::Undefined)
+    }
+
+    /// Whether it has a variable of that name that is local to a function.
+    pub fn has_local_static(&self, name: &str) -> bool {
+        let mut objects = self.object.symbols.iter().filter(|s| is(s, elf::STT_OBJECT));
+        objects.any(|s| s.name != name && base_name(&s.name) == name)
+    }
+
     fn part(&self, symbol: &Symbol) -> Option<Part> {
         let Place::Section(section) = symbol.place else { return None };
         let end = symbol.value.checked_add(symbol.size)?;
@@ -214,8 +278,7 @@ impl<'a> Functions<'a> {
     }
 
     fn displacement(&self, relocation: &Relocation, to_end: u64) -> i64 {
-        let counts_from_end = is_relative(self.object.machine, relocation.kind);
-        relocation.addend + if counts_from_end { to_end as i64 } else { 0 }
+        displacement(self.object.machine, relocation, to_end)
     }
 
     fn target(&self, relocation: &Relocation, to_end: u64, parts: &[Part], all: &[Decoded]) -> Target {
@@ -261,6 +324,12 @@ impl<'a> Functions<'a> {
     }
 }
 
+/// How far behind its symbol a field's target lies. `to_end` is the distance from the field to where relative
+/// fields count from: the instruction's end, or 0 in data.
+pub fn displacement(machine: u16, relocation: &Relocation, to_end: u64) -> i64 {
+    relocation.addend + if is_relative(machine, relocation.kind) { to_end as i64 } else { 0 }
+}
+
 /// A symbol's name without the number that the compiler gave it: two builds number differently.
 fn base_name(name: &str) -> &str {
     match name.rsplit_once('.') {
@@ -278,7 +347,7 @@ fn bytes(section: &crate::objects::Section, range: &Range<u64>) -> Vec<u8> {
 }
 
 /// The relocations of a range, sorted as the section's are.
-fn relocations_in<'s>(section: &'s crate::objects::Section, range: &Range<u64>) -> &'s [Relocation] {
+pub fn relocations_in<'s>(section: &'s crate::objects::Section, range: &Range<u64>) -> &'s [Relocation] {
     let all = &section.relocations;
     let start = all.partition_point(|r| r.offset < range.start);
     let count = all[start..].partition_point(|r| r.offset < range.end);

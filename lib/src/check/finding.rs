@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// One thing that the edit does and that cannot work, or may surprise.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct Finding {
     pub reason: String,
     /// What to do.
     pub advice: String,
+    /// A warning that the author has allowed.
+    #[serde(default)]
+    pub allowed: bool,
 }
 
 /// How serious a finding is.
@@ -53,15 +57,63 @@ pub enum Code {
     /// A macro, type or variable was changed, and a function that stays in vmlinux depends on it.
     #[serde(rename = "SS106")]
     ChangedUnderOutsider,
+    /// A structure, enumeration or variable has another layout, and other code or older memory knows the old one.
+    #[serde(rename = "SS107")]
+    ChangedLayout,
+    /// A function that vmlinux's code calls has other parameters or another result.
+    #[serde(rename = "SS108")]
+    ChangedSignature,
+    /// The compiler's variant of a function (`.isra.0`) is called in another way than code that stays calls it.
+    #[serde(rename = "SS109")]
+    ChangedVariant,
+    /// A variable that stays in vmlinux was given other initial contents.
+    #[serde(rename = "SS110")]
+    ChangedInitialValue,
+    /// The address of a new function gets out, and nothing takes it back before the module goes.
+    #[serde(rename = "SS111")]
+    Escapes,
+    /// A lock, per-CPU variable or static key of vmlinux became the module's own, or the other way round.
+    #[serde(rename = "SS112")]
+    MovedVariable,
+    /// A system call has other parameters.
+    #[serde(rename = "SS113")]
+    ChangedSystemCall,
     /// A function that stays in vmlinux compiles differently, with nothing in its source to explain it.
     #[serde(rename = "SS201")]
     CompiledDifferently,
     /// Nothing was changed.
     #[serde(rename = "SS202")]
     NothingChanged,
+    /// The address of a new function gets out; a clean-up is registered.
+    #[serde(rename = "SS203")]
+    EscapesWithCleanUp,
+    /// A variable of vmlinux became the module's own, and its value is lost.
+    #[serde(rename = "SS204")]
+    LostValue,
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Code; 17] = [
+        Code::ChangedOutsider,
+        Code::ChangedInit,
+        Code::ChangedWeak,
+        Code::FrozenInline,
+        Code::Vanished,
+        Code::ChangedUnderOutsider,
+        Code::ChangedLayout,
+        Code::ChangedSignature,
+        Code::ChangedVariant,
+        Code::ChangedInitialValue,
+        Code::Escapes,
+        Code::MovedVariable,
+        Code::ChangedSystemCall,
+        Code::CompiledDifferently,
+        Code::NothingChanged,
+        Code::EscapesWithCleanUp,
+        Code::LostValue,
+    ];
+
     /// How serious it is.
     pub fn severity(self) -> Severity {
         match self {
@@ -70,11 +122,34 @@ impl Code {
             | Code::ChangedWeak
             | Code::FrozenInline
             | Code::Vanished
-            | Code::ChangedUnderOutsider => Severity::Refused,
-            Code::CompiledDifferently | Code::NothingChanged => Severity::Warning,
+            | Code::ChangedUnderOutsider
+            | Code::ChangedLayout
+            | Code::ChangedSignature
+            | Code::ChangedVariant
+            | Code::ChangedInitialValue
+            | Code::Escapes
+            | Code::MovedVariable
+            | Code::ChangedSystemCall => Severity::Refused,
+            Code::CompiledDifferently | Code::NothingChanged | Code::EscapesWithCleanUp | Code::LostValue => {
+                Severity::Warning
+            }
         }
     }
 }
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Code, UnknownCode> {
+        let found = Code::ALL.into_iter().find(|code| code.to_string().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| UnknownCode(text.to_owned()))
+    }
+}
+
+/// A text that is no code of a finding.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no finding {0}; there are {all}", all = Code::ALL.map(|code| code.to_string()).join(", "))]
+pub struct UnknownCode(String);
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +175,9 @@ impl fmt::Display for Finding {
             (file, 0) => write!(f, "{file}: ")?,
             (file, line) => write!(f, "{file}:{line}: ")?,
         }
+        if self.allowed {
+            return write!(f, "allowed [{}] {}", self.code, self.symbol);
+        }
         write!(f, "{} [{}] ", self.severity, self.code)?;
         if !self.symbol.is_empty() {
             write!(f, "{}: ", self.symbol)?;
@@ -122,6 +200,7 @@ mod tests {
             line: 7,
             reason: "it ran at boot".into(),
             advice: "undo it".into(),
+            allowed: false,
         };
         let text = "kernel/sched/core.c:7: refused [SS102] sched_init: it ran at boot\n    undo it";
         assert_eq!(finding.to_string(), text);

@@ -2,6 +2,7 @@
 
 use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, Fate, StayReason};
+use crate::springboard::SWITCH;
 use crate::vmlinux::{Image, InlinedCopy};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -71,17 +72,33 @@ impl Frozen {
                 frozen.copies.push(copy_in(copy, &copy.into, held_by));
             }
         }
+        let switches = switches(image);
         let branches = image.uses.branches.iter().map(|branch| (branch.at, branch.callee));
         let taken = image.uses.taken.iter().map(|taken| (taken.at, taken.target));
         for (from, to) in branches.chain(taken) {
             let (Some(user), Some(used)) = (owners.of(from), owners.of(to)) else { continue };
-            if keeps_running(user) && is_replaced(used) && used.addr == to {
+            // Behind the switch of stacks it is vmlinux's __schedule that goes on.
+            let is_tail = || {
+                matches!(user.fate, Fate::Springboard(_))
+                    && switches.range(..from).any(|at| user_has(user, *at))
+            };
+            if (keeps_running(user) || is_tail()) && is_replaced(used) && used.addr == to {
                 frozen.staying_callers.entry(to).or_default().insert(user.name.clone());
                 frozen.replaced_callees.entry(user.addr).or_default().insert(used.name.clone());
             }
         }
         frozen
     }
+}
+
+/// Where the kernel switches stacks.
+fn switches(image: &Image) -> BTreeSet<Addr> {
+    let Some(switch) = image.unique_symbol(SWITCH) else { return BTreeSet::new() };
+    image.uses.branches.iter().filter(|branch| branch.callee == switch.addr).map(|branch| branch.at).collect()
+}
+
+fn user_has(function: &BoundaryFunction, addr: Addr) -> bool {
+    function.ranges.iter().any(|range| range.contains(&addr))
 }
 
 fn copy_in(copy: &InlinedCopy, holder: &str, held_by: HeldBy) -> FrozenCopy {

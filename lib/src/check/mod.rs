@@ -2,24 +2,48 @@
 //!
 //! Compares the module build of the pristine source with that of the edited one, function by function
 //! ([`code`]), and the two sources, definition by definition ([`source`]); what stays in vmlinux ([`frozen`])
-//! must be the same in both. [`rules`] holds the rules, [`Finding`] what they say.
+//! must be the same in both. What both sides of a call, or of some memory, must agree on is compared as the
+//! debug information declares it ([`declared`]).
+//!
+//! | file | rules |
+//! |---|---|
+//! | `rules` | functions that stay, frozen copies, functions that are gone |
+//! | `layouts` | structures, enumerations, types of variables |
+//! | `signatures` | prototypes, system calls |
+//! | `variants` | clones that the compiler makes of functions |
+//! | `initial` | initial contents of variables that stay |
+//! | `moved` | variables that change sides |
+//! | `escapes` | addresses of new functions that get out |
 
+mod allow;
 mod code;
+mod declared;
+mod escapes;
 mod explain;
 mod finding;
+mod follow;
 mod frozen;
+mod initial;
+mod layouts;
 mod lexer;
+mod moved;
+mod pages;
 mod rules;
+mod signatures;
 mod source;
 #[cfg(test)]
 mod tests;
+mod variants;
 
-pub use finding::{Code, Finding, Severity};
+pub use allow::{Allowance, NotAllowed, allow};
+pub use declared::Unreadable;
+pub use finding::{Code, Finding, Severity, UnknownCode};
 pub use source::SourceTree;
 
 use crate::boundary::Boundary;
+use crate::layout::EntryError;
 use crate::objects::Object;
-use crate::vmlinux::Image;
+use crate::vmlinux::{self, Image};
 use std::path::PathBuf;
 
 /// All that is compared.
@@ -32,6 +56,8 @@ pub struct CheckInput<'a> {
     pub pristine: &'a [(String, Object)],
     /// The same units from the edited source.
     pub edited: &'a [(String, Object)],
+    /// Those edited units whose sources are not the pristine ones, compiled with debug information.
+    pub declarations: &'a [(String, Object)],
     /// The pristine source.
     pub pristine_source: &'a SourceTree,
     /// The edited source.
@@ -58,17 +84,37 @@ pub enum CheckError {
         /// `kernel/sched/core.c`
         unit: String,
     },
+    /// Declarations.
+    #[error(transparent)]
+    Declarations(#[from] Unreadable),
+    /// Debug information of the kernel.
+    #[error(transparent)]
+    Kernel(#[from] vmlinux::Error),
+    /// Debug information about functions' parameters.
+    #[error(transparent)]
+    Parameters(#[from] EntryError),
 }
 
 /// Checks an edit. Findings are sorted: refusals first, then by place.
 pub fn run(input: &CheckInput) -> Result<Vec<Finding>, CheckError> {
     let frozen = frozen::Frozen::new(input.image, input.boundary);
-    rules::run(&rules::Facts {
+    let declared = declared::Declared::read(input.image, input.declarations)?;
+    let (image, boundary) = (input.image, input.boundary);
+    let facts = rules::Facts {
         frozen: &frozen,
-        entry_sizes: &input.image.entry_sizes,
-        boundary: input.boundary,
+        entry_sizes: &image.entry_sizes,
+        boundary,
         pristine: input.pristine,
         edited: input.edited,
+        arities: &declared.arities(),
         sources: source::Sources { pristine: input.pristine_source, edited: input.edited_source },
-    })
+    };
+    let private = rules::private_variables(boundary);
+    let builds = rules::builds(&facts, &private)?;
+    let sources = &facts.sources;
+    let mut findings = layouts::findings(&declared, image, boundary)?;
+    findings.extend(signatures::changed_signatures(&declared, boundary, &frozen));
+    findings.extend(moved::moved_variables(&builds, &declared, image, boundary, sources));
+    findings.extend(variants::changed_conventions(image, boundary, &frozen, input.declarations, sources)?);
+    Ok(rules::run(&facts, &builds, findings))
 }

@@ -4,11 +4,11 @@ use super::code::Functions;
 use super::finding::{Code, Finding};
 use super::frozen::{Frozen, FrozenCopy, HeldBy, is_replaced, keeps_running};
 use super::source::{Change, Place, Sources};
-use super::{CheckError, explain};
+use super::{CheckError, escapes, explain, initial, signatures, variants};
 use crate::boundary::{Boundary, BoundaryFunction, Class, Fate, Sharing, StayReason};
 use crate::objects::Object;
 use object::elf;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What the rules look at.
 pub struct Facts<'a> {
@@ -17,39 +17,59 @@ pub struct Facts<'a> {
     pub boundary: &'a Boundary,
     pub pristine: &'a [(String, Object)],
     pub edited: &'a [(String, Object)],
+    /// How many parameters functions take, as far as it is known.
+    pub arities: &'a HashMap<String, usize>,
     pub sources: Sources<'a>,
 }
 
 /// The two builds of one unit.
-struct UnitBuilds<'a> {
-    unit: &'a str,
-    pristine: Functions<'a>,
-    edited: Functions<'a>,
+pub struct UnitBuilds<'a> {
+    pub unit: &'a str,
+    pub pristine: Functions<'a>,
+    pub edited: Functions<'a>,
 }
 
-/// Applies every rule.
-pub fn run(facts: &Facts) -> Result<Vec<Finding>, CheckError> {
-    let private: HashSet<String> = facts
-        .boundary
-        .variables
-        .iter()
-        .filter(|variable| matches!(variable.sharing, Sharing::Private(_)))
-        .map(|variable| variable.name.clone())
-        .collect();
+/// Variables of which the module has a copy of its own.
+pub fn private_variables(boundary: &Boundary) -> HashSet<String> {
+    let private = boundary.variables.iter().filter(|v| matches!(v.sharing, Sharing::Private(_)));
+    private.map(|v| v.name.clone()).collect()
+}
+
+/// Puts the two builds of each unit side by side.
+pub fn builds<'a>(
+    facts: &Facts<'a>,
+    private: &'a HashSet<String>,
+) -> Result<Vec<UnitBuilds<'a>>, CheckError> {
     let mut builds = Vec::new();
     for (unit, object) in facts.pristine {
         let edited = facts.edited.iter().find(|(name, _)| name == unit);
         let (_, edited) = edited.ok_or_else(|| CheckError::MissingUnit { unit: unit.clone() })?;
         builds.push(UnitBuilds {
             unit,
-            pristine: Functions::new(object, facts.entry_sizes, &private),
-            edited: Functions::new(edited, facts.entry_sizes, &private),
+            pristine: Functions::new(object, facts.entry_sizes, private),
+            edited: Functions::new(edited, facts.entry_sizes, private),
         });
     }
+    Ok(builds)
+}
+
+/// Applies the rules that need no declarations; `others` is what those say that do.
+pub fn run(facts: &Facts, builds: &[UnitBuilds], others: Vec<Finding>) -> Vec<Finding> {
     let rules = Rules { facts, builds };
-    let mut findings = rules.changed_functions();
+    let (boundary, sources) = (facts.boundary, &facts.sources);
+    let mut findings = others;
+    findings.extend(rules.changed_functions());
     findings.extend(rules.changed_helpers());
     findings.extend(rules.vanished_functions());
+    // A structure that grows makes variables of it grow, which then is said already.
+    let is_said = findings.iter().any(|finding| finding.code == Code::ChangedLayout);
+    for unit in builds {
+        let values = initial::changed_initial_values(unit, boundary, sources);
+        findings.extend(values.into_iter().filter(|value| !is_said || value.code != Code::ChangedLayout));
+    }
+    findings.extend(signatures::changed_system_calls(sources));
+    findings.extend(variants::new_variants(builds, facts.edited, boundary, sources));
+    findings.extend(escapes::escaping_functions(builds, facts.edited, boundary, facts.arities, sources));
     if findings.is_empty() {
         findings.extend(rules.nothing_changed());
     }
@@ -57,17 +77,17 @@ pub fn run(facts: &Facts) -> Result<Vec<Finding>, CheckError> {
         (a.severity, &a.file, a.line, a.code, &a.symbol)
             .cmp(&(b.severity, &b.file, b.line, b.code, &b.symbol))
     });
-    // A system call is several functions from one definition.
+    // A system call is several functions from one definition; a variable's size and type are one change.
     findings.dedup_by(|a, b| a.line != 0 && (a.code, &a.file, a.line) == (b.code, &b.file, b.line));
-    Ok(findings)
+    findings
 }
 
 struct Rules<'a> {
     facts: &'a Facts<'a>,
-    builds: Vec<UnitBuilds<'a>>,
+    builds: &'a [UnitBuilds<'a>],
 }
 
-fn finding(code: Code, symbol: &str, place: Place, (reason, advice): (String, String)) -> Finding {
+pub fn finding(code: Code, symbol: &str, place: Place, (reason, advice): (String, String)) -> Finding {
     Finding {
         code,
         severity: code.severity(),
@@ -76,6 +96,7 @@ fn finding(code: Code, symbol: &str, place: Place, (reason, advice): (String, St
         line: place.line,
         reason,
         advice,
+        allowed: false,
     }
 }
 
@@ -97,7 +118,7 @@ impl Rules<'_> {
     fn changed_functions(&self) -> Vec<Finding> {
         let functions = self.facts.boundary.functions.iter();
         let mut findings: Vec<Finding> = functions.filter_map(|f| self.changed_function(f)).collect();
-        for builds in &self.builds {
+        for builds in self.builds {
             findings.extend(self.changed_weak_functions(builds));
         }
         findings
@@ -128,9 +149,31 @@ impl Rules<'_> {
                 Some(cause) => {
                     of(Code::ChangedUnderOutsider, explain::changed_under_outsider(reason, &cause))
                 }
-                None => of(Code::CompiledDifferently, explain::compiled_differently(reason)),
+                None => match self.changed_variants_of(function) {
+                    Some(callees) => of(Code::ChangedVariant, explain::changed_variant(&callees)),
+                    None if self.is_variant_for_the_module(function) => {
+                        of(Code::ChangedVariant, explain::changed_staying_variant(reason))
+                    }
+                    None => of(Code::CompiledDifferently, explain::compiled_differently(reason)),
+                },
             },
         }
+    }
+
+    /// The variants of functions that a function that stays calls, and that are not what they were.
+    fn changed_variants_of(&self, caller: &BoundaryFunction) -> Option<String> {
+        let callees = self.facts.frozen.replaced_callees.get(&caller.addr)?;
+        let is_changed = |name: &&String| variants::is_variant(name) && self.differs(&caller.unit, name);
+        explain::list(callees.iter().filter(is_changed))
+    }
+
+    /// Whether it is a variant of a function, called by code of the module.
+    fn is_variant_for_the_module(&self, function: &BoundaryFunction) -> bool {
+        let object = self.facts.edited.iter().find(|(unit, _)| *unit == function.unit);
+        variants::is_variant(&function.name)
+            && object.is_some_and(|(unit, object)| {
+                variants::calls_from_the_module(object, unit, &function.name, self.facts.boundary)
+            })
     }
 
     fn has_changed_helper(&self, holder: &BoundaryFunction) -> bool {

@@ -68,6 +68,11 @@ impl SourceTree {
         items[..after].last().filter(|item| line <= item.last_line)
     }
 
+    /// Every item with its file.
+    pub fn items(&self) -> impl Iterator<Item = (&str, &Item)> {
+        self.files.iter().flat_map(|(file, items)| items.iter().map(move |item| (file.as_str(), item)))
+    }
+
     /// Where `name` is defined, preferably in `file`.
     pub fn place_of(&self, name: &str, file: &str) -> Option<Place> {
         let places = self.by_key.get(name)?;
@@ -131,6 +136,23 @@ impl Sources<'_> {
             .item_at(file, line)
             .and_then(|item| self.edited.place_of(&item.key, file))
             .unwrap_or_else(|| Place { file: file.to_owned(), line })
+    }
+
+    /// Where a variable is in the edited source, or where it was: `line` of `file`.
+    pub fn place_of_variable(&self, name: &str, file: &str, line: u32) -> Place {
+        let defines = |item: &Item| {
+            !item.is_function && {
+                let before_value = item.tokens.iter().take_while(|token| token.text != "=");
+                before_value.filter(|token| token.text == name).count() > 0
+            }
+        };
+        let items = || self.edited.files.get(file).into_iter().flatten().filter(|item| defines(item));
+        let found = items().find(|item| item.tokens.iter().any(|token| token.text == "=")).or(items().next());
+        let line_of = |item: &Item| item.tokens.iter().find(|token| token.text == name).map(|t| t.line);
+        match found.and_then(line_of) {
+            Some(line) => Place { file: file.to_owned(), line },
+            None => self.place(file, line),
+        }
     }
 
     /// The first thing that is not a function's body and differs: a macro, a type, a constant, a variable.

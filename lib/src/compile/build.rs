@@ -150,7 +150,11 @@ fn collect(results: Vec<Option<Result<Compiled>>>) -> Result<Vec<Compiled>> {
     for result in results.into_iter().flatten() {
         match result {
             Ok(object) => compiled.push(object),
-            Err(Error::Rejected { failed }) => rejected.extend(failed),
+            // A unit that is compiled twice, once with debug information, is rejected twice.
+            Err(Error::Rejected { failed }) => {
+                let new: Vec<_> = failed.into_iter().filter(|failure| !rejected.contains(failure)).collect();
+                rejected.extend(new);
+            }
             Err(other) => return Err(other),
         }
     }

@@ -66,6 +66,20 @@ pub(super) fn still_fresh(
     fresh.then_some(stamp.diagnostics)
 }
 
+/// Whether an object, wherever it was made, was made from files of the content that they have in `tree`. Not so if it
+/// is not known what it was made from.
+pub fn is_made_from(object: &Path, tree: &Path) -> bool {
+    let mut stamp = object.to_owned().into_os_string();
+    stamp.push(".json");
+    let Some(stamp) =
+        fs::read(PathBuf::from(stamp)).ok().and_then(|json| serde_json::from_slice::<Stamp>(&json).ok())
+    else {
+        return false;
+    };
+    let hashes = FileHashes::default();
+    stamp.inputs.iter().all(|(path, hash)| hashes.of(&tree.join(path)) == Some(*hash))
+}
+
 /// Writes the stamp of an object just made.
 pub(super) fn write_stamp(stamp: &Path, made: Made, tree: &Path, hashes: &FileHashes) -> Result<()> {
     let relative = |path: &'_ PathBuf| path.strip_prefix(tree).unwrap_or(path).to_owned();

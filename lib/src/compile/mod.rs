@@ -13,6 +13,7 @@ mod shell_words;
 pub use build::{Build, Compiled, Job, compile, object_path, scheduler_jobs};
 pub use commands::{Commands, Slots, Template, commands};
 pub use compiler::Compiler;
+pub use freshness::is_made_from;
 
 use std::path::PathBuf;
 

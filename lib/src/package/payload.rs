@@ -43,8 +43,10 @@ pub struct Input<'a> {
     pub build_id: BuildId,
     /// The boundary that the module was built for.
     pub boundary: &'a Boundary,
-    /// Code and symbol of each finding that did not keep it from being built.
+    /// Code and symbol of each warning that the author has allowed.
     pub findings_allowed: Vec<String>,
+    /// Code and symbol of each other warning.
+    pub warnings: Vec<String>,
     /// Commit of the work dir; `None` if what was built is in none.
     pub source_commit: Option<String>,
 }
@@ -96,6 +98,7 @@ impl Payload {
             boundary_hash: hash(input.boundary),
             functions: input.functions,
             findings_allowed: input.findings_allowed,
+            warnings: input.warnings,
             digests: files.iter().map(|file| (file.name.to_owned(), Sha256::of(&file.bytes))).collect(),
         };
         Ok(Payload { name: input.name, manifest, files })

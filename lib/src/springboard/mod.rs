@@ -34,4 +34,5 @@ pub use contract::{Base, CalleeSaved, Canary, Contract, Guard, Slot};
 pub use error::{Error, Instruction};
 pub use header::{Anchor, header};
 pub use prove::{Proof, prove};
+pub(crate) use read::SWITCH;
 pub use read::derive;

@@ -9,7 +9,8 @@ use crate::address::Addr;
 use crate::vmlinux::{Function, Image, Machine, SiteKind};
 use std::collections::BTreeSet;
 
-const SWITCH: &str = "__switch_to_asm";
+/// The function that switches stacks.
+pub(crate) const SWITCH: &str = "__switch_to_asm";
 const RETURN_THUNK: &str = "__x86_return_thunk";
 const DIVERGES: &str = "__stack_chk_fail";
 

@@ -367,15 +367,31 @@ impl Workdir {
         self.layout().tree()
     }
 
-    /// Compiles the edited scheduler as it goes into a module, units that changed only.
+    /// Compiles the edited scheduler as it goes into a module, units that changed only. In the same go, while other
+    /// processors would be idle, what [`Workdir::declarations`] will want of the units that are not pristine.
     ///
     /// # Errors
     /// [`compile::Error::Rejected`] has the compiler's own message.
     pub fn compile(&self, progress: &dyn Progress) -> Result<Vec<Compiled>> {
         let commands = self.commands()?;
-        let out = self.build_dir().join("sched");
-        let jobs = compile::scheduler_jobs(&commands, Build::Module, &self.root, &out);
-        Ok(compile::compile(&commands, &jobs, progress)?)
+        let dir = self.build_dir();
+        let mut jobs = compile::scheduler_jobs(&commands, Build::Module, &self.root, &dir.join("sched"));
+        let count = jobs.len();
+        let touched = self.touched();
+        let declaring =
+            compile::scheduler_jobs(&commands, Build::Declarations, &self.root, &dir.join("declarations"));
+        jobs.extend(declaring.into_iter().filter(|job| touched.contains(&job.label)));
+        let mut compiled = compile::compile(&commands, &jobs, progress)?;
+        compiled.truncate(count);
+        Ok(compiled)
+    }
+
+    /// The units that would not be made from the pristine sources and headers.
+    pub fn touched(&self) -> BTreeSet<String> {
+        let pristine = self.layout().pristine(Build::Module);
+        let is_touched =
+            |unit: &&String| !compile::is_made_from(&compile::object_path(&pristine, unit), &self.root);
+        self.kernel.units.iter().filter(is_touched).cloned().collect()
     }
 
     /// Compiles some of the edited units with debug information, and reads them.

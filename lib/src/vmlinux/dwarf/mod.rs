@@ -12,20 +12,22 @@ mod structures;
 mod tables;
 mod variables;
 
+pub(crate) use index::{IndexedUnit, UnitIndex};
 pub(super) use layouts::Layouts;
+pub(super) use paths::{below_root, is_below_scheduler};
 pub(super) use structures::structures;
+pub(crate) use tables::files;
 
 use super::error::Error;
 use super::image::{Image, InlinedCopy, Sidecars, Unit};
 use gimli::{EndianSlice, LittleEndian, Section, SectionId};
-use index::UnitIndex;
 use object::elf;
 use paths::SCHEDULER_DIR;
 use rayon::prelude::*;
 use tables::Tables;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
-type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
+pub(crate) type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
 
 /// What the debug information says.
 pub(super) struct DebugInfo {
@@ -36,18 +38,8 @@ pub(super) struct DebugInfo {
 
 /// Reads the debug information of the scheduler and of sidecars' units.
 pub(super) fn read(image: &Image, sidecars: &Sidecars) -> Result<DebugInfo, Error> {
-    let dwarf = load(image)?;
-    let malformed = |e: gimli::Error| Error::Malformed {
-        path: image.path.clone(),
-        what: "the debug information".to_owned(),
-        detail: e.to_string(),
-    };
-    let mut directories = vec![paths::directory(SCHEDULER_DIR)];
-    directories.extend(sidecars.keys().map(|unit| paths::directory(unit)));
-    let index = UnitIndex::build(&dwarf, &directories).map_err(malformed)?;
-    let root = index
-        .source_root()
-        .ok_or_else(|| Error::NoScheduler { path: image.path.clone(), units: index.units.len() })?;
+    let (dwarf, index, root) = index_with(image, sidecars)?;
+    let malformed = |error| malformed(image, error);
 
     let wanted: Vec<_> = index.units.iter().filter(|u| u.is_concerned).collect();
     let read: Vec<Read> = wanted
@@ -73,6 +65,40 @@ pub(super) fn read(image: &Image, sidecars: &Sidecars) -> Result<DebugInfo, Erro
     inlined_outside.sort_by_key(|copy| copy.addr);
     let layouts = layouts::read(image, &dwarf, &index).map_err(malformed)?;
     Ok(DebugInfo { units, inlined_outside, layouts })
+}
+
+/// The sections, all units with their names, and the directory of the kernel source.
+pub(super) fn index(image: &Image) -> Result<(Dwarf<'_>, UnitIndex<'_>, String), Error> {
+    index_with(image, &Sidecars::new())
+}
+
+/// The same; concerned are units that mention the scheduler's files, or those beside a sidecar.
+fn index_with<'a>(
+    image: &'a Image,
+    sidecars: &Sidecars,
+) -> Result<(Dwarf<'a>, UnitIndex<'a>, String), Error> {
+    let dwarf = load(image)?;
+    let mut directories = vec![paths::directory(SCHEDULER_DIR)];
+    directories.extend(sidecars.keys().map(|unit| paths::directory(unit)));
+    let index = UnitIndex::build(&dwarf, &directories).map_err(|error| malformed(image, error))?;
+    let root = index
+        .source_root()
+        .ok_or_else(|| Error::NoScheduler { path: image.path.clone(), units: index.units.len() })?;
+    Ok((dwarf, index, root))
+}
+
+pub(super) fn malformed(image: &Image, error: gimli::Error) -> Error {
+    Error::Malformed {
+        path: image.path.clone(),
+        what: "the debug information".to_owned(),
+        detail: error.to_string(),
+    }
+}
+
+/// A unit's source, with its compilation directory put before it where it is relative.
+pub(crate) fn path_of(unit: &gimli::Unit<Slice<'_>>) -> String {
+    let text = |slice: Option<Slice<'_>>| slice.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    paths::join(&text(unit.comp_dir), &text(unit.name))
 }
 
 fn no_sidecar(image: &Image, index: &UnitIndex<'_>, root: &str, unit: &str) -> Error {

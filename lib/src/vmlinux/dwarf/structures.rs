@@ -2,9 +2,9 @@
 
 use super::super::error::Error;
 use super::super::image::{Image, Member, Structure};
-use super::index::{IndexedUnit, UnitIndex};
+use super::index::IndexedUnit;
 use super::tables::{Die, Table, Tables};
-use super::{Dwarf, load, paths};
+use super::{Dwarf, index, malformed, paths};
 use gimli::constants as dw;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,16 +18,8 @@ const DEPTH_MAX: usize = 8;
 
 /// Reads them, sorted by name.
 pub(in super::super) fn structures(image: &Image) -> Result<Vec<Structure>, Error> {
-    let malformed = |e: gimli::Error| Error::Malformed {
-        path: image.path.clone(),
-        what: "the debug information".to_owned(),
-        detail: e.to_string(),
-    };
-    let dwarf = load(image)?;
-    let index = UnitIndex::build(&dwarf, &[paths::directory(paths::SCHEDULER_DIR)]).map_err(malformed)?;
-    let root = index
-        .source_root()
-        .ok_or_else(|| Error::NoScheduler { path: image.path.clone(), units: index.units.len() })?;
+    let (dwarf, index, root) = index(image)?;
+    let malformed = |error| malformed(image, error);
     let is_own = |unit: &&IndexedUnit<'_>| paths::is_below_scheduler(paths::below_root(&root, &unit.path));
     let own: Vec<&IndexedUnit<'_>> = index.units.iter().filter(is_own).collect();
     let read = own.par_iter().map(|unit| Ok(own_structures(&Tables::read(&dwarf, &index, unit, &root)?)));

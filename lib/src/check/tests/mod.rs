@@ -7,8 +7,11 @@ use super::{Code, Finding, Severity};
 use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, Class, Fate, PatchSite, StayReason};
 use crate::objects::{self, Object};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Command;
+
+mod escapes;
+mod layouts;
 
 const UNIT: &str = "kernel/sched/a.c";
 
@@ -184,15 +187,17 @@ fn check_with(frozen: &Frozen, boundary: &Boundary, edited: &str) -> Vec<Finding
 fn compare(frozen: &Frozen, boundary: &Boundary, pristine: &str, edited: &str) -> Vec<Finding> {
     let tree = |text: &str| SourceTree::from_texts([("kernel/sched/a.c".to_owned(), text.to_owned())]);
     let (pristine_source, edited_source) = (tree(pristine), tree(edited));
-    rules::run(&Facts {
+    let facts = Facts {
         frozen,
         entry_sizes: &BTreeMap::new(),
         boundary,
         pristine: &[(UNIT.to_owned(), compile(pristine))],
         edited: &[(UNIT.to_owned(), compile(edited))],
+        arities: &HashMap::new(),
         sources: Sources { pristine: &pristine_source, edited: &edited_source },
-    })
-    .unwrap()
+    };
+    let private = rules::private_variables(boundary);
+    rules::run(&facts, &rules::builds(&facts, &private).unwrap(), Vec::new())
 }
 
 /// The source with each `(from, to)` replaced.
