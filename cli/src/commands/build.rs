@@ -6,7 +6,7 @@ use crate::progress::Shown;
 use anyhow::Context;
 use clap::Args;
 use schedswap::binding::UnitObject;
-use schedswap::module;
+use schedswap::module::{self, extension::Extension};
 use schedswap::package::{self, Payload};
 use schedswap::progress::Progress;
 use schedswap::workdir::Workdir;
@@ -99,7 +99,8 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         version: &version,
     };
     let bound = module::bind(&input, &progress)?;
-    let wanted = module::units_with_state(&units, &bound.rewritten, &boundary);
+    let mut wanted = module::units_with_state(&units, &bound.rewritten, &boundary);
+    wanted.extend(module::extension::units_with_declarations(&units));
     let declarations: Vec<UnitObject> = work
         .declarations(&wanted, &progress)?
         .into_iter()
@@ -107,7 +108,8 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         .collect();
     let states = module::states(&units, &bound.rewritten, &boundary, &declarations)
         .context("the compiler's debug information cannot be read")?;
-    let module = module::build(&input, &bound, &states, &progress)?;
+    let extension = Extension::of(&image, &boundary, &units, &bound.rewritten, &declarations)?;
+    let module = module::build(&input, &bound, &states, &extension, &progress)?;
     let rewritten = bound.rewritten;
     let mut bytes =
         fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;

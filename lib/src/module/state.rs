@@ -97,8 +97,10 @@ fn new_variables<'a>(units: &'a [UnitObject], rewritten: &'a Rewritten, boundary
         let Some(unit) = units.iter().find(|u| u.unit == carried.unit) else { continue };
         let Some((section, size)) = section_of(&unit.object, &carried.name) else { continue };
         let changes = section.flags & elf::SHF_WRITE.0 != 0;
-        // `.data.once` holds what was said already, which is not the policy's.
-        if changes && section.name != ".data.once" && !in_vmlinux.contains(&(carried.unit.as_str(), base)) {
+        // `.data.once` holds what was said already, which is not the policy's; what is declared to the runtime
+        // goes ways of its own.
+        let is_policy = section.name != ".data.once" && !section.name.starts_with(".schedswap.");
+        if changes && is_policy && !in_vmlinux.contains(&(carried.unit.as_str(), base)) {
             found.push(New {
                 unit: &unit.unit,
                 symbol: &carried.name,

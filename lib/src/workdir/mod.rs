@@ -32,6 +32,7 @@ pub use init::{Options, init};
 pub use report::{Origins, Summary, UnitRow};
 pub use steps::Step;
 
+use crate::author;
 use crate::boundary::Boundary;
 use crate::compile::{self, Build, Commands, Compiled};
 use crate::identity::{Addresses, Gate};
@@ -353,6 +354,7 @@ impl Workdir {
     /// # Errors
     /// [`compile::Error::Rejected`] has the compiler's own message.
     pub fn compile(&self, progress: &dyn Progress) -> Result<Vec<Compiled>> {
+        author::write(&self.root).map_err(|e| Error::io("write", self.root.join(author::INCLUDE), e))?;
         let commands = self.commands()?;
         let out = self.build_dir().join("sched");
         let jobs = compile::scheduler_jobs(&commands, Build::Module, &self.root, &out);
