@@ -6,10 +6,11 @@
 //! | phase | input | value |
 //! |---|---|---|
 //! | [`source`] | a release or a suite | where its packages' files are |
+//! | [`objects`] | bytes | relocatable objects as values |
 //! | [`vmlinux`], [`arch`] | the debug vmlinux | [`vmlinux::Image`] |
+//! | [`layout`] | `Image`, objects with debug information | [`layout::Types`] |
 //! | [`springboard`] | `Image` | the frame contract of `__schedule` |
 //! | [`boundary`] | `Image` | who is replaced, who stays, and why |
-//! | [`objects`] | bytes | relocatable objects as values |
 //! | [`compile`] | sources, Kbuild's own commands | objects, compiled as the distribution did |
 //! | [`identity`] | `Image`, objects | the proof that both are the same code, and every symbol's address |
 //! | [`binding`] | objects, addresses | objects bound to vmlinux, verified |
@@ -28,6 +29,7 @@ pub mod check;
 pub mod compile;
 pub mod guest;
 pub mod identity;
+pub mod layout;
 pub mod libexec;
 pub mod module;
 pub mod objects;

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 /// of one machine's making is part of reading vmlinux.
 const PHASES: &[&[&str]] = &[
     &["source"],
+    &["objects"],
     &["arch", "vmlinux"],
+    &["layout"],
     &["springboard"],
     &["boundary"],
-    &["objects"],
     &["compile"],
     &["identity"],
     &["binding"],

@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod explain;
 pub mod fetch;
+pub mod holes;
 pub mod init;
 pub mod man;
 pub mod r#try;

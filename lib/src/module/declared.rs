@@ -1,11 +1,10 @@
 //! Variables with static storage as an object's debug information declares them.
 
-use crate::objects::{Object, Place, SectionId};
+use crate::layout::{placed, relocated_debug_sections};
+use crate::objects::{Object, Place};
 use gimli::constants as dw;
 use gimli::{AttributeValue, DebuggingInformationEntry, EndianSlice, LittleEndian, UnitOffset};
-use object::elf;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -48,7 +47,7 @@ pub enum Shape {
 /// # Errors
 /// The debug information is damaged.
 pub fn declared(object: &Object) -> gimli::Result<Vec<Declared>> {
-    let sections = relocated(object);
+    let sections = relocated_debug_sections(object);
     let dwarf: Dwarf = gimli::Dwarf::load(|id| {
         let bytes = sections.get(id.name()).map_or(&[][..], Vec::as_slice);
         Ok::<_, gimli::Error>(EndianSlice::new(bytes, LittleEndian))
@@ -93,49 +92,12 @@ fn name(dwarf: &Dwarf<'_>, unit: &Unit<'_>, entry: &Entry<'_>) -> gimli::Result<
     Ok(Some(dwarf.attr_string(unit, value)?.to_string_lossy().into_owned()))
 }
 
-/// Relocations of debug sections, carried out. An address in the object becomes [`place_word`].
-fn relocated(object: &Object) -> BTreeMap<&str, Vec<u8>> {
-    let mut sections = BTreeMap::new();
-    for section in object.sections.iter().filter(|s| s.name.starts_with(".debug_")) {
-        let mut data = section.data.clone();
-        for relocation in &section.relocations {
-            let symbol = object.symbol(relocation.symbol);
-            let offset = symbol.value.wrapping_add_signed(relocation.addend);
-            let value = match symbol.place {
-                Place::Section(to) if object.section(to).name.starts_with(".debug_") => offset,
-                Place::Section(to) => place_word(to, offset),
-                Place::Undefined | Place::Absolute => 0,
-            };
-            let width = match relocation.kind {
-                kind if kind == elf::R_X86_64_64.0 => 8,
-                kind if kind == elf::R_X86_64_32.0 => 4,
-                _ => continue,
-            };
-            let at = relocation.offset as usize;
-            if let Some(field) = data.get_mut(at..at + width) {
-                field.copy_from_slice(&value.to_le_bytes()[..width]);
-            }
-        }
-        sections.insert(section.name.as_str(), data);
-    }
-    sections
-}
-
-/// Bits for the offset in a [`place_word`].
-const OFFSET_BITS: u32 = 40;
-
-/// Section and offset in one word that looks like an address; never 0.
-fn place_word(section: SectionId, offset: u64) -> u64 {
-    (u64::from(section.0) + 1) << OFFSET_BITS | offset
-}
-
 /// The symbol at the address that a variable's location is; `None` if it has none of its own.
 fn symbol_of(object: &Object, unit: &Unit<'_>, entry: &Entry<'_>) -> Option<String> {
     let location = entry.attr_value(dw::DW_AT_location)?.exprloc_value()?;
     let mut operations = location.operations(unit.encoding());
     let Ok(Some(gimli::Operation::Address { address })) = operations.next() else { return None };
-    let section = SectionId(u32::try_from((address >> OFFSET_BITS).checked_sub(1)?).ok()?);
-    let offset = address & ((1 << OFFSET_BITS) - 1);
+    let (section, offset) = placed(address)?;
     let named = |s: &&crate::objects::Symbol| {
         s.place == Place::Section(section) && s.value == offset && !s.name.is_empty()
     };
@@ -241,6 +203,7 @@ fn describe(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
     use std::process::Command;
 
     /// The variables of a C file, as the compiler of this machine describes them.

@@ -16,6 +16,7 @@
 //!
 //! The file is mapped, and only what is needed is touched: of a 590 MB vmlinux about a quarter.
 
+pub(crate) mod debug;
 mod dwarf;
 mod elf;
 mod entries;

@@ -6,7 +6,7 @@ use gimli::UnitHeader;
 use rayon::prelude::*;
 
 /// One unit, not yet walked.
-pub(super) struct IndexedUnit<'a> {
+pub(crate) struct IndexedUnit<'a> {
     pub header: UnitHeader<Slice<'a>>,
     /// Offset in `.debug_info`.
     pub start: usize,
@@ -20,7 +20,7 @@ pub(super) struct IndexedUnit<'a> {
 }
 
 /// All units, in `.debug_info`'s order.
-pub(super) struct UnitIndex<'a> {
+pub(crate) struct UnitIndex<'a> {
     pub units: Vec<IndexedUnit<'a>>,
 }
 
@@ -52,8 +52,7 @@ fn index_unit<'a>(dwarf: &Dwarf<'a>, header: UnitHeader<Slice<'a>>) -> gimli::Re
     let start = header.debug_info_offset().map_or(0, |offset| offset.0);
     let end = start.saturating_add(header.length_including_self());
     let unit = dwarf.unit(header)?;
-    let text = |slice: Option<Slice<'a>>| slice.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    let path = paths::join(&text(unit.comp_dir), &text(unit.name));
+    let path = super::path_of(&unit);
     let mentions_scheduler = line_table_mentions_scheduler(dwarf, &unit);
     Ok(IndexedUnit { header, start, end, path, mentions_scheduler })
 }

@@ -10,18 +10,20 @@ mod paths;
 mod tables;
 mod variables;
 
+pub(crate) use index::{IndexedUnit, UnitIndex};
 pub(super) use layouts::Layouts;
+pub(super) use paths::{below_root, is_below_scheduler};
+pub(crate) use tables::files;
 
 use super::error::Error;
 use super::image::{Image, InlinedCopy, Unit};
 use gimli::{EndianSlice, LittleEndian, Section, SectionId};
-use index::UnitIndex;
 use object::elf;
 use rayon::prelude::*;
 use tables::Tables;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
-type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
+pub(crate) type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
 
 /// What the debug information says.
 pub(super) struct DebugInfo {
@@ -32,16 +34,8 @@ pub(super) struct DebugInfo {
 
 /// Reads the debug information of the scheduler.
 pub(super) fn read(image: &Image) -> Result<DebugInfo, Error> {
-    let dwarf = load(image)?;
-    let malformed = |e: gimli::Error| Error::Malformed {
-        path: image.path.clone(),
-        what: "the debug information".to_owned(),
-        detail: e.to_string(),
-    };
-    let index = UnitIndex::build(&dwarf).map_err(malformed)?;
-    let root = index
-        .source_root()
-        .ok_or_else(|| Error::NoScheduler { path: image.path.clone(), units: index.units.len() })?;
+    let (dwarf, index, root) = index(image)?;
+    let malformed = |error| malformed(image, error);
 
     let wanted: Vec<_> = index.units.iter().filter(|u| u.mentions_scheduler).collect();
     let read: Vec<Read> = wanted
@@ -64,6 +58,30 @@ pub(super) fn read(image: &Image) -> Result<DebugInfo, Error> {
     inlined_outside.sort_by_key(|copy| copy.addr);
     let layouts = layouts::read(image, &dwarf, &index).map_err(malformed)?;
     Ok(DebugInfo { units, inlined_outside, layouts })
+}
+
+/// The sections, all units with their names, and the directory of the kernel source.
+pub(super) fn index(image: &Image) -> Result<(Dwarf<'_>, UnitIndex<'_>, String), Error> {
+    let dwarf = load(image)?;
+    let index = UnitIndex::build(&dwarf).map_err(|error| malformed(image, error))?;
+    let root = index
+        .source_root()
+        .ok_or_else(|| Error::NoScheduler { path: image.path.clone(), units: index.units.len() })?;
+    Ok((dwarf, index, root))
+}
+
+pub(super) fn malformed(image: &Image, error: gimli::Error) -> Error {
+    Error::Malformed {
+        path: image.path.clone(),
+        what: "the debug information".to_owned(),
+        detail: error.to_string(),
+    }
+}
+
+/// A unit's source, with its compilation directory put before it where it is relative.
+pub(crate) fn path_of(unit: &gimli::Unit<Slice<'_>>) -> String {
+    let text = |slice: Option<Slice<'_>>| slice.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    paths::join(&text(unit.comp_dir), &text(unit.name))
 }
 
 /// What one unit that mentions `kernel/sched/` yields.

@@ -5,7 +5,7 @@
 pub(super) const SCHEDULER_DIR: &str = "kernel/sched/";
 
 /// Whether a path that is relative to the kernel source is the scheduler's.
-pub(super) fn is_below_scheduler(path: &str) -> bool {
+pub(crate) fn is_below_scheduler(path: &str) -> bool {
     path.starts_with(SCHEDULER_DIR)
 }
 
@@ -34,7 +34,7 @@ pub(super) fn root_of_core(path: &str) -> Option<&str> {
 }
 
 /// `path` relative to the kernel source.
-pub(super) fn below_root<'p>(root: &str, path: &'p str) -> &'p str {
+pub(crate) fn below_root<'p>(root: &str, path: &'p str) -> &'p str {
     path.strip_prefix(root).unwrap_or(path)
 }
 

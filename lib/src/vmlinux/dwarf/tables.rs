@@ -173,10 +173,8 @@ impl<'a> Tables<'a> {
 impl<'a> Table<'a> {
     fn read(dwarf: &Dwarf<'a>, indexed: &IndexedUnit<'a>, root: &str) -> gimli::Result<Table<'a>> {
         let unit = dwarf.unit(indexed.header)?;
-        let text =
-            |slice: Option<Slice<'a>>| slice.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let comp_dir = text(unit.comp_dir);
-        let files = read_files(dwarf, &unit, &comp_dir, root);
+        let comp_dir = comp_dir(&unit);
+        let files = files(dwarf, &unit, root);
         let mut table = Table {
             start: indexed.start,
             end: indexed.end,
@@ -374,12 +372,12 @@ fn fixed_address<'a>(
     Ok(if address.is_some() && operations.next()?.is_none() { address } else { None })
 }
 
-fn read_files<'a>(
-    dwarf: &Dwarf<'a>,
-    unit: &gimli::Unit<Slice<'a>>,
-    comp_dir: &str,
-    root: &str,
-) -> Vec<String> {
+fn comp_dir(unit: &gimli::Unit<Slice<'_>>) -> String {
+    unit.comp_dir.map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The files of a unit's line table, relative to the kernel source, by the number that entries use.
+pub(crate) fn files<'a>(dwarf: &Dwarf<'a>, unit: &gimli::Unit<Slice<'a>>, root: &str) -> Vec<String> {
     let Some(program) = &unit.line_program else { return Vec::new() };
     let header = program.header();
     let string = |value: AttributeValue<Slice<'a>>| {
@@ -387,7 +385,7 @@ fn read_files<'a>(
     };
     let path = |file: &gimli::FileEntry<Slice<'a>>| {
         let directory = file.directory(header).map(string).unwrap_or_default();
-        let path = paths::join(&paths::join(comp_dir, &directory), &string(file.path_name()));
+        let path = paths::join(&paths::join(&comp_dir(unit), &directory), &string(file.path_name()));
         paths::below_root(root, &path).to_owned()
     };
     // Before version 5, file numbers began at 1 and 0 meant none.
