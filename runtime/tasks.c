@@ -44,7 +44,8 @@ static void for_each_task(void (*fn)(struct ss_kind *kind, const void *object), 
 		cond_resched();
 	} while (pid);
 	for_each_possible_cpu(cpu)
-		fn(kind, cpu_rq(cpu)->idle);
+		if (cpu_rq(cpu)->idle)	/* none where making it failed at boot */
+			fn(kind, cpu_rq(cpu)->idle);
 }
 
 struct ss_kind ss_kind_tasks = {
