@@ -221,6 +221,28 @@ static int grow(struct ss_kind *kind, u32 limit)
 	return 0;
 }
 
+/* What may be taken: not the last there is, of which others would not survive the lack. */
+static size_t available_bytes(void)
+{
+	long pages = si_mem_available() - (long)(totalram_pages() / 32);
+
+	return (size_t)max(pages, 0L) << PAGE_SHIFT;
+}
+
+/* As little more as there can be: a piece of each table. */
+static int grow_a_little(struct ss_kind *kind)
+{
+	u32 limit = kind->slots.limit + 1;
+	const struct ss_state_row *row;
+	struct schedswap_state *state;
+	size_t bytes = 0;
+
+	for_each_state(state, row)
+		if (state->kind == kind->id)
+			bytes += ss_table_bytes(&state->table, limit);
+	return bytes > available_bytes() ? -ENOMEM : grow(kind, limit);
+}
+
 static bool make_unless_short(struct ss_kind *kind, const void *object)
 {
 	unsigned long flags;
@@ -240,7 +262,7 @@ int ss_object_begins(struct ss_kind *kind, const void *object)
 	while (!err && !make_unless_short(kind, object)) {
 		mutex_lock(&growing);
 		if (READ_ONCE(kind->slots.free) <= RESERVE)
-			err = grow(kind, kind->slots.limit + RESERVE);
+			err = grow_a_little(kind);
 		mutex_unlock(&growing);
 	}
 	return err;
@@ -326,7 +348,7 @@ static u32 limit_for(const struct ss_handover *predecessor, const struct ss_kind
 /* Refuses what could only be had by taking it from others. */
 static int check_memory(const struct ss_handover *predecessor)
 {
-	size_t bytes, all = 0, available = (size_t)max(si_mem_available(), 0L) << PAGE_SHIFT;
+	size_t bytes, all = 0, available = available_bytes();
 	const struct ss_state_row *row;
 	struct schedswap_state *state;
 
@@ -339,7 +361,7 @@ static int check_memory(const struct ss_handover *predecessor)
 		all += bytes;
 		if (all < available)
 			continue;
-		pr_err(SS_LOG "refused: the state %s, %u bytes for each %s, takes %zu kB for those there are; %zu kB are available. Make it smaller, or try again when there is more.\n",
+		pr_err(SS_LOG "refused: the state %s, %u bytes for each %s, takes %zu kB for those there are; %zu kB can be had. Make it smaller, or try again when there is more.\n",
 		       state->name, state->size, kind->what, bytes >> 10, available >> 10);
 		return -ENOMEM;
 	}

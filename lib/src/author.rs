@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 /// Its text.
-pub const HEADER: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/include/schedswap/author.h"));
+pub const HEADER: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/include/schedswap/author.h"));
 
 /// Directory below a work dir from which `#include <schedswap/author.h>` finds it.
 pub const INCLUDE: &str = ".schedswap/include";

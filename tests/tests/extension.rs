@@ -5,8 +5,10 @@
 
 use anyhow::{Context, Result, ensure};
 use schedswap::guest::Guest;
+use schedswap::layout::{Hole, Layouts};
 use schedswap_tests::edit::Tree;
-use schedswap_tests::{Built, MODULE, build, guest, schedswap, work_dir};
+use schedswap_tests::{Built, MODULE, build, guest, image, work_dir};
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -75,8 +77,11 @@ fn counts(guest: &Guest) -> Result<Counts> {
     let text = guest.sh("cat /proc/schedstat")?;
     let line = text.lines().find_map(|line| line.strip_prefix("test "));
     let line = line.with_context(|| format!("/proc/schedstat has no line of the checks:\n{text}"))?;
-    let numbers = line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>().context(line.to_owned())?;
-    let &[made, ended, wrong] = numbers.as_slice() else { anyhow::bail!("three numbers are expected: {line}") };
+    let numbers =
+        line.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>().context(line.to_owned())?;
+    let &[made, ended, wrong] = numbers.as_slice() else {
+        anyhow::bail!("three numbers are expected: {line}")
+    };
     Ok(Counts { made, ended, wrong })
 }
 
@@ -99,10 +104,9 @@ fn nothing_is_left_over(guest: &Guest) -> Result<()> {
     let begun = Instant::now();
     loop {
         // The shell and what it starts come and go with each look: one process for all that is counted.
-        let seen = guest.sh(
-            "set -- /proc/[0-9]*/task/*; echo $#; set -- $(find /sys/fs/cgroup -type d); echo $#; \
-             cat /sys/kernel/schedswap/extension; head -3 /proc/schedstat",
-        )?;
+        let seen = guest
+            .sh("set -- /proc/[0-9]*/task/*; echo $#; set -- $(find /sys/fs/cgroup -type d); echo $#; \
+             cat /sys/kernel/schedswap/extension; head -3 /proc/schedstat")?;
         let (tasks, groups) = (used(guest, "thread")?, used(guest, "group")?);
         let Counts { made, ended, wrong } = counts(guest)?;
         // Besides these: the idle threads; the shell itself is among the threads found, while it looks.
@@ -147,15 +151,16 @@ fn everybody_has_their_own_state_and_none_is_left_over() -> Result<()> {
         config.time_limit = Duration::from_secs(1800);
     })?;
     let limit = Duration::from_secs(1500);
-    let load =
-        guest.start("guest-load run --threads 300 --until-file /run/load-stop --status /run/load.json", limit)?;
+    let load = guest
+        .start("guest-load run --threads 300 --until-file /run/load-stop --status /run/load.json", limit)?;
     let churn = guest.start("churn", limit)?;
     let progress = "guest-load progress --status /run/load.json --seconds 60";
     guest.run_within(progress, limit)?;
 
     let patient = Duration::from_secs(300);
     for cycle in 0..5 {
-        let install = guest.run_within(&format!("loader install {MODULE} --retries 60 --wait 500ms"), patient)?;
+        let install =
+            guest.run_within(&format!("loader install {MODULE} --retries 60 --wait 500ms"), patient)?;
         ensure!(install.status == 0, "cycle {cycle}: {}{}", install.stdout, install.stderr);
         guest.run_within(progress, limit)?;
         let Counts { made, ended, wrong } = counts(&guest)?;
@@ -225,7 +230,7 @@ fn the_next_version_keeps_what_it_declares_alike() -> Result<()> {
     })?;
     let guest = guest(&one, |config| {
         for (path, built) in [("/two.ko", &two), ("/three.ko", &three)] {
-            let bytes = std::fs::read(built.module()).expect("it was built");
+            let bytes = fs::read(built.module()).expect("it was built");
             config.initramfs.bytes(path, &bytes, 0o644);
         }
         config.initramfs.program("taskset").expect("taskset (util-linux) is installed");
@@ -237,7 +242,10 @@ fn the_next_version_keeps_what_it_declares_alike() -> Result<()> {
     let pid = guest.sh(spin)?.trim().to_owned();
     let hops = || shown(&guest, &pid, "hops");
     let by_cpu = || -> Result<u64> {
-        number(&guest, "sed -n 's/.* hops //p' /proc/schedstat | { s=0; while read n; do s=$((s + n)); done; echo $s; }")
+        number(
+            &guest,
+            "sed -n 's/.* hops //p' /proc/schedstat | { s=0; while read n; do s=$((s + n)); done; echo $s; }",
+        )
     };
     let (counted, group, cpus) = (hops()?, shown(&guest, &pid, "hops.group")?, by_cpu()?);
     ensure!(counted >= 11, "it was moved at least 11 times, {counted} are counted");
@@ -315,10 +323,33 @@ fn a_fork_for_which_there_is_no_memory_fails_and_nothing_else_does() -> Result<(
 }
 
 #[test]
-fn a_member_in_the_hole_moves_the_number_elsewhere() -> Result<()> {
-    // Whatever padding it was: an edit that takes it leaves the next, and the scheduler works.
-    let (work, _lock) = work_dir()?;
-    let output = schedswap(&["holes", work.to_str().context("UTF-8")?, "task_struct"])?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+fn a_member_in_the_padding_moves_the_number_elsewhere() -> Result<()> {
+    let work = work_dir()?.0;
+    let chosen = |name: &str, edit: &dyn Fn(&Tree) -> Result<()>| -> Result<u64> {
+        build(name, |tree| {
+            tree.patch(EXAMPLE)?;
+            edit(tree)
+        })?;
+        let header = fs::read_to_string(work.join(".schedswap/build/runtime/entries.h"))?;
+        let hole = header.lines().find_map(|line| line.strip_prefix("#define SS_GROUP_HOLE "));
+        hole.with_context(|| header.clone())?.parse().context("a number")
+    };
+    let free = chosen("extension-free", &|_| Ok(()))?;
+    let taken = chosen("extension-taken", &|tree| {
+        // A new member behind the one that the padding is behind.
+        let layout = Layouts::of_kernel(image())?.layout("task_group").context("struct task_group")?;
+        let is_it =
+            |hole: &&Hole| hole.path.is_empty() && (hole.offset..hole.offset + hole.bytes).contains(&free);
+        let after = layout.holes.iter().find(is_it).and_then(|h| h.after.clone()).context("padding in it")?;
+        let header = fs::read_to_string(work.join("kernel/sched/sched.h"))?;
+        let begin = "\nstruct task_group {\n";
+        let (_, group) = header.split_once(begin).context("struct task_group")?;
+        let is_member = |line: &&str| line.ends_with(&format!("\t{after};"));
+        let member = group.lines().find(is_member).with_context(|| format!("{after} in it"))?;
+        let (before, _) = group.split_once(member).context("what is before it")?;
+        let old = format!("{begin}{before}{member}\n");
+        tree.replace("sched.h", &old, &format!("{old}\tint\t\t\ttest_taken;\n"))
+    })?;
+    ensure!(taken != free, "the number and the member are both at {free}");
     Ok(())
 }

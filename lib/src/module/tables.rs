@@ -1,7 +1,7 @@
 //! The tables that tell the runtime what to divert: `tables.S`, in the layout of `runtime/schedswap.h`.
 
-use crate::address::Addr;
 use super::extension::Extension;
+use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, Class, Fate, PatchSite};
 use crate::vmlinux::Image;
 use std::collections::BTreeMap;

@@ -69,7 +69,9 @@ impl Descriptors {
                 let symbol = in_module(&unit.unit, &symbol.name);
                 found.states.push(StateDescriptor { unit: unit.unit.clone(), name, kind, symbol });
             }
-            found.hooks.extend(symbols_in(unit, HOOKS).map(|(symbol, _)| in_module(&unit.unit, &symbol.name)));
+            found
+                .hooks
+                .extend(symbols_in(unit, HOOKS).map(|(symbol, _)| in_module(&unit.unit, &symbol.name)));
         }
         Ok(found)
     }

@@ -77,7 +77,10 @@ pub(super) fn of(
             return Err(missing("it stays in vmlinux".to_owned()));
         }
         let key = (function.unit.clone(), function.name.clone());
-        let own = rewritten.targets.get(&key).ok_or_else(|| missing("the edited tree has it no more".to_owned()))?;
+        let own = rewritten
+            .targets
+            .get(&key)
+            .ok_or_else(|| missing("the edited tree has it no more".to_owned()))?;
         entries.push(EntryPoint {
             unit: function.unit.clone(),
             function: wanted.function,
@@ -127,7 +130,9 @@ impl Extension {
 
     /// `entries.h`
     pub(in crate::module) fn header(&self) -> String {
-        let mut out = String::from("/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */\n/* Written by the build. */\n");
+        let mut out = String::from(
+            "/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */\n/* Written by the build. */\n",
+        );
         for numbered in &self.numbered {
             let name = match numbered.kind {
                 Kind::Task => "SS_TASK_HOLE",

@@ -1,7 +1,7 @@
 //! Room for a number in a structure that must not change.
 
-use super::descriptors::StateDescriptor;
 use super::Error;
+use super::descriptors::StateDescriptor;
 use crate::layout::{Layout, Layouts, Types};
 
 /// Bytes of a slot's number.
@@ -11,7 +11,8 @@ pub(super) const BYTES: u64 = 4;
 /// structure will not do: code that assigns the inner one as a whole writes it.
 pub(super) fn find(kernel: &Layouts, edited: &Types, state: &StateDescriptor) -> Result<u64, Error> {
     let object = state.kind.structure();
-    let no_structure = |unit: &str| Error::NoStructure { unit: unit.to_owned(), state: state.name.clone(), object };
+    let no_structure =
+        |unit: &str| Error::NoStructure { unit: unit.to_owned(), state: state.name.clone(), object };
     let kernel = kernel.layout(object).ok_or_else(|| no_structure("vmlinux"))?;
     let edited = edited.layout(object).ok_or_else(|| no_structure(&state.unit))?;
     places(&kernel).find(|at| is_free(&edited, *at)).ok_or_else(|| Error::NoHole {

@@ -39,7 +39,8 @@ pub enum Error {
     #[error(
         "{state} needs {} free bytes in struct {object}, at an offset that they divide, and the {kind} of this kernel \
          has none (`schedswap holes WORK_DIR {object}` shows what is free); where the edited tree uses the \
-         last, put its member elsewhere, or into the state", hole::BYTES
+         last, put its member elsewhere, or into the state",
+        hole::BYTES
     )]
     NoHole {
         /// The state.
@@ -50,7 +51,9 @@ pub enum Error {
         kind: &'static str,
     },
     /// The structure is not described.
-    #[error("{unit} declares {state}, but its debug information has no struct {object}; include \"sched.h\" first")]
+    #[error(
+        "{unit} declares {state}, but its debug information has no struct {object}; include \"sched.h\" first"
+    )]
     NoStructure {
         /// The unit.
         unit: String,
@@ -76,7 +79,9 @@ pub enum Error {
         why: String,
     },
     /// A descriptor that is not one.
-    #[error("{state} in {unit} is of kind {found}, which schedswap does not know; use the macros of <schedswap/author.h>")]
+    #[error(
+        "{state} in {unit} is of kind {found}, which schedswap does not know; use the macros of <schedswap/author.h>"
+    )]
     Kind {
         /// The state.
         state: String,
