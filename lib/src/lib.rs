@@ -23,6 +23,7 @@
 
 pub mod address;
 pub mod arch;
+pub mod author;
 pub mod binding;
 pub mod boundary;
 pub mod check;

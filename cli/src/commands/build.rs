@@ -7,7 +7,7 @@ use crate::progress::Shown;
 use anyhow::Context;
 use clap::Args;
 use schedswap::binding::UnitObject;
-use schedswap::module;
+use schedswap::module::{self, extension::Extension};
 use schedswap::package::{self, Payload};
 use schedswap::progress::Progress;
 use schedswap::workdir::Workdir;
@@ -105,7 +105,8 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         version: &version,
     };
     let bound = module::bind(&input, &progress)?;
-    let (edited, as_released) = module::units_with_state(&units, &bound.rewritten, &boundary);
+    let (mut edited, as_released) = module::units_with_state(&units, &bound.rewritten, &boundary);
+    edited.extend(module::extension::units_with_declarations(&units));
     let unit_object = |(unit, object)| UnitObject { unit, object };
     let declarations = |list: Vec<_>| -> Vec<UnitObject> { list.into_iter().map(unit_object).collect() };
     let declarations = module::Declarations {
@@ -113,7 +114,8 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         pristine: &declarations(work.pristine_declarations(&as_released, &progress)?),
     };
     let states = module::states(&units, &bound.rewritten, &boundary, &declarations)?;
-    let module = module::build(&input, &bound, &states, &progress)?;
+    let extension = Extension::of(&image, &boundary, &units, &bound.rewritten, declarations.edited)?;
+    let module = module::build(&input, &bound, &states, &extension, &progress)?;
     let rewritten = bound.rewritten;
     let mut bytes =
         fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;

@@ -2,6 +2,7 @@
 
 mod build;
 pub mod declared;
+pub mod extension;
 pub mod link;
 pub mod runtime;
 pub mod sign;

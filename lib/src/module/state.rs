@@ -184,8 +184,10 @@ fn candidates<'a>(
         let changes = section.flags & elf::SHF_WRITE.0 != 0;
         let originals = in_vmlinux.get(&(carried.unit.as_str(), base)).map_or(&[][..], Vec::as_slice);
         let is_own = originals.is_empty() || originals.iter().any(|v| is_made_private(v));
-        // `.data.once` holds what was said already, which is not the policy's.
-        if changes && section.name != ".data.once" && is_own {
+        // `.data.once` holds what was said already, which is not the policy's; what is declared to the runtime
+        // goes ways of its own.
+        let is_policy = section.name != ".data.once" && !section.name.starts_with(".schedswap.");
+        if changes && is_policy && is_own {
             found.push(Candidate {
                 unit: &unit.unit,
                 symbol: &carried.name,

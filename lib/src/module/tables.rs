@@ -1,5 +1,6 @@
 //! The tables that tell the runtime what to divert: `tables.S`, in the layout of `runtime/schedswap.h`.
 
+use super::extension::Extension;
 use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, Class, Fate, PatchSite};
 use crate::vmlinux::Image;
@@ -96,6 +97,8 @@ pub struct Tables<'a> {
     pub states: &'a [State],
     /// vmlinux's and the module's feature switches, where the kernel has them.
     pub features: Option<(FeatureSet, FeatureSet)>,
+    /// What the author declares to the runtime.
+    pub extension: &'a Extension,
 }
 
 impl Tables<'_> {
@@ -111,12 +114,14 @@ impl Tables<'_> {
         let ranges = self.ranges(&mut out, &mut names);
         let classes = self.classes(&mut out, &mut names)?;
         let states = self.states(&mut out, &mut names);
-        for (name, count) in [
+        let extension = self.extension(&mut out);
+        let counts = [
             ("ss_patch_count", patches),
             ("ss_range_count", ranges),
             ("ss_class_count", classes),
             ("ss_variable_count", states),
-        ] {
+        ];
+        for (name, count) in counts.into_iter().chain(extension) {
             let _ = writeln!(out, "{}\t.long {count}", global(name));
         }
         self.features(&mut out);
@@ -266,6 +271,39 @@ impl Tables<'_> {
             );
         }
         self.states.len()
+    }
+
+    /// Addresses of descriptors, and the code that goes with the module. Returns how many there are of each.
+    fn extension(&self, out: &mut String) -> [(&'static str, usize); 4] {
+        let Extension { states, hooks, numbered } = self.extension;
+        out.push_str(&global("ss_states"));
+        for state in states {
+            let holds_pointers = u8::from(state.holds_pointers);
+            let _ = writeln!(
+                out,
+                "\t.quad \"{}\", {:#x}\n\t.long {holds_pointers}, 0",
+                state.symbol, state.type_hash
+            );
+        }
+        out.push_str(&global("ss_hooks"));
+        for hook in hooks {
+            let _ = writeln!(out, "\t.quad \"{hook}\"");
+        }
+        out.push_str(&global("ss_kinds"));
+        for source in numbered.iter().filter_map(|numbered| numbered.kind.source()) {
+            let _ = writeln!(out, "\t.quad ss_kind_{source}");
+        }
+        let bounds = self.extension.text_bounds();
+        let _ = writeln!(out, "{}\t.quad ss_text_start, ss_text_end", global("ss_texts"));
+        for (start, end) in &bounds {
+            let _ = writeln!(out, "\t.quad {start}, {end}");
+        }
+        [
+            ("ss_state_count", states.len()),
+            ("ss_hook_count", hooks.len()),
+            ("ss_kind_count", numbered.len()),
+            ("ss_text_count", 1 + bounds.len()),
+        ]
     }
 
     fn features(&self, out: &mut String) {

@@ -38,6 +38,7 @@ pub use init::{Options, init};
 pub use report::{Origins, Summary, UnitRow};
 pub use steps::Step;
 
+use crate::author;
 use crate::boundary::Boundary;
 use crate::compile::{self, Build, Commands, Compiled};
 use crate::identity::{Addresses, Gate};
@@ -373,6 +374,7 @@ impl Workdir {
     /// # Errors
     /// [`compile::Error::Rejected`] has the compiler's own message.
     pub fn compile(&self, progress: &dyn Progress) -> Result<Vec<Compiled>> {
+        author::write(&self.root).map_err(|e| Error::io("write", self.root.join(author::INCLUDE), e))?;
         let commands = self.commands()?;
         let dir = self.build_dir();
         let mut jobs = compile::scheduler_jobs(&commands, Build::Module, &self.root, &dir.join("sched"));
