@@ -96,7 +96,7 @@ fn hooks_are_called_in_order_and_undone_when_refused() -> Result<()> {
 
 /// A place inside a window, where a probe keeps a swap from being undone.
 fn a_window() -> Result<String> {
-    let boundary = boundary::compute(image())?;
+    let boundary = boundary::compute(image(), &Default::default())?;
     let found = boundary.functions.iter().find_map(|f| match &f.fate {
         Fate::Redirect(site)
             if site.behind_fentry && f.exported && image().symbols_named(&f.name).len() == 1 =>
