@@ -7,9 +7,12 @@
 //! guest.shutdown()?;
 //! ```
 
+pub mod counting;
 pub mod edit;
+pub mod firmware;
 mod guests;
 mod kernel;
+pub mod keys;
 mod machines;
 mod modules;
 pub mod packages;
@@ -17,4 +20,4 @@ pub mod packages;
 pub use guests::{MODULE, guest, memory, stock_guest};
 pub use kernel::{Kernel, image, kernel};
 pub use machines::{SUITE, kernel_under_test, machine, other_kernel};
-pub use modules::{Built, Packages, build, kernel_module, package, pristine, schedswap, work_dir};
+pub use modules::{Built, Packages, build, kernel_module, package, pristine, schedswap, signed, work_dir};

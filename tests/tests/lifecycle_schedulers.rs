@@ -2,62 +2,10 @@
 //! scheduler, which count in variables of their own, show that a switch hands the state over.
 
 use anyhow::{Context, Result, ensure};
-use schedswap::guest::debian::{Machine, Until};
-use schedswap_tests::{Packages, machine, other_kernel, package};
+use schedswap::guest::debian::Until;
+use schedswap_tests::counting::{FEATURES, assert_own_runs, assert_runs, counting, reads, running, said};
+use schedswap_tests::{Packages, machine, other_kernel};
 use std::env;
-
-const FEATURES: &str = "/sys/kernel/debug/sched/features";
-
-/// A release that says its number and how often it was asked, whoever was asked before.
-fn counting(release: &str) -> Result<Packages> {
-    package("counting", release, |tree| {
-        tree.before(
-            "debug.c",
-            "sched_feat_show",
-            "static unsigned long test_reads;\nstatic DEFINE_PER_CPU(unsigned int, test_reads_here);\n",
-        )?;
-        tree.at_entry(
-            "debug.c",
-            "sched_feat_show",
-            &format!(
-                "{{ unsigned int sum = 0; int cpu; static int local; test_reads++; local++; \
-                 this_cpu_inc(test_reads_here); \
-                 for_each_possible_cpu(cpu) sum += per_cpu(test_reads_here, cpu); \
-                 seq_printf(m, \"release={release} reads=%lu,%u,%d \", test_reads, sum, local); }}"
-            ),
-        )
-    })
-}
-
-/// What runs, as the loader says; empty for the kernel's own.
-fn running(machine: &Machine) -> Result<String> {
-    Ok(machine.sh("cat /sys/kernel/schedswap/version 2>/dev/null || true")?)
-}
-
-fn reads(machine: &Machine) -> Result<String> {
-    Ok(machine.sh(&format!("grep -o 'release=.* reads=[0-9,]*' {FEATURES}"))?)
-}
-
-fn assert_runs(machine: &Machine, packages: &Packages) -> Result<()> {
-    ensure!(running(machine)? == packages.version(), "{} should run: {}", packages.version(), said(machine)?);
-    machine.sh("test $(ls -d /sys/module/scheduler_* | wc -l) = 1")?;
-    Ok(())
-}
-
-fn assert_own_runs(machine: &Machine) -> Result<()> {
-    ensure!(running(machine)?.is_empty(), "the kernel's own should run: {}", said(machine)?);
-    machine.sh("! ls -d /sys/module/scheduler_* && ! ls -d /sys/kernel/schedswap*")?;
-    Ok(())
-}
-
-/// For errors: what loader and journal say.
-fn said(machine: &Machine) -> Result<String> {
-    let output = machine.run(
-        "/var/lib/schedswap/loader status; systemctl status --no-pager schedswap.service; find /var/lib/schedswap; \
-         dmesg | grep schedswap | tail",
-    )?;
-    Ok(format!("{}{}", output.stdout, output.stderr))
-}
 
 #[test]
 fn a_deb_from_installation_to_removal() -> Result<()> {
@@ -119,6 +67,55 @@ fn an_rpm_from_installation_to_removal() -> Result<()> {
     assert_eq!(reads(&machine)?, "release=1 reads=3,3,3");
     machine.rpm_erase(&one.rpm_name())?;
     assert_own_runs(&machine)?;
+    machine.power_off()?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "slow: `make soak` runs it"]
+fn of_two_rpms_side_by_side_either_may_go() -> Result<()> {
+    let (one, two) = (counting("1")?, counting("2")?);
+    let mut machine = machine()?;
+    machine.boot()?;
+    let install = |packages: &Packages| -> Result<()> {
+        let output = machine.with_package("rpm -i --nodeps", &packages.rpm)?;
+        ensure!(output.status == 0, "rpm -i: {}{}", output.stdout, output.stderr);
+        Ok(())
+    };
+    // Both have one name: it takes the version as well.
+    let erase = |packages: &Packages| -> Result<()> {
+        let label = machine.with_package("rpm -qp", &packages.rpm)?.stdout;
+        machine.rpm_erase(label.trim())?;
+        machine.sh(&format!("test ! -e {}", packages.payload()))?;
+        Ok(())
+    };
+    install(&one)?;
+    assert_eq!(reads(&machine)?, "release=1 reads=1,1,1");
+    install(&two)?;
+    assert_runs(&machine, &two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=2,2,2");
+    machine.sh(&format!("test -d {} && test -d {}", one.payload(), two.payload()))?;
+
+    // The one that runs: the kernel's own comes back, for nobody asked for the other.
+    erase(&two)?;
+    assert_own_runs(&machine)?;
+    machine.sh("test ! -e /var/lib/schedswap/$(uname -r)/active")?;
+    machine.sh(&format!("schedswap-loader switch {}", one.version()))?;
+    assert_runs(&machine, &one)?;
+
+    // The one that does not run: nothing changes.
+    install(&two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=1,1,1");
+    erase(&one)?;
+    assert_runs(&machine, &two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=2,2,2");
+    machine.sh(&format!("test $(readlink /var/lib/schedswap/$(uname -r)/active) = {}", two.version()))?;
+
+    erase(&two)?;
+    assert_own_runs(&machine)?;
+    let left =
+        machine.sh("find /var/lib/schedswap /etc/systemd/system -name '*schedswap*' -o -name active")?;
+    ensure!(matches!(left.as_str(), "" | "/var/lib/schedswap"), "left over: {left}");
     machine.power_off()?;
     Ok(())
 }
