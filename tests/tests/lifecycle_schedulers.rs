@@ -2,7 +2,7 @@
 //! scheduler, which count in variables of their own, show that a switch hands the state over.
 
 use anyhow::{Context, Result, ensure};
-use schedswap::guest::debian::Until;
+use schedswap::guest::debian::{Machine, Until};
 use schedswap_tests::counting::{FEATURES, assert_own_runs, assert_runs, counting, reads, running, said};
 use schedswap_tests::{Packages, machine, other_kernel};
 use std::env;
@@ -204,48 +204,84 @@ fn an_upgrade_that_is_refused_leaves_the_old_one_running() -> Result<()> {
     Ok(())
 }
 
-/// Cut off at some moment of an installation, upgrade or removal: the next boot is clean, and dpkg can go on. As often as
-/// `SCHEDSWAP_TEST_CUTS` says.
+/// What is cut off: the command, what runs before it and after it.
+struct Step {
+    command: String,
+    before: String,
+    after: String,
+}
+
+impl Step {
+    /// From the start of the command to its end.
+    fn timed(&self, machine: &Machine) -> Result<u64> {
+        let command = &self.command;
+        let ms = machine.sh(&format!(
+            "begun=$(date +%s%3N); ({command}) >/dev/null 2>&1 || exit; echo $(($(date +%s%3N) - begun))"
+        ))?;
+        Ok(ms.parse()?)
+    }
+}
+
+/// Cut off at some moment of an installation, an upgrade, a removal: the next boot is clean, and the same command, given
+/// again, gets to its end. As often as `SCHEDSWAP_TEST_CUTS` says.
 #[test]
 #[ignore = "slow: `make soak` runs it"]
 fn a_power_cut_in_the_middle() -> Result<()> {
     let cuts: u64 = env::var("SCHEDSWAP_TEST_CUTS").map_or(Ok(6), |cuts| cuts.parse())?;
     let (one, two) = (counting("1")?, counting("2")?);
+    let install = |release: &str| format!("dpkg --configure -a; dpkg -i /var/cache/{release}.deb");
+    let steps = [
+        Step { command: install("1"), before: String::new(), after: one.version() },
+        Step { command: install("2"), before: one.version(), after: two.version() },
+        Step { command: format!("dpkg -r {}", one.deb_name()), before: two.version(), after: String::new() },
+    ];
     let mut machine = machine()?;
+    machine.boot()?;
+    machine.hand_over(&one.deb, "/var/cache/1.deb")?;
+    machine.hand_over(&two.deb, "/var/cache/2.deb")?;
+    let mut takes_ms = Vec::new();
+    for step in &steps {
+        takes_ms.push(step.timed(&machine)?);
+    }
+    machine.until = Until::MultiUser;
     for cut in 0..cuts {
-        // Spread over the seconds that it takes; the same moments each time, as far as the guest is.
-        let after_ms = 100 + cut * 7919 % 3500;
-        machine.until = Until::MultiUser;
-        machine.boot()?;
-        let command = match cut % 3 {
-            0 | 1 => {
-                let package = if cut % 3 == 0 { &one } else { &two };
-                machine.hand_over(&package.deb, "/var/cache/package.deb")?;
-                "dpkg -i /var/cache/package.deb".to_owned()
-            }
-            _ => format!("dpkg -r {}", one.deb_name()),
-        };
-        let context = format!("{command}, cut off after {after_ms} ms");
+        let kind = cut as usize % steps.len();
+        let Step { command, before, after } = &steps[kind];
+        // Spread over all of the time that it takes, and a little behind.
+        let after_ms = 20 + cut * 7919 % (takes_ms[kind] * 11 / 10);
+        let context = format!("`{command}`, which takes {} ms, cut off after {after_ms} ms", takes_ms[kind]);
+        let version = running(&machine)?;
+        ensure!(version == *before, "before {context}: {version:?} runs: {}", said(&machine)?);
         machine.sh(&format!(
-            "sync; ({command} >/dev/null 2>&1 &) ; sleep {}.{:03}",
+            "sync; ({command}) >/dev/null 2>&1 & sleep {}.{:03}",
             after_ms / 1000,
             after_ms % 1000
         ))?;
+        let at_the_cut = running(&machine)?;
         machine.power_cut()?;
+        if cut % 10 == 9 {
+            // Which takes a journal that was replayed.
+            machine.boot().context(context.clone())?;
+            machine.power_off()?;
+            machine.check_disk().context(context.clone())?;
+        }
         machine.boot().context(context.clone())?;
-        // Clean: what runs is registered and whole, or the kernel's own runs.
+        // Clean: what runs is of before or after, and whole; or the kernel's own, where neither is.
         let version = running(&machine)?;
         ensure!(
-            ["", "counting-1", "counting-2"].contains(&version.as_str()),
+            [before.as_str(), after.as_str(), ""].contains(&version.as_str()),
             "{context}: {version} runs: {}",
             said(&machine)?
         );
         machine.sh("test -z \"$(systemctl --failed --quiet --no-legend)\"").context(context.clone())?;
-        machine.sh("dpkg --configure -a").with_context(|| context.clone())?;
-        eprintln!("{context}: {:?} runs at the next boot", version);
-        machine.power_off()?;
-        machine.check_disk().context(context)?;
+        let dpkg = machine
+            .sh(&format!("dpkg-query -W -f '${{Status}}, ${{Version}}' {} || true", one.deb_name()))?;
+        eprintln!("{context}: {at_the_cut:?} ran then, {version:?} at the next boot; dpkg: {dpkg}");
+        let again = machine.run(&format!("({command}) 2>&1"))?;
+        ensure!(again.status == 0, "{context}: again: {}{}", again.stdout, said(&machine)?);
     }
+    machine.power_off()?;
+    machine.check_disk()?;
     Ok(())
 }
 
