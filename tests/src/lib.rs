@@ -7,6 +7,7 @@
 //! guest.shutdown()?;
 //! ```
 
+pub mod container;
 pub mod edit;
 mod guests;
 mod kernel;
