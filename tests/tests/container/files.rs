@@ -85,7 +85,7 @@ fn hosts(text: &str) -> Vec<&str> {
 
 #[test]
 fn no_host_is_named_but_the_archives_are_the_bases_own() -> Result<()> {
-    assert_eq!(hosts("FROM registry.example.org/debian:12 # Cargo.toml, packages.sh."), ["registry.example.org"]);
+    assert_eq!(hosts("FROM registry.test/debian:12 # Cargo.toml, packages.sh."), ["registry.test"]);
     let mut files = vec![repository().join("Containerfile")];
     for entry in fs::read_dir(repository().join("container"))? {
         files.push(entry?.path());

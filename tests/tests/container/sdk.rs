@@ -128,14 +128,10 @@ fn rpm_takes(chroot: &Chroot, packages: &Packages) -> Result<()> {
     Ok(())
 }
 
-/// What `active` says, a file or a link.
+/// What is registered for a kernel.
 fn registered(chroot: &Chroot, active: &str) -> Result<String> {
-    let path = chroot.path(active);
-    let said = match fs::read_link(&path) {
-        Ok(target) => target.display().to_string(),
-        Err(_) => fs::read_to_string(&path).with_context(|| active.to_owned())?,
-    };
-    Ok(said.trim().to_owned())
+    let target = fs::read_link(chroot.path(active)).with_context(|| active.to_owned())?;
+    Ok(target.display().to_string())
 }
 
 /// Installed on this base; its tools take the packages of a scheduler that was built elsewhere.
