@@ -82,7 +82,11 @@ fn every_folder_of_the_library_is_a_known_phase() {
 #[test]
 fn no_file_is_tied_to_one_machine_or_left_unfinished() {
     let mut files = Vec::new();
-    files_below(&root(), &[".rs", ".c", ".h", ".S", ".sh", ".md", "Makefile", "Containerfile", ".patch"], &mut files);
+    files_below(
+        &root(),
+        &[".rs", ".c", ".h", ".S", ".sh", ".md", "Makefile", "Containerfile", ".patch"],
+        &mut files,
+    );
     let here = root().display().to_string();
     // Spelled so that this file does not find itself.
     let marks = [

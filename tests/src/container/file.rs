@@ -44,7 +44,8 @@ pub fn parse(text: &str, arguments: &[(&str, &str)]) -> Result<Vec<Stage>> {
     let mut known: BTreeMap<&str, &str> = BTreeMap::new();
     let mut stages: Vec<Stage> = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-        let (instruction, rest) = line.split_once(' ').with_context(|| format!("not an instruction: {line}"))?;
+        let (instruction, rest) =
+            line.split_once(' ').with_context(|| format!("not an instruction: {line}"))?;
         let words: Vec<&str> = rest.split_whitespace().collect();
         if instruction == "ARG" || instruction == "FROM" {
             match (instruction, &words[..]) {
@@ -83,7 +84,9 @@ pub fn parse(text: &str, arguments: &[(&str, &str)]) -> Result<Vec<Stage>> {
 impl Stage {
     fn new(base: &str, name: Option<&str>, arguments: &BTreeMap<&str, &str>) -> Result<Stage> {
         let base = match base.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
-            Some(argument) => arguments.get(argument).with_context(|| format!("no ARG before FROM {base}"))?,
+            Some(argument) => {
+                arguments.get(argument).with_context(|| format!("no ARG before FROM {base}"))?
+            }
             None => base,
         };
         ensure!(!base.contains('$'), "FROM {base}");
@@ -101,8 +104,7 @@ impl Copied {
 mod tests {
     use super::*;
 
-    const TWO: &str =
-        "# a comment\nARG BASE=a:1\n\nFROM a:1 AS first\nWORKDIR /w\nCOPY . .\nRUN ./x --y\nFROM ${BASE}\n\
+    const TWO: &str = "# a comment\nARG BASE=a:1\n\nFROM a:1 AS first\nWORKDIR /w\nCOPY . .\nRUN ./x --y\nFROM ${BASE}\n\
          COPY --from=first /w/out /packages\n";
 
     #[test]

@@ -9,7 +9,8 @@ use std::process::Command;
 
 /// Whether git has it, and as an executable.
 fn mode_in_git(path: &str) -> Result<Vec<String>> {
-    let listed = Command::new("git").current_dir(repository()).args(["ls-files", "-s", "--", path]).output()?;
+    let listed =
+        Command::new("git").current_dir(repository()).args(["ls-files", "-s", "--", path]).output()?;
     let text = String::from_utf8(listed.stdout)?;
     Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
