@@ -7,6 +7,7 @@
 //! guest.shutdown()?;
 //! ```
 
+pub mod container;
 pub mod counting;
 pub mod edit;
 pub mod firmware;
