@@ -13,8 +13,6 @@ use schedswap::vmlinux::Image;
 use schedswap::workdir::Workdir;
 use std::path::PathBuf;
 
-/// Where the scheduler's source is in a tree.
-
 /// Say whether the edit can work: refuse changes to what stays in vmlinux, each by name
 ///
 /// `build` runs the same check. `schedswap explain CODE` has more on a finding. Exit status 3 when anything is refused.
