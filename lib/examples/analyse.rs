@@ -3,7 +3,7 @@
 //! `cargo run --release --example analyse -- <vmlinux>`
 
 use schedswap::progress::Progress;
-use schedswap::vmlinux::{self, Image};
+use schedswap::vmlinux::{self, Image, Sidecars};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -30,7 +30,7 @@ impl Progress for Timings {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: analyse <vmlinux>")?);
     let start = Instant::now();
-    let image = vmlinux::open_with_progress(&path, &Timings { current: Mutex::new(None) })?;
+    let image = vmlinux::open_with(&path, &Sidecars::new(), &Timings { current: Mutex::new(None) })?;
     println!("{:6.0} ms  in all", start.elapsed().as_secs_f64() * 1e3);
     println!("{:>9}  peak memory", status_line("VmHWM:"));
     println!("           of which file pages {} now", status_line("RssFile:"));

@@ -86,8 +86,13 @@ pub fn work_dir() -> Result<(PathBuf, File)> {
 /// Builds a module with an edit.
 pub fn build(name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
     let (work, _lock) = work_dir()?;
-    edit(&Tree::at(&work))?;
-    done(&["build", text(&work)?, "--name", name, "--format", "none"])?;
+    build_in(&work, name, edit)
+}
+
+/// The same in a work dir of the test's own.
+pub fn build_in(work: &Path, name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
+    edit(&Tree::at(work))?;
+    done(&["build", text(work)?, "--name", name, "--format", "none"])?;
     let dir = out().join("modules").join(name);
     fs::create_dir_all(&dir)?;
     for file in ["scheduler.ko", "manifest.json"] {

@@ -50,8 +50,8 @@ fn findings(work: &Workdir, image: &Image) -> Vec<Finding> {
         pristine: &work.pristine(Build::Module).unwrap(),
         edited: &work.objects(&compiled).unwrap(),
         declarations: &work.declarations(&work.touched(), &Quiet).unwrap(),
-        pristine_source: &SourceTree::from_dir(&work.pristine_tree().join("kernel/sched")).unwrap(),
-        edited_source: &SourceTree::from_dir(&work.root().join("kernel/sched")).unwrap(),
+        pristine_source: &SourceTree::from_root(&work.pristine_tree()).unwrap(),
+        edited_source: &SourceTree::from_root(work.root()).unwrap(),
     })
     .unwrap()
 }

@@ -13,9 +13,6 @@ use schedswap::vmlinux::Image;
 use schedswap::workdir::Workdir;
 use std::path::PathBuf;
 
-/// Where the scheduler's source is in a tree.
-const SCHEDULER: &str = "kernel/sched";
-
 /// Say whether the edit can work: refuse changes to what stays in vmlinux, each by name
 ///
 /// `build` runs the same check. `schedswap explain CODE` has more on a finding. Exit status 3 when anything is refused.
@@ -99,8 +96,8 @@ impl Edit<'_> {
             pristine: &work.pristine(Build::Module)?,
             edited: self.edited,
             declarations: &work.declarations(&work.touched(), progress)?,
-            pristine_source: &SourceTree::from_dir(&work.pristine_tree().join(SCHEDULER))?,
-            edited_source: &SourceTree::from_dir(&work.root().join(SCHEDULER))?,
+            pristine_source: &SourceTree::from_root(&work.pristine_tree())?,
+            edited_source: &SourceTree::from_root(work.root())?,
         })?;
         for unused in check::allow(&mut findings, &allowing.allowed) {
             eprintln!("warning: --allow {unused} allows nothing: there is no such finding");

@@ -58,6 +58,7 @@ pub fn run(args: InitArgs) -> anyhow::Result<Outcome> {
         source: args.kernel_src,
         work: args.work_dir,
         allow_different: args.allow_different,
+        sidecars: schedswap::vmlinux::Sidecars::new(),
     };
     let (work, summary) = match workdir::init(&options, &Shown::on_stderr()) {
         Ok(made) => made,

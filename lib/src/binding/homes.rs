@@ -333,6 +333,7 @@ pub(super) fn in_words(reason: &StayReason) -> String {
         StayReason::NoInstr => "code that must not be diverted".into(),
         StayReason::NoRoom { obstacle } => format!("no room for a jump: {obstacle}"),
         StayReason::Configured => "kept by configuration".into(),
+        StayReason::NotNamed => "not among the sidecar's functions".into(),
     }
 }
 

@@ -10,11 +10,13 @@ pub struct SchedulerText {
 }
 
 impl SchedulerText {
-    /// Collects the ranges of every function of the scheduler's units.
+    /// Collects the ranges of every function of the scheduler's own units. A sidecar's count as outside: most of
+    /// its functions stay.
     pub fn of(image: &Image) -> SchedulerText {
         let mut ranges: Vec<_> = image
             .units
             .iter()
+            .filter(|u| u.sidecar.is_none())
             .flat_map(|u| &u.functions)
             .flat_map(|f| f.ranges.iter().map(|r| (r.start, r.end)))
             .collect();

@@ -2,12 +2,13 @@
 
 use super::callers::{Reached, SchedulerText};
 use super::exceptions::NMI_SOURCES;
+use super::explain;
 use super::patch_site::patch_site;
 use super::sleepers::sleepers;
-use super::{Boundary, BoundaryFunction, Class, Fate, StayReason, data};
+use super::{Boundary, BoundaryFunction, Class, Fate, StayReason, data, sidecar};
 use crate::address::Addr;
-use crate::vmlinux::{Function, Image};
-use std::collections::BTreeMap;
+use crate::vmlinux::{Function, Image, Unit};
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// STB_LOCAL.
@@ -33,6 +34,16 @@ pub enum Error {
         "{0} has no variable of type struct sched_class; expected at least the fair class (is its DWARF complete?)"
     )]
     NoClasses(String),
+    /// A sidecar's function is not there, or cannot be diverted.
+    #[error("{function} in {unit}, which the configuration names as a sidecar, cannot be replaced: {why}")]
+    Sidecar {
+        /// Its unit.
+        unit: String,
+        /// Its name.
+        function: String,
+        /// Why not, and what to do.
+        why: String,
+    },
 }
 
 /// Decides for every function and variable of the scheduler what becomes of it.
@@ -54,8 +65,9 @@ pub fn compute(image: &Image) -> Result<Boundary, Error> {
     };
     let mut functions = Vec::new();
     for unit in &image.units {
+        sidecar::refuse_missing(image, unit)?;
         for function in &unit.functions {
-            functions.push(facts.boundary_function(&unit.name, function)?);
+            functions.push(facts.boundary_function(unit, function)?);
         }
     }
     functions.sort_by(|a, b| (&a.unit, a.addr).cmp(&(&b.unit, b.addr)));
@@ -80,7 +92,7 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn boundary_function(&self, unit: &str, function: &Function) -> Result<BoundaryFunction, Error> {
+    fn boundary_function(&self, unit: &Unit, function: &Function) -> Result<BoundaryFunction, Error> {
         let symbol = self.image.symbol(function.symbol);
         let names = |map: &BTreeMap<Addr, std::collections::BTreeSet<String>>| -> Vec<String> {
             map.get(&function.addr).into_iter().flatten().cloned().collect()
@@ -97,14 +109,17 @@ impl Facts<'_> {
         };
         Ok(BoundaryFunction {
             name: function.name.clone(),
-            unit: unit.to_string(),
+            unit: unit.name.clone(),
             decl_file: function.decl_file.clone(),
             decl_line: function.decl_line,
             addr: function.addr,
             ranges: function.ranges.clone(),
             local: symbol.binding == LOCAL,
             class,
-            fate: self.fate(function, class)?,
+            fate: match &unit.sidecar {
+                Some(named) => self.fate_in_sidecar(unit, named, function)?,
+                None => self.fate(function, class)?,
+            },
             called_from,
             stored_in,
             exported,
@@ -129,6 +144,26 @@ impl Facts<'_> {
             }
             Err(obstacle) => Fate::Stay(StayReason::NoRoom { obstacle }),
         })
+    }
+
+    /// Only the named functions are replaced. One that sleeps may be among them: unlike the scheduler's, it need
+    /// not always be on somebody's stack, and the stack check finds those that are inside.
+    fn fate_in_sidecar(
+        &self,
+        unit: &Unit,
+        named: &BTreeSet<String>,
+        function: &Function,
+    ) -> Result<Fate, Error> {
+        if !named.contains(&function.source_name) {
+            return Ok(Fate::Stay(StayReason::NotNamed));
+        }
+        let refused = |why| Error::Sidecar { unit: unit.name.clone(), function: function.name.clone(), why };
+        match self.must_stay(function) {
+            Some(reason) => Err(refused(explain::stay(&reason))),
+            None => patch_site(self.image, function)
+                .map(Fate::Redirect)
+                .map_err(|obstacle| refused(explain::stay(&StayReason::NoRoom { obstacle }))),
+        }
     }
 
     fn must_stay(&self, function: &Function) -> Option<StayReason> {

@@ -89,7 +89,7 @@ fn signature(class: Class) -> String {
     }
 }
 
-fn stay(reason: &StayReason) -> String {
+pub(super) fn stay(reason: &StayReason) -> String {
     match reason {
         StayReason::Sleeps { via } => {
             format!(
@@ -105,6 +105,9 @@ fn stay(reason: &StayReason) -> String {
         StayReason::NoInstr => "it is noinstr: entry code that must not be diverted".to_string(),
         StayReason::NoRoom { obstacle } => format!("there is no room for a jump: {obstacle}"),
         StayReason::Configured => "the configuration keeps it".to_string(),
+        StayReason::NotNamed => "its unit is there as a sidecar, of which only the functions named by the \
+             configuration are replaced: name it there as well"
+            .to_string(),
     }
 }
 

@@ -11,6 +11,7 @@ mod exceptions;
 mod explain;
 mod model;
 mod patch_site;
+mod sidecar;
 mod sleepers;
 
 pub use compute::{Error, compute};

@@ -106,6 +106,8 @@ pub enum StayReason {
     },
     /// Not compiled from a file below `kernel/sched/` in a way that can be replaced, or kept by configuration.
     Configured,
+    /// In a sidecar's unit, and not among the functions that are to be replaced.
+    NotNamed,
 }
 
 /// Where the jump is written.

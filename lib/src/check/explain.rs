@@ -36,6 +36,10 @@ fn why_it_stays(reason: &StayReason) -> String {
         StayReason::NoInstr => "it is code that must not be diverted (noinstr)".to_owned(),
         StayReason::NoRoom { obstacle } => format!("there is no room for a jump at its entry ({obstacle})"),
         StayReason::Configured => "the configuration keeps it".to_owned(),
+        StayReason::NotNamed => {
+            "only the functions that the configuration names are replaced of its unit: name it there as well"
+                .to_owned()
+        }
         StayReason::Init => "it ran at boot and its memory is gone".to_owned(),
         StayReason::OverriddenWeak => "the kernel runs another definition of it".to_owned(),
     }

@@ -5,10 +5,7 @@ use super::lexer::{self, Item};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Directory of the scheduler in the kernel's source, as debug information names it.
-const DIRECTORY: &str = "kernel/sched/";
-
-/// All C files of one version of the scheduler.
+/// All C files of one version of the scheduler and its sidecars.
 #[derive(Debug, Default)]
 pub struct SourceTree {
     /// `kernel/sched/core.c` → its top-level items, in order.
@@ -27,27 +24,34 @@ pub struct Place {
 }
 
 impl SourceTree {
-    /// Reads a directory that holds the content of `kernel/sched/`.
-    pub fn from_dir(directory: &Path) -> Result<SourceTree, CheckError> {
-        let unreadable = |source| CheckError::Source { path: directory.to_owned(), source };
+    /// Reads a tree whose root is that of the kernel's source. Links, and what is hidden, are left out.
+    pub fn from_root(root: &Path) -> Result<SourceTree, CheckError> {
         let mut texts = Vec::new();
-        for entry in std::fs::read_dir(directory).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_c(name)) else {
-                continue;
-            };
-            let bytes =
-                std::fs::read(&path).map_err(|source| CheckError::Source { path: path.clone(), source })?;
-            texts.push((name.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
+        let mut todo = vec![String::new()];
+        while let Some(directory) = todo.pop() {
+            let path = root.join(&directory);
+            let unreadable = |source| CheckError::Source { path: path.clone(), source };
+            for entry in std::fs::read_dir(&path).map_err(unreadable)? {
+                let entry = entry.map_err(unreadable)?;
+                let kind = entry.file_type().map_err(unreadable)?;
+                let Some(name) = entry.file_name().to_str().map(|name| format!("{directory}{name}")) else {
+                    continue;
+                };
+                if kind.is_dir() && !entry.file_name().to_string_lossy().starts_with('.') {
+                    todo.push(format!("{name}/"));
+                } else if kind.is_file() && is_c(&name) {
+                    let bytes = std::fs::read(entry.path()).map_err(unreadable)?;
+                    texts.push((name, String::from_utf8_lossy(&bytes).into_owned()));
+                }
+            }
         }
         Ok(SourceTree::from_texts(texts))
     }
 
-    /// From (file name, text).
+    /// From (path below the root, text).
     pub fn from_texts(texts: impl IntoIterator<Item = (String, String)>) -> SourceTree {
         let mut tree = SourceTree::default();
-        for (name, text) in texts {
-            let file = format!("{DIRECTORY}{name}");
+        for (file, text) in texts {
             let items = lexer::items(lexer::tokens(&text));
             for (index, item) in items.iter().enumerate() {
                 tree.by_key.entry(item.key.clone()).or_default().push((file.clone(), index));
@@ -188,7 +192,7 @@ mod tests {
 
     /// What became of the definitions at lines 3 (`helper`) and 8 (`user`), and the first changed declaration.
     fn compare(edited: &str) -> (Change, Change, Option<Place>) {
-        let tree = |text: &str| SourceTree::from_texts([("a.c".to_owned(), text.to_owned())]);
+        let tree = |text: &str| SourceTree::from_texts([("kernel/sched/a.c".to_owned(), text.to_owned())]);
         let (pristine, edited) = (tree(BEFORE), tree(edited));
         let sources = Sources { pristine: &pristine, edited: &edited };
         let file = "kernel/sched/a.c";
@@ -233,7 +237,7 @@ mod tests {
     fn of_two_definitions_under_ifdef_the_right_one_is_compared() {
         let both =
             "#ifdef A\nint f(void)\n{\n\treturn 1;\n}\n#else\nint f(void)\n{\n\treturn 2;\n}\n#endif\n";
-        let tree = |text: &str| SourceTree::from_texts([("a.c".to_owned(), text.to_owned())]);
+        let tree = |text: &str| SourceTree::from_texts([("kernel/sched/a.c".to_owned(), text.to_owned())]);
         let (pristine, edited) = (tree(both), tree(&both.replace("return 2", "return 3")));
         let sources = Sources { pristine: &pristine, edited: &edited };
         assert_eq!(sources.change("kernel/sched/a.c", 2), Change::Unchanged);

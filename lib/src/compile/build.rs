@@ -71,10 +71,15 @@ pub struct Compiled {
     pub took: Duration,
 }
 
+/// Where a unit's object is: `core.o` of the scheduler's own, `kernel-cgroup-cpuset.o` of others.
+pub fn object_path(dir: &Path, unit: &str) -> PathBuf {
+    let name = unit.strip_prefix("kernel/sched/").unwrap_or(unit).replace('/', "-");
+    dir.join(name).with_extension("o")
+}
+
 /// The jobs that compile all of the scheduler's units in `tree` (which holds `kernel/sched/`) into `out`.
 pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, out: &Path) -> Vec<Job<'a>> {
     let job = |(unit, template): (&String, &'a Template)| {
-        let stem = Path::new(unit).file_stem().unwrap_or_default();
         let mut extra_flags = kind.extra_flags(&commands.srcarch);
         // `__FILE__` as the kernel's build had it.
         extra_flags.push("-fmacro-prefix-map={tree}/=".to_owned());
@@ -82,7 +87,7 @@ pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, o
             label: unit.clone(),
             template,
             source: tree.join(unit),
-            object: out.join(stem).with_extension("o"),
+            object: object_path(out, unit),
             tree,
             extra_flags,
             modname: "",

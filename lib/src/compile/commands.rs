@@ -1,13 +1,13 @@
 //! Asking Kbuild how it compiles.
 //!
-//! A probe directory holds the kernel's own `kernel/sched/Makefile` (for its per-object flags) and empty
+//! A probe directory holds the Makefile of one directory of the kernel (for its per-object flags) and empty
 //! sources; after `make -C <headers> M=<probe>` the `.NAME.o.cmd` files beside the objects hold the commands.
 
 use super::compiler::Compiler;
 use super::shell_words::{saved_command, simple_commands};
 use super::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,61 +89,38 @@ const MODULE_ASM: &str = "schedswap_probe_asm";
 const MARK: &str = "schedswap-probe:";
 
 /// Asks the kernel's build system how `units` (`kernel/sched/core.c`, …) are compiled as built-in code, and
-/// how a module is. `kbuild` is a directory for `make -C`; `sched_makefile` the kernel's own
-/// `kernel/sched/Makefile`.
-pub fn commands(kbuild: &Path, sched_makefile: &Path, units: &[String]) -> Result<Commands> {
-    let probe = tempfile::tempdir().map_err(|e| Error::io("make a directory in", std::env::temp_dir(), e))?;
-    // Kbuild names objects by the path as make resolves it.
-    let dir = fs::canonicalize(probe.path()).map_err(|e| Error::io("find", probe.path(), e))?;
-    let stems: Vec<&str> = units.iter().map(|unit| stem(unit)).collect();
-    lay_out_probe(&dir, sched_makefile, &stems)?;
-
-    let targets = stems.iter().copied().chain([MODULE_C, MODULE_ASM]).map(|stem| format!("{stem}.o"));
-    let mut make = Command::new("make");
-    make.arg("-C")
-        .arg(kbuild)
-        .arg(format!("M={}", dir.display()))
-        // Kernels with IBT or LTO run objtool on what is linked, not on each object; this asks for the
-        // command as it would be on each object.
-        .arg("delay-objtool=")
-        .args(targets)
-        .env("LC_ALL", "C");
-    // A make above us must not pass its own flags down.
-    for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "KBUILD_VERBOSE", "V"] {
-        make.env_remove(variable);
+/// how a module is. `kbuild` is a directory for `make -C`; `tree` holds the Makefile of each unit's directory.
+pub fn commands(kbuild: &Path, tree: &Path, units: &[String]) -> Result<Commands> {
+    let directories: BTreeSet<&Path> = units.iter().map(|unit| directory(unit)).collect();
+    let mut templates = BTreeMap::new();
+    let mut module = None;
+    for directory in directories {
+        let of_directory: Vec<&str> =
+            units.iter().map(String::as_str).filter(|unit| self::directory(unit) == directory).collect();
+        let probe = Probe::run(kbuild, tree, directory, &of_directory)?;
+        for unit in of_directory {
+            let mut template = probe.template(stem(unit), ".c")?;
+            name_file(&mut template.compile, unit.strip_suffix(".c").unwrap_or(unit));
+            templates.insert(unit.to_owned(), template);
+        }
+        // The runtime is compiled as the scheduler is: its Makefile's flags are for its own code.
+        if module.is_none() || directory == Path::new("kernel/sched") {
+            module = Some(probe);
+        }
     }
-    let output = make.output().map_err(|e| spawn_error("make", e))?;
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let said = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
-    if !output.status.success() {
-        return Err(match missing_program(&said) {
-            Some(program) => Error::ProgramMissing { program },
-            None => Error::Kbuild { kbuild: kbuild.to_owned(), output: said },
-        });
-    }
-    let srcarch = stdout
-        .lines()
-        .find_map(|line| line.strip_prefix(MARK))
-        .ok_or_else(|| Error::Kbuild { kbuild: kbuild.to_owned(), output: said.clone() })?
-        .trim()
-        .to_owned();
-
-    let mut unit_templates = BTreeMap::new();
-    for unit in units {
-        let mut template = read_template(&dir, stem(unit), ".c")?;
-        name_file(&mut template.compile, unit.strip_suffix(".c").unwrap_or(unit));
-        unit_templates.insert(unit.clone(), template);
-    }
-    let mut module_c = read_template(&dir, MODULE_C, ".c")?;
-    let mut module_asm = read_template(&dir, MODULE_ASM, ".S")?;
+    let Some(probe) = module else {
+        return Err(Error::UnknownUnit { unit: "kernel/sched/core.c".to_owned(), known: units.to_vec() });
+    };
+    let mut module_c = probe.template(MODULE_C, ".c")?;
+    let mut module_asm = probe.template(MODULE_ASM, ".S")?;
     name_module(&mut module_c.compile);
     name_module(&mut module_asm.compile);
-    let compiler = Compiler::of(&module_c.compile, kbuild, &dir.join(format!("{MODULE_C}.o")))?;
+    let compiler = Compiler::of(&module_c.compile, kbuild, &probe.dir.join(format!("{MODULE_C}.o")))?;
     Ok(Commands {
         cwd: kbuild.to_owned(),
-        env: BTreeMap::from([("SRCARCH".to_owned(), srcarch.clone())]),
-        srcarch,
-        units: unit_templates,
+        env: BTreeMap::from([("SRCARCH".to_owned(), probe.srcarch.clone())]),
+        srcarch: probe.srcarch,
+        units: templates,
         module_c,
         module_asm,
         compiler,
@@ -155,12 +132,82 @@ fn stem(unit: &str) -> &str {
     Path::new(unit).file_stem().and_then(|s| s.to_str()).unwrap_or(unit)
 }
 
-fn lay_out_probe(dir: &Path, sched_makefile: &Path, stems: &[&str]) -> Result<()> {
+/// `kernel/sched` of `kernel/sched/core.c`.
+fn directory(unit: &str) -> &Path {
+    Path::new(unit).parent().unwrap_or(Path::new(""))
+}
+
+/// What make answered for one directory of the kernel.
+struct Probe<'a> {
+    /// Where it ran; gone with this value.
+    _held: tempfile::TempDir,
+    /// The same, as make resolves it: that is how Kbuild names objects.
+    dir: PathBuf,
+    /// The directory that it stood for.
+    stands_for: &'a Path,
+    srcarch: String,
+}
+
+impl<'a> Probe<'a> {
+    fn run(kbuild: &Path, tree: &Path, stands_for: &'a Path, units: &[&str]) -> Result<Probe<'a>> {
+        let held =
+            tempfile::tempdir().map_err(|e| Error::io("make a directory in", std::env::temp_dir(), e))?;
+        let dir = fs::canonicalize(held.path()).map_err(|e| Error::io("find", held.path(), e))?;
+        let stems: Vec<&str> = units.iter().map(|unit| stem(unit)).collect();
+        lay_out_probe(&dir, &tree.join(stands_for).join("Makefile"), &stems)?;
+
+        let targets = stems.iter().copied().chain([MODULE_C, MODULE_ASM]).map(|stem| format!("{stem}.o"));
+        let mut make = Command::new("make");
+        make.arg("-C")
+            .arg(kbuild)
+            .arg(format!("M={}", dir.display()))
+            // Kernels with IBT or LTO run objtool on what is linked, not on each object; this asks for the
+            // command as it would be on each object.
+            .arg("delay-objtool=")
+            .args(targets)
+            .env("LC_ALL", "C");
+        // A make above us must not pass its own flags down.
+        for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "KBUILD_VERBOSE", "V"] {
+            make.env_remove(variable);
+        }
+        let output = make.output().map_err(|e| spawn_error("make", e))?;
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let said = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            return Err(match missing_program(&said) {
+                Some(program) => Error::ProgramMissing { program },
+                None => {
+                    let (kbuild, directory) = (kbuild.to_owned(), stands_for.to_owned());
+                    Error::Kbuild { kbuild, directory, output: said }
+                }
+            });
+        }
+        let srcarch =
+            stdout.lines().find_map(|line| line.strip_prefix(MARK)).map(|word| word.trim().to_owned());
+        match srcarch {
+            Some(srcarch) => Ok(Probe { _held: held, dir, stands_for, srcarch }),
+            None => {
+                let (kbuild, directory) = (kbuild.to_owned(), stands_for.to_owned());
+                Err(Error::Kbuild { kbuild, directory, output: said })
+            }
+        }
+    }
+
+    /// The command of one of its files.
+    fn template(&self, stem: &str, extension: &str) -> Result<Template> {
+        let path = self.dir.join(format!(".{stem}.o.cmd"));
+        let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let line = saved_command(&text).unwrap_or_default();
+        template((&self.dir, self.stands_for), stem, extension, &line)
+    }
+}
+
+fn lay_out_probe(dir: &Path, makefile: &Path, stems: &[&str]) -> Result<()> {
     let write = |name: &str, content: &str| {
         let path = dir.join(name);
         fs::write(&path, content).map_err(|e| Error::io("write", path, e))
     };
-    fs::copy(sched_makefile, dir.join("Makefile")).map_err(|e| Error::io("read", sched_makefile, e))?;
+    fs::copy(makefile, dir.join("Makefile")).map_err(|e| Error::io("read", makefile, e))?;
     // Kbuild prefers a file named Kbuild to one named Makefile.
     write(
         "Kbuild",
@@ -192,22 +239,21 @@ pub(super) fn spawn_error(program: &str, source: std::io::Error) -> Error {
     }
 }
 
-fn read_template(dir: &Path, stem: &str, extension: &str) -> Result<Template> {
-    let path = dir.join(format!(".{stem}.o.cmd"));
-    let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-    let line = saved_command(&text).unwrap_or_default();
-    template(dir, stem, extension, &line)
-}
-
 /// Turns a saved command line into a template.
-fn template(dir: &Path, stem: &str, extension: &str, line: &str) -> Result<Template> {
+/// The probe's directory and that of the kernel for which it stands come in `(dir, stands_for)`.
+fn template((dir, stands_for): (&Path, &Path), stem: &str, extension: &str, line: &str) -> Result<Template> {
     let odd = |found: String, expected| Error::OddCommand {
         object: format!("{stem}.o"),
         found,
         expected,
         command: line.to_owned(),
     };
-    let holes = Holes { dir: dir.to_string_lossy().into_owned(), stem, extension };
+    let holes = Holes {
+        dir: dir.to_string_lossy().into_owned(),
+        stands_for: format!("{{tree}}/{}", stands_for.display()),
+        stem,
+        extension,
+    };
     let mut compile = None;
     let mut objtool = None;
     for words in simple_commands(line).ok_or_else(|| odd("an open quote".to_owned(), "shell words"))? {
@@ -231,6 +277,7 @@ fn template(dir: &Path, stem: &str, extension: &str, line: &str) -> Result<Templ
 
 struct Holes<'a> {
     dir: String,
+    stands_for: String,
     stem: &'a str,
     extension: &'a str,
 }
@@ -257,7 +304,7 @@ impl Holes<'_> {
                 // Debug information takes a third of the time and changes no code: the gate shows it, since
                 // vmlinux was compiled with it.
             } else {
-                out.push(word.replace(&self.dir, "{tree}/kernel/sched"));
+                out.push(word.replace(&self.dir, &self.stands_for));
             }
         }
         out
@@ -296,7 +343,7 @@ mod tests {
 
     #[test]
     fn absolute_paths_become_holes() {
-        let t = template(Path::new("/p"), "core", ".c", LINE).unwrap();
+        let t = template((Path::new("/p"), Path::new("kernel/sched")), "core", ".c", LINE).unwrap();
         assert_eq!(
             t.compile.join(" "),
             "gcc -MMD -MF {depfile} -I./include -DKBUILD_MODFILE=\"{tree}/kernel/sched/core\" -I{tree}/kernel/sched -c -o {object} {source}"
@@ -306,8 +353,13 @@ mod tests {
 
     #[test]
     fn relative_paths_become_holes() {
-        let t =
-            template(Path::new("/p"), "core", ".c", "gcc -Wp,-MMD,./.core.o.d -c -o core.o core.c").unwrap();
+        let t = template(
+            (Path::new("/p"), Path::new("kernel/sched")),
+            "core",
+            ".c",
+            "gcc -Wp,-MMD,./.core.o.d -c -o core.o core.c",
+        )
+        .unwrap();
         assert_eq!(t.compile.join(" "), "gcc -MMD -MF {depfile} -c -o {object} {source}");
         assert_eq!(t.objtool, None);
     }
@@ -316,13 +368,19 @@ mod tests {
     fn a_linked_module_object_keeps_only_compiler_and_objtool() {
         let line =
             "gcc -Wp,-MMD,./.m.o.d -c -o m.o m.c ; ld -r -o .tmp_m.o m.o; mv .tmp_m.o m.o ; /k/objtool m.o";
-        let t = template(Path::new("/p"), "m", ".c", line).unwrap();
+        let t = template((Path::new("/p"), Path::new("kernel/sched")), "m", ".c", line).unwrap();
         assert_eq!(t.objtool.unwrap(), ["/k/objtool", "{object}"]);
     }
 
     #[test]
     fn a_command_without_an_object_is_odd() {
-        let error = template(Path::new("/p"), "core", ".c", "gcc -Wp,-MMD,x.d -c core.c").unwrap_err();
+        let error = template(
+            (Path::new("/p"), Path::new("kernel/sched")),
+            "core",
+            ".c",
+            "gcc -Wp,-MMD,x.d -c core.c",
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("{object} 0 times"), "{error}");
     }
 

@@ -10,7 +10,7 @@ mod compiler;
 mod freshness;
 mod shell_words;
 
-pub use build::{Build, Compiled, Job, compile, scheduler_jobs};
+pub use build::{Build, Compiled, Job, compile, object_path, scheduler_jobs};
 pub use commands::{Commands, Slots, Template, commands};
 pub use compiler::Compiler;
 pub use freshness::is_made_from;
@@ -52,11 +52,13 @@ pub enum Error {
     },
     /// Kbuild refused to tell its commands.
     #[error(
-        "the kernel's build system in {kbuild} does not say how kernel/sched is compiled; make said:\n{output}"
+        "the kernel's build system in {kbuild} does not say how {directory} is compiled; make said:\n{output}"
     )]
     Kbuild {
         /// The directory given to `make -C`.
         kbuild: PathBuf,
+        /// The directory of the kernel's source that was asked for.
+        directory: PathBuf,
         /// What make printed.
         output: String,
     },

@@ -121,4 +121,22 @@ pub enum Error {
         /// Units seen.
         units: usize,
     },
+    /// A sidecar's unit is not in the kernel.
+    #[error(
+        "{} has no translation unit {unit}, which the configuration names as a sidecar: the kernel was built \
+         without it{}",
+        path.display(),
+        match .near.as_slice() {
+            [] => String::new(),
+            near => format!(", or it is part of another; in its directory are {}", near.join(", ")),
+        }
+    )]
+    NoSidecar {
+        /// The file.
+        path: PathBuf,
+        /// The unit that was asked for.
+        unit: String,
+        /// Units of its directory.
+        near: Vec<String>,
+    },
 }

@@ -3,7 +3,7 @@
 use crate::address::Addr;
 use memmap2::Mmap;
 use object::elf;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Deref, Range};
 use std::path::PathBuf;
 
@@ -65,9 +65,10 @@ pub struct Image {
     pub functions_by_addr: Vec<SymbolId>,
     /// Exported symbols, from `__ksymtab*` symbols: name → GPL only?
     pub exports: HashMap<String, bool>,
-    /// Translation units below `kernel/sched/`, sorted by name.
+    /// Translation units below `kernel/sched/`, and those of sidecars, sorted by name.
     pub units: Vec<Unit>,
-    /// Functions defined below `kernel/sched/` that were inlined into functions of other units.
+    /// Functions defined below `kernel/sched/`, or beside a sidecar, that were inlined into functions of other
+    /// units.
     pub inlined_outside: Vec<InlinedCopy>,
     /// Who calls, or takes the address of, what. For every function symbol, not just the scheduler's.
     pub uses: Uses,
@@ -115,11 +116,17 @@ pub struct Symbol {
     pub file: Option<SymbolId>,
 }
 
-/// One translation unit of the scheduler.
+/// Functions outside the scheduler that are to be replaced with it: translation unit (`kernel/cgroup/cpuset.c`) →
+/// names in its source.
+pub type Sidecars = BTreeMap<String, BTreeSet<String>>;
+
+/// One translation unit of the scheduler, or a sidecar's.
 #[derive(Clone, Debug)]
 pub struct Unit {
     /// DW_AT_name, relative to the kernel source: `kernel/sched/core.c`.
     pub name: String,
+    /// The functions of a sidecar that are replaced; `None` for a unit of the scheduler, which is replaced whole.
+    pub sidecar: Option<BTreeSet<String>>,
     /// DW_AT_comp_dir.
     pub comp_dir: String,
     /// DW_AT_producer: compiler and flags.

@@ -41,17 +41,17 @@ use std::path::Path;
 
 /// Reads the debug vmlinux at `path`.
 pub fn open(path: &Path) -> Result<Image, Error> {
-    open_with_progress(path, &Silent)
+    open_with(path, &Sidecars::new(), &Silent)
 }
 
-/// As [`open`], saying how far it is.
-pub fn open_with_progress(path: &Path, progress: &dyn Progress) -> Result<Image, Error> {
-    parse_bytes(path, map_file(path)?, progress)
+/// As [`open`], with units outside the scheduler, and saying how far it is.
+pub fn open_with(path: &Path, sidecars: &Sidecars, progress: &dyn Progress) -> Result<Image, Error> {
+    parse_bytes(path, map_file(path)?, sidecars, progress)
 }
 
 /// Reads a vmlinux from memory. `name` stands for the path in messages.
 pub fn parse(name: &Path, bytes: Vec<u8>) -> Result<Image, Error> {
-    parse_bytes(name, FileBytes::Owned(bytes), &Silent)
+    parse_bytes(name, FileBytes::Owned(bytes), &Sidecars::new(), &Silent)
 }
 
 #[allow(unsafe_code)]
@@ -67,7 +67,12 @@ fn map_file(path: &Path) -> Result<FileBytes, Error> {
     Ok(FileBytes::Mapped(map))
 }
 
-fn parse_bytes(path: &Path, map: FileBytes, progress: &dyn Progress) -> Result<Image, Error> {
+fn parse_bytes(
+    path: &Path,
+    map: FileBytes,
+    sidecars: &Sidecars,
+    progress: &dyn Progress,
+) -> Result<Image, Error> {
     progress.begin("symbols", None);
     let elf = elf::read(path, &map)?;
     let mut image = Image {
@@ -96,11 +101,12 @@ fn parse_bytes(path: &Path, map: FileBytes, progress: &dyn Progress) -> Result<I
     progress.end(&format!("{} symbols, {} exports", image.symbols.len(), image.exports.len()));
 
     progress.begin("debug information", None);
-    let debug = dwarf::read(&image)?;
-    image.producer = debug.units.first().map(|u| u.producer.clone()).unwrap_or_default();
+    let debug = dwarf::read(&image, sidecars)?;
+    let mut scheduler = debug.units.iter().filter(|unit| unit.sidecar.is_none());
+    image.producer = scheduler.next().map(|unit| unit.producer.clone()).unwrap_or_default();
     image.units = debug.units;
     image.inlined_outside = debug.inlined_outside;
-    progress.end(&format!("{} units of the scheduler", image.units.len()));
+    progress.end(&format!("{} units", image.units.len()));
 
     progress.begin("rewritten places", None);
     image.entry_sizes = debug.layouts.iter().map(|(name, layout)| (name.clone(), layout.size)).collect();

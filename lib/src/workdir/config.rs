@@ -1,6 +1,6 @@
 //! What a work dir was made for. Kept as `config.json`.
 
-use crate::vmlinux::{Image, Machine};
+use crate::vmlinux::{Image, Machine, Sidecars};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -13,6 +13,9 @@ pub struct Config {
     pub release: String,
     /// Go on although some functions are not identical.
     pub allow_different: bool,
+    /// Functions outside the scheduler that are replaced with it.
+    #[serde(default)]
+    pub sidecars: Sidecars,
     /// The debug vmlinux.
     pub vmlinux: PathBuf,
     /// The kernel's headers as packaged; for `make -C` see [`super::Workdir::kbuild`].
@@ -42,7 +45,7 @@ pub struct KernelFacts {
     pub compiler: String,
     /// `x86_64` or `aarch64`.
     pub machine: String,
-    /// Translation units below `kernel/sched/`.
+    /// Translation units below `kernel/sched/`, and those of sidecars.
     pub units: Vec<String>,
 }
 

@@ -2,7 +2,7 @@
 //! upstream's patches apply with `git am`.
 
 use super::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Commits all of `root` as the first commit, unless there is one already.
@@ -13,6 +13,21 @@ pub(super) fn commit_pristine(root: &Path, message: &str) -> Result<()> {
     run(root, &["init", "-q", "."])?;
     run(root, &["add", "-A", "."])?;
     run(root, &["commit", "-q", "--no-verify", "-m", message])
+}
+
+/// Commits files that came into the tree after its first commit, and nothing else that may be changed there.
+pub(super) fn commit_added(root: &Path, files: &[PathBuf], message: &str) -> Result<()> {
+    let names: Vec<&str> = files.iter().filter_map(|file| file.to_str()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    run(root, &[&["add", "--"], names.as_slice()].concat())?;
+    // A first commit that has just been made has them already.
+    let staged = [&["diff", "--cached", "--quiet", "--"], names.as_slice()].concat();
+    if git(root, &staged)?.status.success() {
+        return Ok(());
+    }
+    run(root, &[&["commit", "-q", "--no-verify", "-m", message, "--"], names.as_slice()].concat())
 }
 
 /// The commit that the tree is at; `None` if files differ from it, or git does not answer.

@@ -3,7 +3,7 @@
 use super::report::{Origins, Refusal, Summary, unit_rows};
 use super::steps::{Step, Steps};
 use super::store::{
-    copy_dir, copy_file, read_json, remove_dir, same_content, write_atomically, write_compact_json,
+    add_missing, agree, copy_dir, copy_file, read_json, remove_dir, write_atomically, write_compact_json,
     write_json,
 };
 use super::{Config, Error, KernelFacts, Layout, Result, Workdir, git, kernel_source, read_object};
@@ -12,10 +12,10 @@ use crate::boundary::{self, Boundary, Fate};
 use crate::compile::{self, Build, Commands};
 use crate::identity::{self, Addresses, Gate, KnownBy};
 use crate::objects::Object;
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::source::{Kernel, shadow_headers};
 use crate::springboard;
-use crate::vmlinux::{self, Image};
+use crate::vmlinux::{self, Image, Sidecars};
 use kernel_source::Found;
 use std::cell::OnceCell;
 use std::fs;
@@ -33,6 +33,8 @@ pub struct Options {
     pub work: PathBuf,
     /// Go on although some functions are not identical. Remembered in the work dir.
     pub allow_different: bool,
+    /// Functions outside the scheduler that are to be replaced with it.
+    pub sidecars: Sidecars,
 }
 
 /// Makes a work dir, or completes one whose making was interrupted. Steps that are complete and whose inputs
@@ -54,6 +56,7 @@ fn claim(options: &Options, layout: &Layout) -> Result<Config> {
         sdk_version: env!("CARGO_PKG_VERSION").to_owned(),
         release: kernel.release.clone(),
         allow_different: options.allow_different,
+        sidecars: options.sidecars.clone(),
         vmlinux: absolute(&kernel.vmlinux)?,
         headers: absolute(&kernel.headers)?,
         kernel_config: absolute(&kernel.config)?,
@@ -102,9 +105,10 @@ impl Run<'_> {
     fn all(&self, progress: &dyn Progress) -> Result<Summary> {
         let (layout, config) = (self.layout, self.config);
         let found = kernel_source::find(&config.source)?;
-        let source_stamp = source_stamp(&found)?;
+        let source_stamp = source_stamp(&found, &config.sidecars)?;
         let mut steps = Steps::new(&layout.steps(), progress)?;
-        steps.run(Step::Kernel, file_stamp(&config.vmlinux)?, None, |_| self.read_kernel())?;
+        let kernel = (file_stamp(&config.vmlinux)?, &config.sidecars);
+        steps.run(Step::Kernel, kernel, None, |_| self.read_kernel())?;
         let kernel: KernelFacts = read_json(&layout.kernel())?;
 
         steps.run(Step::Source, &source_stamp, None, |_| self.copy_source(&found, &kernel))?;
@@ -165,7 +169,7 @@ impl Run<'_> {
         if let Some(image) = self.image.get() {
             return Ok(image);
         }
-        let image = vmlinux::open(&self.config.vmlinux)?;
+        let image = vmlinux::open_with(&self.config.vmlinux, &self.config.sidecars, &Silent)?;
         if image.release != self.config.release {
             return Err(Error::WrongRelease {
                 vmlinux: self.config.vmlinux.clone(),
@@ -186,11 +190,11 @@ impl Run<'_> {
         let unpacked = self.layout.unpacked();
         let source = match found {
             Found::Dir(dir) => dir.clone(),
-            Found::Tarball(tarball) => kernel_source::unpack(tarball, &unpacked)?,
+            Found::Tarball(tarball) => kernel_source::unpack(tarball, &unpacked, &self.config.sidecars)?,
         };
         let version = kernel_source::version(&source)?;
         let fresh = self.layout.generated().join("tree-new");
-        let headers = kernel_source::copy_scheduler(&source, &fresh)?;
+        let headers = kernel_source::copy_scheduler(&source, &fresh, &self.config.sidecars)?;
         self.replace_pristine_tree(&fresh)?;
         let debian = kernel_source::debian_version(&source);
         let origins = Origins {
@@ -212,7 +216,8 @@ impl Run<'_> {
     /// pristine one must stay the same.
     fn replace_pristine_tree(&self, fresh: &Path) -> Result<()> {
         let tree = self.layout.tree();
-        if self.layout.root.join("kernel").exists() && !same_content(&tree, fresh)? {
+        // A sidecar may come or go; the files that both have must be the same.
+        if self.layout.root.join("kernel").exists() && !agree(&tree, fresh)? {
             remove_dir(fresh)?;
             return Err(Error::SourceChanged {
                 path: self.layout.root.clone(),
@@ -237,8 +242,7 @@ impl Run<'_> {
 
     fn ask_kbuild(&self, kernel: &KernelFacts) -> Result<String> {
         let kbuild: PathBuf = read_json(&self.kbuild_path())?;
-        let makefile = self.layout.tree().join("kernel/sched/Makefile");
-        let commands = compile::commands(&kbuild, &makefile, &kernel.units)?;
+        let commands = compile::commands(&kbuild, &self.layout.tree(), &kernel.units)?;
         write_json(&self.layout.commands(), &commands)?;
         Ok(commands.compiler.version)
     }
@@ -254,7 +258,7 @@ impl Run<'_> {
 
     fn gate_objects(&self, commands: &Commands) -> Result<Vec<(String, Object)>> {
         let dir = self.layout.pristine(Build::Gate);
-        commands.units.keys().map(|unit| read_object(unit, &super::object_path(&dir, unit))).collect()
+        commands.units.keys().map(|unit| read_object(unit, &compile::object_path(&dir, unit))).collect()
     }
 
     fn compare(&self, commands: &Commands) -> Result<String> {
@@ -301,7 +305,7 @@ impl Run<'_> {
             .units
             .keys()
             .map(|unit| {
-                let (unit, object) = read_object(unit, &super::object_path(&dir, unit))?;
+                let (unit, object) = read_object(unit, &compile::object_path(&dir, unit))?;
                 Ok(UnitObject { unit, object })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -333,6 +337,8 @@ impl Run<'_> {
                 fs::rename(&unfinished, &target).map_err(|e| Error::io("write", &target, e))?;
             }
         }
+        // A file that is gone from the scheduler's own was removed on purpose.
+        let added = add_missing(&tree, root, Path::new("kernel/sched"))?;
         self.seed_build()?;
         let ignored = "/.schedswap/\n/boundary.txt\n/scheduler.ko\n/manifest.json\n/*.deb\n/*.rpm\n";
         write_atomically(&root.join(".gitignore"), ignored.as_bytes())?;
@@ -341,6 +347,8 @@ impl Run<'_> {
             self.config.release, origins.source_version, origins.kernel_banner
         );
         git::commit_pristine(root, &message)?;
+        let message = format!("sidecars of {}, as released\n", self.config.release);
+        git::commit_added(root, &added, &message)?;
         Ok(root.join("kernel/sched/mod").display().to_string())
     }
 
@@ -366,7 +374,7 @@ fn file_stamp(path: &Path) -> Result<(PathBuf, u64, u128)> {
 }
 
 /// For a directory that is the files which matter most: its version and the scheduler's own.
-fn source_stamp(found: &Found) -> Result<Vec<(PathBuf, u64, u128)>> {
+fn source_stamp(found: &Found, sidecars: &Sidecars) -> Result<Vec<(PathBuf, u64, u128)>> {
     let dir = match found {
         Found::Tarball(tarball) => return Ok(vec![file_stamp(tarball)?]),
         Found::Dir(dir) => dir,
@@ -376,7 +384,10 @@ fn source_stamp(found: &Found) -> Result<Vec<(PathBuf, u64, u128)>> {
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.retain(|path| path.is_file());
     files.sort();
-    files.iter().chain([&dir.join("Makefile")]).map(|path| file_stamp(path)).collect()
+    files.push(dir.join("Makefile"));
+    // One that is missing is reported when it is copied.
+    files.extend(sidecars.keys().map(|unit| dir.join(unit)).filter(|path| path.is_file()));
+    files.iter().map(|path| file_stamp(path)).collect()
 }
 
 /// Whether the recorded commands would run another compiler than when they were asked for.

@@ -3,6 +3,7 @@
 
 use super::store::{copy_dir, copy_file, read_text, remove_dir};
 use super::{Error, Result};
+use crate::vmlinux::Sidecars;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -95,7 +96,7 @@ pub(super) enum Found {
 /// The headers that `kernel/sched` includes are not known before it is unpacked, and going through the
 /// tarball takes seconds; so every header that lies at most two directories deep, or below `kernel/`, is
 /// taken along.
-pub(super) fn unpack(tarball: &Path, dest: &Path) -> Result<PathBuf> {
+pub(super) fn unpack(tarball: &Path, dest: &Path, sidecars: &Sidecars) -> Result<PathBuf> {
     remove_dir(dest)?;
     fs::create_dir_all(dest).map_err(|e| Error::io("create", dest, e))?;
     let mut tar = Command::new("tar");
@@ -107,6 +108,10 @@ pub(super) fn unpack(tarball: &Path, dest: &Path) -> Result<PathBuf> {
     tar.arg("-xf").arg(tarball);
     tar.args(["*/kernel/sched", "*/Makefile", "*/debian/changelog"]);
     tar.args(["*/*/*.h", "*/kernel/*/*.h", "*/kernel/*/*/*.h"]);
+    for unit in sidecars.keys() {
+        tar.arg(format!("*/{unit}")).arg(format!("*/{}/Makefile", directory(unit)));
+        tar.arg(format!("*/{}/*.h", directory(unit)));
+    }
     let output = tar.env("LC_ALL", "C").output().map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::ProgramMissing { program: "tar" },
         _ => Error::io("run tar on", tarball, e),
@@ -136,28 +141,44 @@ pub(super) fn unpack(tarball: &Path, dest: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Copies `kernel/sched` and the private headers that it includes from `source` to `tree`. Returns how many
-/// private headers there were.
-pub(super) fn copy_scheduler(source: &Path, tree: &Path) -> Result<usize> {
+/// `kernel/cgroup` of `kernel/cgroup/cpuset.c`.
+fn directory(unit: &str) -> &str {
+    unit.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// Copies `kernel/sched`, the files of sidecars, and the private headers that these include, from `source` to
+/// `tree`. Returns how many private headers there were.
+pub(super) fn copy_scheduler(source: &Path, tree: &Path, sidecars: &Sidecars) -> Result<usize> {
     remove_dir(tree)?;
     copy_dir(&source.join("kernel/sched"), &tree.join("kernel/sched"))?;
     let link = tree.join("kernel/sched/mod");
     std::os::unix::fs::symlink(".", &link).map_err(|e| Error::io("create", &link, e))?;
-    let headers = private_headers(source)?;
-    for header in &headers {
-        let target = tree.join(header);
+    let copy = |file: &Path| -> Result<()> {
+        let target = tree.join(file);
         let dir = target.parent().unwrap_or(tree);
         fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-        copy_file(&source.join(header), &target)?;
+        copy_file(&source.join(file), &target)
+    };
+    for unit in sidecars.keys() {
+        let makefile = format!("{}/Makefile", directory(unit));
+        for file in [unit, &makefile] {
+            if !source.join(file).is_file() {
+                return Err(Error::NoSidecar { path: source.to_owned(), missing: file.clone() });
+            }
+            copy(Path::new(file))?;
+        }
     }
+    let headers = private_headers(source, sidecars)?;
+    headers.iter().try_for_each(|header| copy(header))?;
     Ok(headers.len())
 }
 
 /// Headers outside `kernel/sched` that it includes by a path relative to the includer, and those that they
 /// include in turn; relative to the source's root.
-fn private_headers(source: &Path) -> Result<BTreeSet<PathBuf>> {
+fn private_headers(source: &Path, sidecars: &Sidecars) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut todo = files_below(source, Path::new("kernel/sched"))?;
+    todo.extend(sidecars.keys().map(PathBuf::from));
     while let Some(file) = todo.pop() {
         let bytes = fs::read(source.join(&file)).map_err(|e| Error::io("read", source.join(&file), e))?;
         let dir = file.parent().unwrap_or(Path::new(""));
@@ -236,7 +257,7 @@ mod tests {
         write("kernel/unrelated.h", "");
         write("io_uring/io-wq.h", "#include \"../kernel/smpboot.h\"\n");
         let tree = dir.path().join("tree");
-        assert_eq!(copy_scheduler(dir.path(), &tree).unwrap(), 3);
+        assert_eq!(copy_scheduler(dir.path(), &tree, &Sidecars::new()).unwrap(), 3);
         for name in
             ["kernel/smpboot.h", "kernel/locking/mutex.h", "io_uring/io-wq.h", "kernel/sched/mod/core.c"]
         {

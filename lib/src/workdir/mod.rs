@@ -3,7 +3,7 @@
 //! ```text
 //! kernel/sched/            pristine copy of the scheduler, to be edited
 //! kernel/sched/mod -> .    so that kernel/sched/mod/core.c and upstream's a/kernel/sched/core.c are one file
-//! kernel/*.h, io_uring/*.h the private headers it includes
+//! kernel/*.h, io_uring/*.h the private headers it includes; sidecars' files, each where it is in the kernel
 //! boundary.txt             who is replaced and who stays, to be read
 //! .git                     first commit: the pristine state
 //! .schedswap/              generated
@@ -36,7 +36,7 @@ use crate::boundary::Boundary;
 use crate::compile::{self, Build, Commands, Compiled};
 use crate::identity::{Addresses, Gate};
 use crate::objects::{self, Object};
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::springboard::Contract;
 use crate::vmlinux::{self, Image};
 use std::collections::BTreeSet;
@@ -133,6 +133,16 @@ pub enum Error {
         path: PathBuf,
         /// What is missing.
         missing: &'static str,
+    },
+    /// A sidecar's file is not in the kernel's source.
+    #[error(
+        "{path} has no {missing}, which the configuration names as a sidecar; expected a file's path from the source's top directory, such as kernel/cgroup/cpuset.c"
+    )]
+    NoSidecar {
+        /// The source.
+        path: PathBuf,
+        /// What is missing.
+        missing: String,
     },
     /// The tarball cannot be unpacked, or has no kernel in it.
     #[error("{path} cannot be unpacked to a kernel's source{}", if .said.is_empty() { ": it has no kernel/sched".to_owned() } else { format!("; tar said:\n{said}") })]
@@ -311,7 +321,7 @@ impl Workdir {
 
     /// Reads the vmlinux again, and makes sure that it is still the one that the work dir was made for.
     pub fn image(&self) -> Result<Image> {
-        let image = vmlinux::open(&self.config.vmlinux)?;
+        let image = vmlinux::open_with(&self.config.vmlinux, &self.config.sidecars, &Silent)?;
         if config::build_id(&image) != self.kernel.build_id {
             return Err(Error::WrongRelease {
                 vmlinux: self.config.vmlinux.clone(),
@@ -325,7 +335,7 @@ impl Workdir {
     /// The pristine objects of that kind: unit and object.
     pub fn pristine(&self, kind: Build) -> Result<Vec<(String, Object)>> {
         let dir = self.layout().pristine(kind);
-        self.kernel.units.iter().map(|unit| read_object(unit, &object_path(&dir, unit))).collect()
+        self.kernel.units.iter().map(|unit| read_object(unit, &compile::object_path(&dir, unit))).collect()
     }
 
     /// The commit that the edited tree is at; `None` while it has uncommitted changes.
@@ -370,7 +380,8 @@ impl Workdir {
     /// The units that would not be made from the pristine sources and headers.
     pub fn touched(&self) -> BTreeSet<String> {
         let pristine = self.layout().pristine(Build::Module);
-        let is_touched = |unit: &&String| !compile::is_made_from(&object_path(&pristine, unit), &self.root);
+        let is_touched =
+            |unit: &&String| !compile::is_made_from(&compile::object_path(&pristine, unit), &self.root);
         self.kernel.units.iter().filter(is_touched).cloned().collect()
     }
 
@@ -394,10 +405,6 @@ impl Workdir {
     pub fn objects(&self, compiled: &[Compiled]) -> Result<Vec<(String, Object)>> {
         compiled.iter().map(|c| read_object(&c.label, &c.object)).collect()
     }
-}
-
-fn object_path(dir: &Path, unit: &str) -> PathBuf {
-    dir.join(Path::new(unit).file_stem().unwrap_or_default()).with_extension("o")
 }
 
 fn read_object(unit: &str, path: &Path) -> Result<(String, Object)> {

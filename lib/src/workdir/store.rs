@@ -74,25 +74,46 @@ pub(super) fn remove_dir(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether two directories hold the same files with the same content.
-pub(super) fn same_content(one: &Path, other: &Path) -> Result<bool> {
-    let names = |dir: &Path| -> Result<BTreeSet<OsString>> {
-        match fs::read_dir(dir) {
-            Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
-            Err(e) => Err(Error::io("read", dir, e)),
-        }
-    };
-    let listed = names(one)?;
-    if listed != names(other)? {
-        return Ok(false);
+/// Names in a directory; none of one that is not there.
+fn names(dir: &Path) -> Result<BTreeSet<OsString>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(e) => Err(Error::io("read", dir, e)),
     }
-    for name in listed {
-        let (a, b) = (one.join(&name), other.join(&name));
+}
+
+/// Copies what `from` has and `dest` has not, except below `except`; returns those files, relative to `dest`.
+pub(super) fn add_missing(from: &Path, dest: &Path, except: &Path) -> Result<Vec<PathBuf>> {
+    let mut added = Vec::new();
+    let mut todo = vec![PathBuf::new()];
+    while let Some(dir) = todo.pop() {
+        for name in names(&from.join(&dir))? {
+            let path = dir.join(name);
+            if path == except {
+                continue;
+            }
+            let (source, target) = (from.join(&path), dest.join(&path));
+            if source.is_dir() && !source.is_symlink() {
+                fs::create_dir_all(&target).map_err(|e| Error::io("create", &target, e))?;
+                todo.push(path);
+            } else if target.symlink_metadata().is_err() {
+                copy_file(&source, &target)?;
+                added.push(path);
+            }
+        }
+    }
+    Ok(added)
+}
+
+/// Whether the files that two directories both have are the same.
+pub(super) fn agree(one: &Path, other: &Path) -> Result<bool> {
+    for name in names(one)?.intersection(&names(other)?) {
+        let (a, b) = (one.join(name), other.join(name));
         let same = if a.is_symlink() || b.is_symlink() {
             fs::read_link(&a).ok() == fs::read_link(&b).ok()
         } else if a.is_dir() && b.is_dir() {
-            same_content(&a, &b)?
+            agree(&a, &b)?
         } else {
             fs::read(&a).ok() == fs::read(&b).ok()
         };

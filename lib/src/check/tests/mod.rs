@@ -184,7 +184,7 @@ fn check_with(frozen: &Frozen, boundary: &Boundary, edited: &str) -> Vec<Finding
 }
 
 fn compare(frozen: &Frozen, boundary: &Boundary, pristine: &str, edited: &str) -> Vec<Finding> {
-    let tree = |text: &str| SourceTree::from_texts([("a.c".to_owned(), text.to_owned())]);
+    let tree = |text: &str| SourceTree::from_texts([("kernel/sched/a.c".to_owned(), text.to_owned())]);
     let (pristine_source, edited_source) = (tree(pristine), tree(edited));
     let facts = Facts {
         frozen,

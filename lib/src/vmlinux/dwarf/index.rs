@@ -1,6 +1,6 @@
 //! All units of a vmlinux, known by name, and which of them refer to the scheduler's source at all.
 
-use super::paths::{self, SCHEDULER_DIR};
+use super::paths;
 use super::{Dwarf, Slice};
 use gimli::UnitHeader;
 use rayon::prelude::*;
@@ -14,9 +14,9 @@ pub(crate) struct IndexedUnit<'a> {
     pub end: usize,
     /// Name, with its compilation directory put before it where it is relative.
     pub path: String,
-    /// Whether its line table lists a file of the scheduler's. A function can only be inlined into a unit
-    /// that includes the file, so the other units need no walk.
-    pub mentions_scheduler: bool,
+    /// Whether its line table lists a file of one of the directories asked for. A function can only be inlined
+    /// into a unit that includes the file, so the other units need no walk.
+    pub is_concerned: bool,
 }
 
 /// All units, in `.debug_info`'s order.
@@ -25,13 +25,15 @@ pub(crate) struct UnitIndex<'a> {
 }
 
 impl<'a> UnitIndex<'a> {
-    pub(super) fn build(dwarf: &Dwarf<'a>) -> gimli::Result<UnitIndex<'a>> {
+    /// `directories` are relative to the kernel source, and those below them count.
+    pub(super) fn build(dwarf: &Dwarf<'a>, directories: &[&str]) -> gimli::Result<UnitIndex<'a>> {
         let mut headers = Vec::new();
         let mut iter = dwarf.units();
         while let Some(header) = iter.next()? {
             headers.push(header);
         }
-        let units = headers.into_par_iter().map(|h| index_unit(dwarf, h)).collect::<gimli::Result<_>>()?;
+        let units = headers.into_par_iter();
+        let units = units.map(|h| index_unit(dwarf, h, directories)).collect::<gimli::Result<_>>()?;
         Ok(UnitIndex { units })
     }
 
@@ -48,27 +50,32 @@ impl<'a> UnitIndex<'a> {
     }
 }
 
-fn index_unit<'a>(dwarf: &Dwarf<'a>, header: UnitHeader<Slice<'a>>) -> gimli::Result<IndexedUnit<'a>> {
+fn index_unit<'a>(
+    dwarf: &Dwarf<'a>,
+    header: UnitHeader<Slice<'a>>,
+    directories: &[&str],
+) -> gimli::Result<IndexedUnit<'a>> {
     let start = header.debug_info_offset().map_or(0, |offset| offset.0);
     let end = start.saturating_add(header.length_including_self());
     let unit = dwarf.unit(header)?;
     let path = super::path_of(&unit);
-    let mentions_scheduler = line_table_mentions_scheduler(dwarf, &unit);
-    Ok(IndexedUnit { header, start, end, path, mentions_scheduler })
+    let is_concerned = line_table_mentions(dwarf, &unit, directories);
+    Ok(IndexedUnit { header, start, end, path, is_concerned })
 }
 
 /// A quick test on the raw strings; whoever walks the unit compares real paths.
-fn line_table_mentions_scheduler(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Slice<'_>>) -> bool {
+fn line_table_mentions(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Slice<'_>>, directories: &[&str]) -> bool {
     let Some(program) = &unit.line_program else { return false };
     let header = program.header();
     let string = |value| dwarf.attr_string(unit, value).map(|s| s.slice()).unwrap_or_default();
     let is_or_is_below = |dir: &[u8]| {
-        let dir_name = SCHEDULER_DIR.trim_end_matches('/').as_bytes();
-        dir.ends_with(dir_name) || contains(dir, SCHEDULER_DIR.as_bytes())
+        directories
+            .iter()
+            .any(|wanted| dir.ends_with(wanted.as_bytes()) || contains(dir, format!("{wanted}/").as_bytes()))
     };
     let directory_matches = |dir: &[u8]| {
         // `kernel/livepatch/../sched`
-        let roundabout = contains(dir, b"../sched") || contains(dir, b"./");
+        let roundabout = contains(dir, b"./");
         is_or_is_below(dir)
             || roundabout && is_or_is_below(paths::join("", &String::from_utf8_lossy(dir)).as_bytes())
     };
@@ -78,7 +85,8 @@ fn line_table_mentions_scheduler(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Slice<'_>
     // A file may be named with a directory of its own: `sched/sched.h` in `kernel`, or a path in one piece.
     header.file_names().iter().any(|file| {
         let name = string(file.path_name());
-        name.contains(&b'/') && contains(name, b"sched/")
+        let last = |wanted: &&str| format!("{}/", wanted.rsplit('/').next().unwrap_or(wanted));
+        name.contains(&b'/') && directories.iter().any(|wanted| contains(name, last(wanted).as_bytes()))
     })
 }
 

@@ -16,9 +16,10 @@ pub(super) use paths::{below_root, is_below_scheduler};
 pub(crate) use tables::files;
 
 use super::error::Error;
-use super::image::{Image, InlinedCopy, Unit};
+use super::image::{Image, InlinedCopy, Sidecars, Unit};
 use gimli::{EndianSlice, LittleEndian, Section, SectionId};
 use object::elf;
+use paths::SCHEDULER_DIR;
 use rayon::prelude::*;
 use tables::Tables;
 
@@ -32,17 +33,18 @@ pub(super) struct DebugInfo {
     pub layouts: Layouts,
 }
 
-/// Reads the debug information of the scheduler.
-pub(super) fn read(image: &Image) -> Result<DebugInfo, Error> {
-    let (dwarf, index, root) = index(image)?;
+/// Reads the debug information of the scheduler and of sidecars' units.
+pub(super) fn read(image: &Image, sidecars: &Sidecars) -> Result<DebugInfo, Error> {
+    let beside_sidecars = sidecars.keys().map(|unit| paths::directory(unit));
+    let (dwarf, index, root) = index(image, beside_sidecars)?;
     let malformed = |error| malformed(image, error);
 
-    let wanted: Vec<_> = index.units.iter().filter(|u| u.mentions_scheduler).collect();
+    let wanted: Vec<_> = index.units.iter().filter(|u| u.is_concerned).collect();
     let read: Vec<Read> = wanted
         .par_iter()
         .map(|unit| {
             let tables = Tables::read(&dwarf, &index, unit, &root)?;
-            Ok(read_unit(image, &tables))
+            Ok(read_unit(image, &tables, sidecars))
         })
         .collect::<gimli::Result<_>>()
         .map_err(malformed)?;
@@ -50,20 +52,28 @@ pub(super) fn read(image: &Image) -> Result<DebugInfo, Error> {
     let mut inlined_outside = Vec::new();
     for unit in read {
         match unit {
-            Read::Scheduler(unit) => units.push(*unit),
+            Read::Replaced(unit) => units.push(*unit),
             Read::Other(copies) => inlined_outside.extend(copies),
         }
     }
-    units.sort_by(|a, b| a.name.cmp(&b.name));
+    units.sort_by(|a: &Unit, b| a.name.cmp(&b.name));
+    if let Some(unit) = sidecars.keys().find(|name| !units.iter().any(|unit| unit.name == **name)) {
+        return Err(no_sidecar(image, &index, &root, unit));
+    }
     inlined_outside.sort_by_key(|copy| copy.addr);
     let layouts = layouts::read(image, &dwarf, &index).map_err(malformed)?;
     Ok(DebugInfo { units, inlined_outside, layouts })
 }
 
-/// The sections, all units with their names, and the directory of the kernel source.
-pub(super) fn index(image: &Image) -> Result<(Dwarf<'_>, UnitIndex<'_>, String), Error> {
+/// The sections, all units with their names, and the directory of the kernel source. Units are asked whether they
+/// mention files of the scheduler's directory and of `more`.
+pub(super) fn index<'a>(
+    image: &'a Image,
+    more: impl Iterator<Item = &'a str>,
+) -> Result<(Dwarf<'a>, UnitIndex<'a>, String), Error> {
     let dwarf = load(image)?;
-    let index = UnitIndex::build(&dwarf).map_err(|error| malformed(image, error))?;
+    let directories: Vec<&str> = std::iter::once(paths::directory(SCHEDULER_DIR)).chain(more).collect();
+    let index = UnitIndex::build(&dwarf, &directories).map_err(|error| malformed(image, error))?;
     let root = index
         .source_root()
         .ok_or_else(|| Error::NoScheduler { path: image.path.clone(), units: index.units.len() })?;
@@ -84,23 +94,37 @@ pub(crate) fn path_of(unit: &gimli::Unit<Slice<'_>>) -> String {
     paths::join(&text(unit.comp_dir), &text(unit.name))
 }
 
-/// What one unit that mentions `kernel/sched/` yields.
+fn no_sidecar(image: &Image, index: &UnitIndex<'_>, root: &str, unit: &str) -> Error {
+    let names = index.units.iter().map(|other| paths::below_root(root, &other.path));
+    let near = names.filter(|name| paths::directory(name) == paths::directory(unit)).map(str::to_owned);
+    Error::NoSidecar { path: image.path.clone(), unit: unit.to_owned(), near: near.collect() }
+}
+
+/// What one unit yields that mentions a file of the scheduler's, or one beside a sidecar.
 enum Read {
-    Scheduler(Box<Unit>),
-    /// Copies of the scheduler's functions inlined elsewhere.
+    Replaced(Box<Unit>),
+    /// Copies of their functions inlined elsewhere.
     Other(Vec<InlinedCopy>),
 }
 
-fn read_unit(image: &Image, tables: &Tables<'_>) -> Read {
+fn read_unit(image: &Image, tables: &Tables<'_>, sidecars: &Sidecars) -> Read {
     let own = &tables.own;
     let mut inlined = code::inlined_copies(tables);
-    if !paths::is_below_scheduler(&own.name) {
-        inlined.retain(|copy| paths::is_below_scheduler(&copy.decl_file));
+    let sidecar = sidecars.get(&own.name);
+    if sidecar.is_none() && !paths::is_below_scheduler(&own.name) {
+        let beside_sidecar =
+            |file: &str| sidecars.keys().any(|unit| paths::directory(unit) == paths::directory(file));
+        inlined.retain(|copy| {
+            paths::is_below_scheduler(&copy.decl_file)
+                // A unit's own functions are nobody else's to change.
+                || copy.decl_file != own.name && beside_sidecar(&copy.decl_file)
+        });
         return Read::Other(inlined);
     }
     let (functions, overridden) = code::functions(image, tables);
-    Read::Scheduler(Box::new(Unit {
+    Read::Replaced(Box::new(Unit {
         name: own.name.clone(),
+        sidecar: sidecar.cloned(),
         comp_dir: own.comp_dir.clone(),
         producer: own.producer.clone(),
         functions,

@@ -9,6 +9,11 @@ pub(crate) fn is_below_scheduler(path: &str) -> bool {
     path.starts_with(SCHEDULER_DIR)
 }
 
+/// The directory of a file, without the last `/`.
+pub(super) fn directory(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
 /// `base/path`, or `path` where it is absolute, without `.` and `..` components.
 pub(super) fn join(base: &str, path: &str) -> String {
     let absolute = path.starts_with('/');
