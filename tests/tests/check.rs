@@ -250,11 +250,9 @@ fn data_calls_and_addresses_on_which_both_sides_must_agree_are_refused_by_name()
     expected.push((Code::ChangedInitialValue, name));
 
     // A lock and per-CPU data under other names.
-    for definition in ["static DEFINE_MUTEX(", "static DEFINE_PER_CPU("] {
+    for (definition, before_name) in [("static DEFINE_MUTEX", "("), ("static DEFINE_PER_CPU", ", ")] {
         let defines = |v: &BoundaryVariable, line: &str| {
-            line.starts_with(definition)
-                && line.ends_with(&format!("{});", v.name))
-                && v.decl_file.ends_with("rt.c")
+            line.starts_with(definition) && line.ends_with(&format!("{before_name}{});", v.name))
         };
         let (_, _, name) = variable(root, &boundary, defines)?;
         rename(root, &name)?;

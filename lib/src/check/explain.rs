@@ -289,7 +289,7 @@ pub fn taken_by(by: &str) -> String {
 
 /// One step on the way out.
 pub fn held_in(variable: &str) -> String {
-    format!("{variable} holds it; of that, ")
+    format!("{variable} holds it, and ")
 }
 
 /// SS111, SS204
