@@ -53,6 +53,8 @@ static: setup-build
 	for program in schedswap-loader guest-load; do \
 		strip -o $(libexec)/$$program $(target)/$(triple)/release/$$program || exit; \
 	done
+	rm -rf $(libexec)/kernels
+	cp -r kernels $(libexec)/kernels
 
 demo: all setup-guest ## fetch a kernel, edit its scheduler, build it and swap it live in a guest
 	scripts/demo.sh

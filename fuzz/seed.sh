@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 fixture=../lib/src/vmlinux/tests/fixture
-mkdir -p corpus/vmlinux_open corpus/object_read
+mkdir -p corpus/vmlinux_open corpus/object_read corpus/config_parse
 corpus=$PWD/corpus
 for dwarf in 4 5; do
 	"$fixture/build.sh" "$corpus/vmlinux_open/dwarf$dwarf" "$dwarf"
@@ -13,3 +13,5 @@ for optimise in 0 2; do
 	${CC:-gcc} "-O$optimise" -ffunction-sections -fdata-sections -ffreestanding -fno-pic -mcmodel=kernel \
 		-c "$fixture/kernel/sched/core.c" -o "corpus/object_read/core-O$optimise.o"
 done
+# The example of the documentation.
+sed -n '/^```yaml/,/^```/p' ../docs/configuration.md | sed '/^```/d' >"$corpus/config_parse/example.yaml"

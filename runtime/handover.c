@@ -9,6 +9,7 @@
 #include <linux/sysfs.h>
 #include "runtime.h"
 #include "handover.h"
+#include "hooks.h"
 
 /* fs/kernfs/kernfs-internal.h, which no headers package has */
 struct kernfs_node *kernfs_get_active(struct kernfs_node *kn);
@@ -27,11 +28,18 @@ struct ss_handover ss_handover = {
 	.version = ss_version,
 	.be_taken_over = ss_be_taken_over,
 	.taken_over = ss_taken_over,
-	.text_start = (unsigned long)ss_text_start,
-	.text_end = (unsigned long)ss_text_end,
+	.call_hooks = ss_hooks_call,
+	.texts = ss_texts,
+	.text_count = &ss_text_count,
 	.features = &ss_features_module,
 	.variables = ss_variables,
 	.variable_count = &ss_variable_count,
+	.extension = {
+		.kinds = ss_kinds,
+		.kind_count = &ss_kind_count,
+		.states = ss_states,
+		.state_count = &ss_state_count,
+	},
 };
 
 /* The handover of the module whose file this is, with a reference to that module; the file is held meanwhile. */

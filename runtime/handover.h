@@ -2,7 +2,7 @@
 /*
  * What the scheduler module in charge offers to the one that takes over from it. Both are built for the same kernel
  * by the same compiler, but perhaps by different versions of schedswap: whoever changes a struct of this file, or
- * one of schedswap.h that it points to, counts SS_HANDOVER_ABI up.
+ * one of schedswap.h, extension.h and author.h that it points to, counts SS_HANDOVER_ABI up.
  */
 #ifndef SS_HANDOVER_H
 #define SS_HANDOVER_H
@@ -10,9 +10,10 @@
 #include <linux/kobject.h>
 #include <linux/module.h>
 #include "schedswap.h"
+#include "extension.h"
 
 #define SS_HANDOVER_MAGIC 0x7363686564737761ULL	/* "schedswa" */
-#define SS_HANDOVER_ABI 1
+#define SS_HANDOVER_ABI 2
 
 /* One run of bytes of vmlinux. */
 struct ss_write {
@@ -41,12 +42,16 @@ struct ss_handover {
 	/* Process context. From 0 on nothing of the module changes until `taken_over`; -errno: it is not to be had. */
 	int (*be_taken_over)(void);
 	void (*taken_over)(bool done);
+	/* Its author's hooks on the way out. */
+	void (*call_hooks)(enum ss_hook_point point, enum schedswap_event event);
 	/* Valid between these two. */
 	struct ss_writes writes;
-	unsigned long text_start, text_end;	/* code in which no thread may be; both ends included */
+	const struct ss_text *texts;
+	const unsigned int *text_count;
 	const struct ss_feature_set *features;
 	const struct ss_variable *variables;
 	const unsigned int *variable_count;
+	struct ss_extension extension;
 };
 
 #endif

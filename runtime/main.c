@@ -10,6 +10,8 @@
 #include <linux/percpu.h>
 #include <linux/timekeeping.h>
 #include "runtime.h"
+#include "handover.h"
+#include "hooks.h"
 
 static bool enable_at_load = true;
 module_param_named(enable, enable_at_load, bool, 0444);
@@ -45,8 +47,29 @@ time64_t ss_enabled_since(void)
 	return READ_ONCE(enabled_since);
 }
 
+/* With what the author wants done around it. Nothing of it is left if it is refused. */
+static int swap_in(struct ss_handover *predecessor, enum schedswap_event event)
+{
+	int err = ss_hooks_ask(event);
+
+	if (!err && predecessor)
+		predecessor->call_hooks(SS_BEFORE_UNLOAD, SCHEDSWAP_HAND_OVER);
+	if (!err) {
+		err = ss_swap(predecessor ? SS_SWITCH : SS_LOAD, predecessor);
+		if (err && predecessor)
+			predecessor->call_hooks(SS_AFTER_SWAP, SCHEDSWAP_REFUSED);
+	}
+	if (!err) {
+		ss_extension_complete();
+		return 0;
+	}
+	ss_extension_drop();
+	ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_REFUSED);
+	return err;
+}
+
 /* From vmlinux's scheduler, or from a predecessor's. */
-static int enable(struct ss_handover *predecessor)
+static int enable(struct ss_handover *predecessor, enum schedswap_event event)
 {
 	enum state before = state;
 	int err;
@@ -58,7 +81,7 @@ static int enable(struct ss_handover *predecessor)
 	if (err)
 		goto put;
 	WRITE_ONCE(state, ENABLING);
-	err = ss_swap(predecessor ? SS_SWITCH : SS_LOAD, predecessor);
+	err = swap_in(predecessor, event);
 	WRITE_ONCE(state, err ? before : ENABLED);
 	if (!err) {
 		WRITE_ONCE(enabled_since, ktime_get_real_seconds());
@@ -74,6 +97,7 @@ put:
 static int enable_from_whoever_is_in_charge(void)
 {
 	struct ss_handover *predecessor = NULL;
+	enum schedswap_event event;
 	int err;
 
 	if (!ss_sysfs_is_in_charge()) {
@@ -81,11 +105,14 @@ static int enable_from_whoever_is_in_charge(void)
 		if (IS_ERR(predecessor))
 			return PTR_ERR(predecessor);
 	}
-	err = enable(predecessor);
+	event = predecessor ? SCHEDSWAP_TAKE_OVER : SCHEDSWAP_LOAD;
+	err = enable(predecessor, event);
 	if (predecessor)
 		ss_handover_end(predecessor, !err);
 	else if (!err && !ss_sysfs_is_in_charge())
 		ss_sysfs_take_charge();	/* the one beside which it was loaded has been removed */
+	if (!err)	/* the predecessor is out of the way by now */
+		ss_hooks_call(SS_AFTER_SWAP, event);
 	return err;
 }
 
@@ -94,10 +121,15 @@ static int disable(void)
 	int err;
 
 	WRITE_ONCE(state, DISABLING);
+	ss_hooks_call(SS_BEFORE_UNLOAD, SCHEDSWAP_UNLOAD);
 	err = ss_swap(SS_UNLOAD, NULL);
 	WRITE_ONCE(state, err ? ENABLED : DISABLED);
-	if (err)
+	if (err) {
+		ss_hooks_call(SS_AFTER_SWAP, SCHEDSWAP_REFUSED);
 		return err;
+	}
+	ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_UNLOAD);
+	ss_extension_drop();
 	ss_text_forget();
 	module_put(THIS_MODULE);	/* restored; module_exit sees to it that the memory may be freed */
 	return 0;
@@ -164,6 +196,8 @@ void ss_taken_over(bool done)
 {
 	if (done) {
 		WRITE_ONCE(state, SUPERSEDED);
+		ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_HAND_OVER);
+		ss_extension_drop();
 		ss_text_forget();
 		module_put(THIS_MODULE);	/* enable's; may be removed, or take over again */
 	}

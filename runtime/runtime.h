@@ -82,8 +82,16 @@ void ss_log_stop(void);
 
 /* state.c */
 int ss_state_match(const struct ss_handover *predecessor);
-void ss_state_copy(void);
+void ss_state_copy(enum ss_op op, const struct ss_handover *predecessor);
 void ss_state_forget(void);
+
+/* extension.c */
+int ss_extension_prepare(const struct ss_handover *predecessor);
+bool ss_extension_suffices(const struct ss_handover *predecessor);
+void ss_extension_take_over(const struct ss_handover *predecessor);
+void ss_extension_complete(void);
+void ss_extension_drop(void);
+ssize_t ss_extension_show(char *buf);
 
 /* stackcheck.c */
 #define SS_BLOCKERS_MAX 10
@@ -95,8 +103,8 @@ struct ss_blocker {
 
 struct ss_check {
 	bool diverts;			/* nobody may be in a function of vmlinux that is diverted */
-	unsigned long text_start;	/* nor in the code that is left: module text, both ends included; 0: none */
-	unsigned long text_end;
+	const struct ss_text *texts;	/* nor in the module's code that is left */
+	unsigned int text_count;
 	struct task_struct *asker;	/* waits for the stop inside vmlinux: not checked */
 	atomic_t checked;
 	atomic_t busy;

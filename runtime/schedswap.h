@@ -27,6 +27,12 @@ struct ss_patch {
 	u8 pad[4];
 };
 
+/* Code of the module that no thread may be inside of when it goes: the scheduler's, and what stands before it. */
+struct ss_text {
+	unsigned long start;
+	unsigned long end;	/* a return address may be this one */
+};
+
 /* Code of vmlinux that no thread may be inside of when it is diverted. Sorted by start, disjoint. */
 struct ss_range {
 	unsigned long start;
@@ -53,12 +59,16 @@ struct ss_feature_set {
 	unsigned int bits_size;		/* bytes of *bits */
 };
 
-/* A variable that only the module has, and that the next version takes over if it declares the same. */
+/*
+ * A variable of the module's own whose value goes along. One that only modules have: to the next version, if that
+ * declares the same. One that vmlinux has too: from there at load, and back at unload.
+ */
 struct ss_variable {
 	void *addr;			/* per_cpu: offset as of a DEFINE_PER_CPU symbol */
 	const char *name;		/* unit, function if any, and variable */
 	unsigned long size;
 	u64 type;			/* hash of its declaration, names and sizes of members included */
+	void *vmlinux;			/* the same variable there, of the same type; NULL: only modules have it */
 	u8 per_cpu;
 	u8 pad[7];
 };
@@ -79,7 +89,7 @@ extern const unsigned int ss_variable_count;
 extern const u8 ss_build_id[SS_BUILD_ID_MAX];
 extern const unsigned int ss_build_id_len;
 extern const char ss_version[];			/* shown in sysfs: name and release of this scheduler */
-/* First and last+1 byte of the module's scheduler code (not of the runtime). */
-extern const char ss_text_start[], ss_text_end[];
+extern const struct ss_text ss_texts[];
+extern const unsigned int ss_text_count;
 
 #endif

@@ -51,9 +51,14 @@ static const struct ss_range *diverted_function(unsigned long addr)
  */
 static bool is_affected(const struct ss_check *check, unsigned long addr)
 {
+	unsigned int i;
+
 	if (check->diverts && diverted_function(addr - 1))
 		return true;
-	return addr && addr >= check->text_start && addr <= check->text_end;
+	for (i = 0; i < check->text_count; i++)
+		if (addr >= check->texts[i].start && addr <= check->texts[i].end)
+			return true;
+	return false;
 }
 
 /* Called by the unwinder for each frame; false ends the walk. */
@@ -327,8 +332,8 @@ void ss_wait_until_text_is_unused(void)
 	check = kmalloc(sizeof(*check), GFP_KERNEL | __GFP_NOFAIL);
 	do {
 		memset(check, 0, sizeof(*check));
-		check->text_start = (unsigned long)ss_text_start;
-		check->text_end = (unsigned long)ss_text_end;
+		check->texts = ss_texts;
+		check->text_count = ss_text_count;
 		check->asker = current;
 		err = ss_check_outside(check, &threads);
 		if (!err)

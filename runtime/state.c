@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * Variables that only the modules have: a switch hands over the value of those that both versions declare alike.
- * The build lists only what can be copied, that is, nothing that holds a pointer.
+ * The values of the module's own variables. Of those that only the modules have, a switch hands over what both versions
+ * declare alike. Those that vmlinux has too begin with its value and give theirs back to it; at a switch as well, by
+ * way of vmlinux's, so that it does not matter what the other version makes of the variable.
+ * The build lists only what can be copied, that is, nothing that holds a pointer, and of vmlinux's nothing read-only.
  */
 #include <linux/percpu.h>
 #include <linux/slab.h>
@@ -23,7 +25,7 @@ static const struct ss_variable *same_in(const struct ss_handover *predecessor, 
 	for (i = 0; i < *predecessor->variable_count; i++) {
 		const struct ss_variable *other = &predecessor->variables[i];
 
-		if (other->size == state->size && other->type == state->type &&
+		if (!other->vmlinux && other->size == state->size && other->type == state->type &&
 		    other->per_cpu == state->per_cpu && !strcmp(other->name, state->name))
 			return other;
 	}
@@ -39,6 +41,8 @@ int ss_state_match(const struct ss_handover *predecessor)
 	if (!pairs)
 		return -ENOMEM;
 	for (i = 0; i < ss_variable_count; i++) {
+		if (ss_variables[i].vmlinux)
+			continue;
 		pairs[pair_count].to = &ss_variables[i];
 		pairs[pair_count].from = same_in(predecessor, &ss_variables[i]);
 		if (pairs[pair_count].from)
@@ -47,23 +51,53 @@ int ss_state_match(const struct ss_handover *predecessor)
 	return 0;
 }
 
-/* Inside the stop, on one CPU: nobody runs either module's code. */
-void ss_state_copy(void)
+static void copy(void *to, const void *from, const struct ss_variable *like)
 {
-	unsigned int i;
 	int cpu;
 
-	for (i = 0; i < pair_count; i++) {
-		const struct pair *pair = &pairs[i];
-
-		if (!pair->to->per_cpu) {
-			memcpy(pair->to->addr, pair->from->addr, pair->to->size);
-			continue;
-		}
-		for_each_possible_cpu(cpu)
-			memcpy(per_cpu_ptr((void __percpu *)pair->to->addr, cpu),
-			       per_cpu_ptr((void __percpu *)pair->from->addr, cpu), pair->to->size);
+	if (!like->per_cpu) {
+		memcpy(to, from, like->size);
+		return;
 	}
+	for_each_possible_cpu(cpu)
+		memcpy(per_cpu_ptr((void __percpu *)to, cpu), per_cpu_ptr((const void __percpu *)from, cpu), like->size);
+}
+
+static void take_from_vmlinux(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ss_variable_count; i++)
+		if (ss_variables[i].vmlinux)
+			copy(ss_variables[i].addr, ss_variables[i].vmlinux, &ss_variables[i]);
+}
+
+static void give_to_vmlinux(const struct ss_variable *variables, unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		if (variables[i].vmlinux)
+			copy(variables[i].vmlinux, variables[i].addr, &variables[i]);
+}
+
+/*
+ * Inside the stop, on one CPU: nobody runs the scheduler's code of either side. The old one has emptied the queues,
+ * the new one has not filled them yet.
+ */
+void ss_state_copy(enum ss_op op, const struct ss_handover *predecessor)
+{
+	unsigned int i;
+
+	if (op == SS_UNLOAD) {
+		give_to_vmlinux(ss_variables, ss_variable_count);
+		return;
+	}
+	if (predecessor)
+		give_to_vmlinux(predecessor->variables, *predecessor->variable_count);
+	take_from_vmlinux();
+	for (i = 0; i < pair_count; i++)
+		copy(pairs[i].to->addr, pairs[i].from->addr, pairs[i].to);
 }
 
 void ss_state_forget(void)

@@ -11,6 +11,7 @@
 #include <linux/timekeeping.h>
 #include "runtime.h"
 #include "handover.h"
+#include "hooks.h"
 #include "compat.h"
 
 static bool check_all_in_stop;
@@ -31,6 +32,7 @@ enum meeting { INSIDE, CHECKED, DEQUEUED, WRITTEN, MEETINGS };
 /* One stop, shared by all CPUs. */
 struct stop {
 	enum ss_op op;
+	const struct ss_handover *predecessor;	/* NULL: vmlinux's own scheduler */
 	struct ss_feature_change features;
 	bool check_all;		/* the stack check walks all threads */
 	bool rebuild_all;	/* the rebuild too */
@@ -84,11 +86,28 @@ static void check(struct stop *stop)
 			stop->result = -EADDRINUSE;
 		else if (!ss_features_are_as_carried(&stop->features) || (!stop->check_all && ss_log_overflowed()))
 			stop->result = -EAGAIN;
+		else if (stop->op != SS_UNLOAD && !ss_extension_suffices(stop->predecessor))
+			stop->result = -EAGAIN;
 	}
 	if (stop->check_all)
 		ss_check_share_of_all(&stop->check, share_of_this_cpu(), num_online_cpus());
 	else
 		ss_check_this_cpu(&stop->check);
+}
+
+/* On one CPU, every queue empty: the moment from which the other code is the current one. */
+static void exchange(struct stop *stop)
+{
+	if (stop->op == SS_UNLOAD)
+		ss_hooks_call(SS_IN_UNLOAD, SCHEDSWAP_UNLOAD);
+	if (stop->predecessor)
+		stop->predecessor->call_hooks(SS_IN_UNLOAD, SCHEDSWAP_HAND_OVER);
+	ss_text_write(stop->op);
+	ss_state_copy(stop->op, stop->predecessor);
+	if (stop->op == SS_UNLOAD)
+		return;
+	ss_extension_take_over(stop->predecessor);
+	ss_hooks_call(SS_IN_SWAP, stop->predecessor ? SCHEDSWAP_TAKE_OVER : SCHEDSWAP_LOAD);
 }
 
 /* Runs on every CPU in its stopper thread, interrupts off from before the first CPU starts until the last is done. */
@@ -110,10 +129,9 @@ static int swap_in_stop(void *data)
 	}
 	meet(stop, DEQUEUED);
 	if (is_first_cpu() && !stop->result) {
-		if (ss_text_is_as_checked(stop->op)) {
-			ss_text_write(stop->op);
-			ss_state_copy();
-		} else	/* a patcher that ignores text_mutex; the next attempt's check names it */
+		if (ss_text_is_as_checked(stop->op))
+			exchange(stop);
+		else	/* a patcher that ignores text_mutex; the next attempt's check names it */
 			stop->result = -EAGAIN;
 	}
 	meet(stop, WRITTEN);
@@ -213,7 +231,8 @@ static int attempt(struct stop *stop, struct ss_timing *timing)
 {
 	int err;
 
-	err = ss_features_carry(&stop->features);
+	err = stop->op == SS_UNLOAD ? 0 : ss_extension_prepare(stop->predecessor);
+	err = err ?: ss_features_carry(&stop->features);
 	if (err)
 		return err;
 	if (stop->check_all) {
@@ -238,8 +257,8 @@ static struct ss_check check_for(enum ss_op op, const struct ss_handover *predec
 	if (op == SS_UNLOAD)
 		predecessor = &ss_handover;	/* the code that is left is our own */
 	if (predecessor) {
-		check.text_start = predecessor->text_start;
-		check.text_end = predecessor->text_end;
+		check.texts = predecessor->texts;
+		check.text_count = *predecessor->text_count;
 	}
 	return check;
 }
@@ -278,6 +297,7 @@ int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
 	for (i = 0; i < ATTEMPTS; i++) {
 		memset(stop, 0, sizeof(*stop));
 		stop->op = op;
+		stop->predecessor = predecessor;
 		stop->check = check_for(op, predecessor);
 		stop->features = features_for(op, predecessor);
 		stop->rebuild_all = check_all_in_stop;

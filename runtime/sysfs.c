@@ -75,6 +75,12 @@ static ssize_t timing_show(struct kobject *kobj, struct kobj_attribute *attr, ch
 	return ss_timing_show(buf);
 }
 
+/* For each kind of object of which the scheduler keeps state of its own: how many have it. */
+static ssize_t extension_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return ss_extension_show(buf);
+}
+
 static struct kobj_attribute enable_attr = __ATTR_RW(enable);
 static struct kobj_attribute state_attr = __ATTR_RO(state);
 static struct kobj_attribute version_attr = __ATTR_RO(version);
@@ -85,11 +91,12 @@ static struct kobj_attribute build_id_attr = __ATTR_RO(build_id);
 static struct kobj_attribute functions_attr = __ATTR_RO(functions);
 static struct kobj_attribute blocker_attr = __ATTR_RO(blocker);
 static struct kobj_attribute timing_attr = __ATTR_RO(timing);
+static struct kobj_attribute extension_attr = __ATTR_RO(extension);
 
 static struct attribute *attributes[] = {
 	&enable_attr.attr, &state_attr.attr, &version_attr.attr, &module_attr.attr, &since_attr.attr,
 	&build_id_attr.attr, &functions_attr.attr, &blocker_attr.attr, &timing_attr.attr, &plan_attr.attr,
-	&ss_handover.attribute.attr, NULL,
+	&extension_attr.attr, &ss_handover.attribute.attr, NULL,
 };
 
 static const struct attribute_group group = { .attrs = attributes };

@@ -54,7 +54,7 @@ fn analyse() -> Result<u64> {
     let path = schedswap_tests::kernel()?.vmlinux;
     let begun = Instant::now();
     let image = vmlinux::open(&path)?;
-    let boundary = boundary::compute(&image)?;
+    let boundary = boundary::compute(&image, &schedswap::config::Config::default())?;
     let took = begun.elapsed();
     ensure!(!boundary.functions.is_empty(), "the boundary is empty");
     Ok(took.as_nanos() as u64)

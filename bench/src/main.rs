@@ -6,6 +6,7 @@
 mod alone;
 mod analysis;
 mod cost;
+mod extension;
 mod figures;
 mod stop;
 mod workdir;
@@ -51,6 +52,8 @@ enum Group {
     Stop,
     /// What programs pay for running on a swapped-in scheduler
     Cost,
+    /// State beyond the kernel's structures: an access, and the stop with it
+    Extension,
 }
 
 /// One group in the JSON file.
@@ -81,6 +84,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Group::Workdir => workdir::measure(&mut findings),
             Group::Stop => stop::measure(&cli.threads, cli.cycles, &mut findings),
             Group::Cost => cost::measure(cli.rounds, &mut findings),
+            Group::Extension => extension::measure(&cli.threads, cli.cycles, cli.rounds, &mut findings),
         };
         print!("{findings}");
         let error = result.err().map(|error| format!("{error:#}"));

@@ -8,6 +8,7 @@ use crate::figures::{Findings, Table, Target, median};
 use anyhow::{Context, Result};
 use schedswap::guest::{Guest, Running};
 use schedswap_payload::sysfs::Timing;
+use schedswap_tests::Built;
 use serde_json::json;
 use std::time::Duration;
 
@@ -68,8 +69,12 @@ fn without_patch(timing: &Timing) -> u64 {
 
 /// Measures into `findings`.
 pub fn measure(threads: &[u64], cycles: u32, findings: &mut Findings) -> Result<()> {
-    let module = schedswap_tests::pristine()?;
-    let guest = schedswap_tests::guest(&module, |config| {
+    measure_of(&schedswap_tests::pristine()?, threads, cycles, findings)
+}
+
+/// The same of any scheduler.
+pub fn measure_of(module: &Built, threads: &[u64], cycles: u32, findings: &mut Findings) -> Result<()> {
+    let guest = schedswap_tests::guest(module, |config| {
         config.cpus = 2;
         config.time_limit = LIMIT;
         config.initramfs.bytes("/bin/swap", SWAP.as_bytes(), 0o755);

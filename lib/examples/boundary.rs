@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = arguments.next().ok_or("usage: boundary <vmlinux> [symbol]")?;
     let image = schedswap::vmlinux::open(Path::new(&path))?;
     let started = std::time::Instant::now();
-    let boundary = boundary::compute(&image)?;
+    let boundary = boundary::compute(&image, &schedswap::config::Config::default())?;
     if let Some(symbol) = arguments.next() {
         for explanation in boundary::explain(&boundary, &symbol) {
             println!("{explanation}");

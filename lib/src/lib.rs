@@ -10,7 +10,8 @@
 //! | [`vmlinux`], [`arch`] | the debug vmlinux | [`vmlinux::Image`] |
 //! | [`layout`] | `Image`, objects with debug information | [`layout::Types`] |
 //! | [`springboard`] | `Image` | the frame contract of `__schedule` |
-//! | [`boundary`] | `Image` | who is replaced, who stays, and why |
+//! | [`config`] | YAML | what a person says otherwise than the boundary |
+//! | [`boundary`] | `Image`, `Config` | who is replaced, who stays, and why |
 //! | [`compile`] | sources, Kbuild's own commands | objects, compiled as the distribution did |
 //! | [`identity`] | `Image`, objects | the proof that both are the same code, and every symbol's address |
 //! | [`binding`] | objects, addresses | objects bound to vmlinux, verified |
@@ -22,10 +23,12 @@
 
 pub mod address;
 pub mod arch;
+pub mod author;
 pub mod binding;
 pub mod boundary;
 pub mod check;
 pub mod compile;
+pub mod config;
 pub mod guest;
 pub mod identity;
 pub mod layout;

@@ -49,7 +49,7 @@ fn kernel() -> Option<&'static Kernel> {
                 return None;
             };
             let image = schedswap::vmlinux::open(&vmlinux).unwrap();
-            let boundary = boundary::compute(&image).unwrap();
+            let boundary = boundary::compute(&image, &schedswap::config::Config::default()).unwrap();
             let units: Vec<String> = image.units.iter().map(|u| u.name.clone()).collect();
             let commands = compile::commands(&kbuild, &source, &units).unwrap();
             let out = path("SCHEDSWAP_TEST_OUT").unwrap_or_else(|| tempfile::tempdir().unwrap().keep());

@@ -5,7 +5,6 @@
 use schedswap::compile;
 use schedswap::progress::Progress;
 use schedswap::source::{Search, locate};
-use schedswap::vmlinux::Sidecars;
 use schedswap::workdir::{Error, Options, Step, Workdir, init};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,7 +34,13 @@ fn options(work: &Path) -> Option<Options> {
     };
     let search = Search { sysroot: Some(sysroot), ..Search::default() };
     let kernel = locate(release.to_str().unwrap(), &search).unwrap();
-    Some(Options { kernel, source, work: work.to_owned(), allow_different: false, sidecars: Sidecars::new() })
+    Some(Options {
+        kernel,
+        source,
+        work: work.to_owned(),
+        allow_different: false,
+        boundary: Default::default(),
+    })
 }
 
 fn refused(options: &Options) -> Error {

@@ -17,4 +17,7 @@ pub mod packages;
 pub use guests::{MODULE, guest, memory, stock_guest};
 pub use kernel::{Kernel, image, kernel};
 pub use machines::{SUITE, kernel_under_test, machine, other_kernel};
-pub use modules::{Built, Packages, build, build_in, kernel_module, package, pristine, schedswap, work_dir};
+pub use modules::{
+    Built, Packages, build, build_configured, build_in, configured_work_dir, kernel_module, package,
+    pristine, schedswap, work_dir,
+};

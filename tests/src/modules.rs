@@ -67,6 +67,11 @@ fn git(work: &Path, arguments: &[&str]) -> Result<()> {
 
 /// The shared work dir, pristine, for as long as the lock that comes with it is held.
 pub fn work_dir() -> Result<(PathBuf, File)> {
+    configured_work_dir(None)
+}
+
+/// The same with a boundary that is overridden; without it the next one to ask has the computed one again.
+pub fn configured_work_dir(config: Option<&str>) -> Result<(PathBuf, File)> {
     let kernel = kernel()?;
     fs::create_dir_all(out())?;
     let lock = File::create(out().join("lock"))?;
@@ -76,8 +81,14 @@ pub fn work_dir() -> Result<(PathBuf, File)> {
         None => out().canonicalize()?.join(&kernel.release),
     };
     let (source, sysroot) = (text(&kernel.source)?, text(&kernel.sysroot)?);
+    let mut arguments = vec!["init", &kernel.release, source, text(&work)?, "--sysroot", sysroot];
+    let file = out().canonicalize()?.join("boundary.yaml");
+    if let Some(config) = config {
+        fs::write(&file, config)?;
+        arguments.extend(["--config", text(&file)?]);
+    }
     // Steps that are complete take no time, so this costs little when there is one.
-    done(&["init", &kernel.release, source, text(&work)?, "--sysroot", sysroot])?;
+    done(&arguments)?;
     git(&work, &["reset", "-q", "--hard"])?;
     git(&work, &["clean", "-qfd"])?;
     Ok((work, lock))
@@ -86,6 +97,12 @@ pub fn work_dir() -> Result<(PathBuf, File)> {
 /// Builds a module with an edit.
 pub fn build(name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
     let (work, _lock) = work_dir()?;
+    build_in(&work, name, edit)
+}
+
+/// The same, with a configuration that overrides the boundary.
+pub fn build_configured(name: &str, config: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
+    let (work, _lock) = configured_work_dir(Some(config))?;
     build_in(&work, name, edit)
 }
 

@@ -27,7 +27,7 @@ const IMPATIENT: &str = "--retries 2 --wait 200ms";
 #[test]
 fn every_refusal_says_why_and_changes_nothing() -> Result<()> {
     let module = pristine()?;
-    let boundary = boundary::compute(image())?;
+    let boundary = boundary::compute(image(), &schedswap::config::Config::default())?;
     let name = module.manifest()?.module_name;
     let machine = Machine { guest: boot(&module, &name)?, boundary, name };
     machine.prepare()?;

@@ -4,14 +4,12 @@
 use anyhow::{Context, Result, ensure};
 use schedswap::boundary::{Fate, StayReason};
 use schedswap::guest::Guest;
-use schedswap::source::{Search, locate};
-use schedswap::vmlinux::Sidecars;
-use schedswap::workdir::{self, Options, Workdir};
+use schedswap::workdir::Workdir;
 use schedswap_tests::edit::Tree;
 use schedswap_tests::{MODULE, build_in, guest, kernel, memory, schedswap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 const CPUSET: &str = "kernel/cgroup/cpuset.c";
 const KTHREAD: &str = "kernel/kthread.c";
@@ -22,25 +20,27 @@ fn path(unit: &str) -> String {
     format!("../../{unit}")
 }
 
-fn sidecars(named: &[(&str, &str)]) -> Sidecars {
-    let mut sidecars = Sidecars::new();
-    for (unit, function) in named {
-        sidecars.entry((*unit).to_owned()).or_default().insert((*function).to_owned());
-    }
-    sidecars
+fn configuration(named: &[(&str, &str)]) -> String {
+    let lines = named.iter().map(|(unit, function)| format!("  - {function}: {unit}\n"));
+    format!("sidecar:\n{}", lines.collect::<String>())
 }
 
-fn init(work: &Path, sidecars: Sidecars) -> Result<Workdir, workdir::Error> {
-    let kernel = kernel().expect("the kernel under test");
-    let search = Search { sysroot: Some(kernel.sysroot), ..Search::default() };
-    let options = Options {
-        kernel: locate(&kernel.release, &search)?,
-        source: kernel.source,
-        work: work.to_owned(),
-        allow_different: false,
-        sidecars,
-    };
-    Ok(workdir::init(&options, &schedswap::progress::Silent)?.0)
+/// Runs `init` with such a configuration.
+fn init(work: &Path, named: &[(&str, &str)]) -> Result<Output> {
+    let kernel = kernel()?;
+    let config = work.with_extension("yaml");
+    fs::write(&config, configuration(named))?;
+    let text = |path: &Path| path.to_str().map(str::to_owned).context("UTF-8");
+    let (source, work, sysroot) = (text(&kernel.source)?, text(work)?, text(&kernel.sysroot)?);
+    schedswap(&["init", &kernel.release, &source, &work, "--sysroot", &sysroot, "--config", &text(&config)?])
+}
+
+/// The same where it has to be taken.
+fn work_dir_with(name: &str, named: &[(&str, &str)]) -> Result<PathBuf> {
+    let work = work_dir(name)?;
+    let output = init(&work, named)?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(work)
 }
 
 /// A pristine work dir of the test's own, in which what is compiled already need not be compiled again.
@@ -103,11 +103,10 @@ fn shown(guest: &Guest) -> Result<Vec<&'static str>> {
 
 #[test]
 fn functions_outside_the_scheduler_are_replaced_with_it() -> Result<()> {
-    let work = work_dir("sidecars")?;
     let named =
         [(CPUSET, "cpuset_task_status_allowed"), (KTHREAD, "get_kthread_comm"), (TIMERS, "timer_list_show")];
-    let opened = init(&work, sidecars(&named))?;
-    let boundary = opened.boundary()?;
+    let work = work_dir_with("sidecars", &named)?;
+    let boundary = Workdir::open(&work)?.boundary()?;
     for (unit, name) in named {
         let function = boundary.function(unit, name).with_context(|| format!("{name} of {unit}"))?;
         ensure!(matches!(function.fate, Fate::Redirect(_)), "{name}: {:?}", function.fate);
@@ -140,8 +139,7 @@ fn functions_outside_the_scheduler_are_replaced_with_it() -> Result<()> {
 /// kthreadd() is where the thread that makes kernel threads sleeps, on every machine, always.
 #[test]
 fn a_sidecar_with_a_thread_inside_is_found_by_the_stack_check() -> Result<()> {
-    let work = work_dir("sidecar-asleep")?;
-    init(&work, sidecars(&[(KTHREAD, "kthreadd")]))?;
+    let work = work_dir_with("sidecar-asleep", &[(KTHREAD, "kthreadd")])?;
     let module = build_in(&work, "sidecar-asleep", |tree| {
         tree.at_entry(&path(KTHREAD), "kthreadd", "pr_info(\"schedswap-test: never\\n\");")
     })?;
@@ -160,8 +158,7 @@ fn a_sidecar_with_a_thread_inside_is_found_by_the_stack_check() -> Result<()> {
 /// Edits that would have no effect, or only half of one.
 #[test]
 fn what_is_not_named_cannot_be_changed() -> Result<()> {
-    let work = work_dir("sidecar-refused")?;
-    init(&work, sidecars(&[(CPUSET, "cpuset_task_status_allowed")]))?;
+    let work = work_dir_with("sidecar-refused", &[(CPUSET, "cpuset_task_status_allowed")])?;
     Tree::at(&work).at_entry(&path(CPUSET), "cpuset_cpus_allowed", "asm volatile(\"nop; lfence\");")?;
     let output = schedswap(&["check", work.to_str().context("UTF-8")?])?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -179,16 +176,17 @@ fn what_is_not_named_cannot_be_changed() -> Result<()> {
 fn what_cannot_be_a_sidecar_is_refused_by_name() -> Result<()> {
     let work = work_dir("sidecar-wrong")?;
     for (named, words) in [
-        ((CPUSET, "cpuset_init"), &["cpuset_init", "__init"][..]),
+        ((CPUSET, "cpuset_init"), &["sidecar-wrong.yaml:2:", "cpuset_init", "__init"][..]),
         ((CPUSET, "not_there"), &["not_there", "no such function"]),
         ((CPUSET, "sched_fork"), &["sched_fork", "core.c"]),
         ((TIMERS, "timer_list_header"), &["inlined", "timer_list_show"]),
-        (("kernel/cgroup/none.c", "f"), &["kernel/cgroup/none.c", "no translation unit", CPUSET]),
+        (("kernel/cgroup/none.c", "f"), &["sidecar-wrong.yaml:2:", "no file kernel/cgroup/none.c"]),
+        // There, but not compiled into this kernel.
+        (("kernel/time/test_udelay.c", "f"), &["no translation unit", "kernel/time/tick-common.c"]),
     ] {
-        let error = match init(&work, sidecars(&[named])) {
-            Ok(_) => anyhow::bail!("{named:?} was taken"),
-            Err(error) => error.to_string(),
-        };
+        let output = init(&work, &[named])?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{named:?}: {error}");
         for word in words {
             ensure!(error.contains(word), "{named:?}: {word:?} is not in: {error}");
         }
@@ -203,7 +201,8 @@ fn a_sidecar_can_be_added_to_an_edited_tree() -> Result<()> {
     let tree = Tree::at(&work);
     tree.at_entry("core.c", "sched_fork", "/* mine */")?;
     ensure!(!work.join(CPUSET).exists());
-    init(&work, sidecars(&[(CPUSET, "cpuset_task_status_allowed")]))?;
+    let output = init(&work, &[(CPUSET, "cpuset_task_status_allowed")])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     ensure!(work.join(CPUSET).is_file(), "the sidecar's file is not there");
     let core = fs::read_to_string(work.join("kernel/sched/core.c"))?;
     ensure!(core.contains("/* mine */"), "the edit is gone");

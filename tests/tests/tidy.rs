@@ -12,6 +12,7 @@ const PHASES: &[&[&str]] = &[
     &["arch", "vmlinux"],
     &["layout"],
     &["springboard"],
+    &["config"],
     &["boundary"],
     &["compile"],
     &["identity"],

@@ -7,7 +7,7 @@ use crate::progress::Shown;
 use anyhow::Context;
 use clap::Args;
 use schedswap::binding::UnitObject;
-use schedswap::module;
+use schedswap::module::{self, extension::Extension};
 use schedswap::package::{self, Payload};
 use schedswap::progress::Progress;
 use schedswap::workdir::Workdir;
@@ -60,6 +60,8 @@ struct Built {
     private_data: Vec<String>,
     /// New variables whose values the next version takes over when it declares the same.
     handed_over: Vec<String>,
+    /// Variables whose values come from vmlinux at load and go back at unload.
+    carried: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -103,15 +105,17 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         version: &version,
     };
     let bound = module::bind(&input, &progress)?;
-    let wanted = module::units_with_state(&units, &bound.rewritten, &boundary);
-    let declarations: Vec<UnitObject> = work
-        .declarations(&wanted, &progress)?
-        .into_iter()
-        .map(|(unit, object)| UnitObject { unit, object })
-        .collect();
-    let states = module::states(&units, &bound.rewritten, &boundary, &declarations)
-        .context("the compiler's debug information cannot be read")?;
-    let module = module::build(&input, &bound, &states, &progress)?;
+    let (mut edited, as_released) = module::units_with_state(&units, &bound.rewritten, &boundary);
+    edited.extend(module::extension::units_with_declarations(&units));
+    let unit_object = |(unit, object)| UnitObject { unit, object };
+    let declarations = |list: Vec<_>| -> Vec<UnitObject> { list.into_iter().map(unit_object).collect() };
+    let declarations = module::Declarations {
+        edited: &declarations(work.declarations(&edited, &progress)?),
+        pristine: &declarations(work.pristine_declarations(&as_released, &progress)?),
+    };
+    let states = module::states(&units, &bound.rewritten, &boundary, &declarations)?;
+    let extension = Extension::of(&image, &boundary, &units, &bound.rewritten, declarations.edited)?;
+    let module = module::build(&input, &bound, &states, &extension, &progress)?;
     let rewritten = bound.rewritten;
     let mut bytes =
         fs::read(&module.path).with_context(|| format!("cannot read {}", module.path.display()))?;
@@ -139,7 +143,10 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
 
     let names = |carried: &[schedswap::binding::Carried]| carried.iter().map(|c| c.name.clone()).collect();
     let mut warnings = rewritten.warnings;
-    warnings.extend(states.left.into_iter().map(|left| format!("a next version cannot take over {left}")));
+    warnings.extend(states.left.iter().map(|left| format!("a next version cannot take over {left}")));
+    let named = |wanted: &dyn Fn(&module::tables::State) -> bool| {
+        states.carried.iter().filter(|state| wanted(state)).map(|state| state.name.clone()).collect()
+    };
     let built = Built {
         module: target,
         signed: signer.is_some(),
@@ -148,7 +155,8 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         diverted: module.functions.len(),
         new_functions: names(&rewritten.new_functions),
         private_data: names(&rewritten.private_data),
-        handed_over: states.carried.into_iter().map(|state| state.name).collect(),
+        carried: named(&|state| state.vmlinux.is_some()),
+        handed_over: named(&|state| state.vmlinux.is_none()),
         warnings,
     };
     if args.json {

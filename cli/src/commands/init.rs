@@ -4,6 +4,7 @@ use crate::outcome::{Outcome, Refusal};
 use crate::progress::Shown;
 use anyhow::Context;
 use clap::Args;
+use schedswap::config::{self, Config};
 use schedswap::source::{Cache, Overrides, Search, locate};
 use schedswap::workdir;
 use std::path::PathBuf;
@@ -36,13 +37,30 @@ pub struct InitArgs {
     /// Go on although functions that would be replaced are not identical; remembered in the work dir
     #[arg(long)]
     allow_different: bool,
+    /// Override the computed boundary as FILE says, instead of what kernels/ has for the release
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override nothing, whatever kernels/ has
+    #[arg(long, conflicts_with = "config")]
+    no_config: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+/// What overrides the computed boundary: the file that is named, else what there is for the kernel.
+fn configuration(args: &InitArgs) -> Result<Config, config::Error> {
+    let file = match &args.config {
+        Some(file) => Some(file.clone()),
+        None if args.no_config => None,
+        None => config::find(&args.release, &config::directories()),
+    };
+    file.map_or(Ok(Config::default()), |file| config::read(&file))
+}
+
 /// Makes the work dir and prints the gate's table.
 pub fn run(args: InitArgs) -> anyhow::Result<Outcome> {
+    let boundary = configuration(&args)?;
     let search = Search {
         overrides: Overrides {
             vmlinux: args.vmlinux,
@@ -58,7 +76,7 @@ pub fn run(args: InitArgs) -> anyhow::Result<Outcome> {
         source: args.kernel_src,
         work: args.work_dir,
         allow_different: args.allow_different,
-        sidecars: schedswap::vmlinux::Sidecars::new(),
+        boundary,
     };
     let (work, summary) = match workdir::init(&options, &Shown::on_stderr()) {
         Ok(made) => made,

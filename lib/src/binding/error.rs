@@ -128,6 +128,21 @@ pub enum Error {
         /// Bytes in the module's build.
         found: u64,
     },
+    /// A variable that the configuration wants private lies where a module cannot have data of its own.
+    #[error(
+        "{name} in {unit} cannot be private: it is in section {section}, which a module does not carry ({reason}); \
+         take it out of global_var.force_private"
+    )]
+    CannotBePrivate {
+        /// Unit.
+        unit: String,
+        /// Variable.
+        name: String,
+        /// Section.
+        section: String,
+        /// What becomes of the section, and why.
+        reason: String,
+    },
     /// `__schedule` does not switch exactly once.
     #[error(
         "{function} in {unit} calls {callee} {count} times, expected once: the switch of stacks is where the module hands over to vmlinux"

@@ -285,6 +285,7 @@ fn boundary() -> Boundary {
             ranges: vec![Addr(TEXT + offset)..Addr(TEXT + offset + 16)],
             local: false,
             class: Class::Interface,
+            class_configured: None,
             fate,
             called_from: Vec::new(),
             stored_in: Vec::new(),
@@ -300,7 +301,11 @@ fn boundary() -> Boundary {
         addr: Addr(addr),
         size,
         sharing: Sharing::Shared,
+        carry: false,
+        configured: None,
         used_from: Vec::new(),
+        held_by: Vec::new(),
+        not_private: Vec::new(),
     };
     let sleeps = || Fate::Stay(StayReason::Sleeps { via: vec!["__schedule".into()] });
     Boundary {

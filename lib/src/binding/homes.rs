@@ -207,6 +207,14 @@ impl<'a> Index<'a> {
             }
             let variable = self.variables(unit.name, name).iter().find(|v| v.in_function.is_none());
             if let Some(Sharing::Private(why)) = variable.map(|v| &v.sharing) {
+                if !matches!(policy, Policy::Data(_)) {
+                    return Err(Error::CannotBePrivate {
+                        unit: unit.name.into(),
+                        name: name.into(),
+                        section: section.clone(),
+                        reason: reason.into(),
+                    });
+                }
                 return Ok(Home::Module(format!("private: {why}")));
             }
             if let Some(placed) = self.binding.addresses.get(unit.name, name) {
@@ -332,7 +340,7 @@ pub(super) fn in_words(reason: &StayReason) -> String {
         StayReason::Nmi { via } => format!("NMIs run it, through {}", via.join(", ")),
         StayReason::NoInstr => "code that must not be diverted".into(),
         StayReason::NoRoom { obstacle } => format!("no room for a jump: {obstacle}"),
-        StayReason::Configured => "kept by configuration".into(),
+        StayReason::Configured { by } => format!("kept by configuration: {by}"),
         StayReason::NotNamed => "not among the sidecar's functions".into(),
     }
 }

@@ -3,7 +3,7 @@
 use super::homes::{Home, Homes, Resolved};
 use super::normalise::Target;
 use super::slice::{Form, PieceId};
-use super::special::Policy;
+use super::special::{Policy, is_for_the_runtime};
 use super::tables::Tables;
 use super::{Error, x86_64};
 
@@ -15,8 +15,8 @@ impl Live {
         self.0[unit][piece.0 as usize]
     }
 
-    /// Roots are the functions that the module has a copy of, new functions, and the classes; what they, and
-    /// the table entries that describe them, refer to is kept with them.
+    /// Roots are the functions that the module has a copy of, new functions, the classes, and what is declared to
+    /// the runtime; what they, and the table entries that describe them, refer to is kept with them.
     pub fn new(homes: &Homes, tables: &[Tables]) -> Result<Live, Error> {
         let mut live = Live(homes.units.iter().map(|u| vec![false; u.slices.pieces.len()]).collect());
         let mut work = Vec::new();
@@ -24,7 +24,8 @@ impl Live {
             for piece in unit.slices.ids() {
                 let is_function = unit.slices.piece(piece).form == Form::Function;
                 let is_class = matches!(homes.home(u, piece), Home::Class(_));
-                if is_class || is_function && homes.is_kept(u, piece) {
+                let section = &unit.object.section(unit.slices.piece(piece).section).name;
+                if is_class || is_for_the_runtime(section) || is_function && homes.is_kept(u, piece) {
                     live.0[u][piece.0 as usize] = true;
                     work.push((u, piece));
                 }

@@ -146,6 +146,7 @@ const TABLE: &[Row] = &[
         Policy::Data(Kept::ReadOnly),
         "constants and strings, one object or function a section",
     ),
+    prefix(".schedswap.", Policy::Data(Kept::Data), "what the author declares to the runtime"),
     // vmlinux's own lists. What they announce is announced already; a second time would be wrong.
     prefix(".initcall", Policy::Drop, "vmlinux has called them"),
     prefix(".init.", Policy::Drop, "vmlinux has used it, and freed it"),
@@ -185,6 +186,11 @@ const TABLE: &[Row] = &[
 
 const RUNTIME_CONST: &str = "only boot code writes this value into instructions, so a module's copy would run with a placeholder; \
      keep the function in vmlinux, or read the variable instead";
+
+/// Whether the runtime walks what is in a section, so that nothing else need refer to it.
+pub(super) fn is_for_the_runtime(name: &str) -> bool {
+    name.starts_with(".schedswap.")
+}
 
 /// What becomes of a section, and why; `None` for one that would be loaded but is not known.
 pub(super) fn policy(name: &str, flags: u64) -> Option<(Policy, &'static str)> {

@@ -27,13 +27,15 @@ pub struct Explanation {
 /// `finish_task_switch.isra.0`). Empty when the scheduler has none.
 pub fn explain(boundary: &Boundary, name: &str) -> Vec<Explanation> {
     let is_clone = |full: &str| full.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
-    let functions = boundary.functions.iter().filter(|f| f.name == name || is_clone(&f.name)).map(function);
+    let functions =
+        boundary.functions.iter().filter(|f| f.name == name || is_clone(&f.name)).map(explain_function);
     let variables = boundary.variables.iter().filter(|v| v.name == name).map(variable);
     functions.chain(variables).collect()
 }
 
-fn function(f: &BoundaryFunction) -> Explanation {
+pub(super) fn explain_function(f: &BoundaryFunction) -> Explanation {
     let class = match f.class {
+        Class::Interface if f.class_configured.is_some() => "an interface (the configuration says so)",
         Class::Interface if f.exported => "an interface (exported to modules)",
         Class::Interface => "an interface (called from outside the scheduler)",
         Class::Callback => "a callback (reached through a stored address)",
@@ -104,7 +106,7 @@ pub(super) fn stay(reason: &StayReason) -> String {
         StayReason::Nmi { via } => format!("NMIs run it while text is written: {}", via.join(" → ")),
         StayReason::NoInstr => "it is noinstr: entry code that must not be diverted".to_string(),
         StayReason::NoRoom { obstacle } => format!("there is no room for a jump: {obstacle}"),
-        StayReason::Configured => "the configuration keeps it".to_string(),
+        StayReason::Configured { by } => format!("the configuration keeps it: {by}"),
         StayReason::NotNamed => "its unit is there as a sidecar, of which only the functions named by the \
              configuration are replaced: name it there as well"
             .to_string(),
@@ -112,14 +114,23 @@ pub(super) fn stay(reason: &StayReason) -> String {
 }
 
 fn variable(v: &BoundaryVariable) -> Explanation {
-    let (what, why, may_change) = match &v.sharing {
+    let (what, mut why, may_change) = match &v.sharing {
         Sharing::Shared => (
             "shared with vmlinux",
             "the module refers to vmlinux's, so both schedulers see one state".to_string(),
             "not its type, size or initialiser: vmlinux's object is already there",
         ),
+        Sharing::Private(reason) if v.carry => {
+            ("private to the module", reason.clone(), "not its type, which its value has in vmlinux too")
+        }
         Sharing::Private(reason) => ("private to the module", reason.clone(), "everything"),
     };
+    if let Some(by) = &v.configured {
+        why += &format!(" ({by})");
+    }
+    if v.sharing == Sharing::Shared && !v.not_private.is_empty() {
+        why += &format!("; it could not be private: {}", v.not_private.join("; "));
+    }
     let place = v.in_function.as_ref().map_or(String::new(), |f| format!(", static in {f}()"));
     Explanation {
         symbol: format!("{} ({}{place})", v.name, v.unit),
@@ -128,7 +139,7 @@ fn variable(v: &BoundaryVariable) -> Explanation {
         why,
         may_change: may_change.to_string(),
         called_from: v.used_from.clone(),
-        stored_in: Vec::new(),
+        stored_in: v.held_by.clone(),
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Boundary {
     pub variables: Vec<BoundaryVariable>,
     /// The `sched_class` objects.
     pub classes: Vec<SchedClass>,
+    /// What whoever wrote the configuration should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One function of the scheduler.
@@ -38,6 +41,9 @@ pub struct BoundaryFunction {
     pub local: bool,
     /// How it is reached.
     pub class: Class,
+    /// Which word of the configuration made it an interface; `None` where that was computed.
+    #[serde(default)]
+    pub class_configured: Option<String>,
     /// What becomes of it.
     pub fate: Fate,
     /// Names of functions outside the scheduler's units that call it directly.
@@ -104,8 +110,11 @@ pub enum StayReason {
         /// What is in the way.
         obstacle: String,
     },
-    /// Not compiled from a file below `kernel/sched/` in a way that can be replaced, or kept by configuration.
-    Configured,
+    /// Kept by the configuration.
+    Configured {
+        /// Which of its words, and where.
+        by: String,
+    },
     /// In a sidecar's unit, and not among the functions that are to be replaced.
     NotNamed,
 }
@@ -142,8 +151,20 @@ pub struct BoundaryVariable {
     pub size: u64,
     /// Shared with vmlinux, or private to the module.
     pub sharing: Sharing,
+    /// Private, and its value comes from vmlinux at load and goes back at unload.
+    #[serde(default)]
+    pub carry: bool,
+    /// Which word of the configuration decided; `None` where it was computed.
+    #[serde(default)]
+    pub configured: Option<String>,
     /// Functions outside the scheduler's units that refer to it.
     pub used_from: Vec<String>,
+    /// Objects of vmlinux that hold its address.
+    #[serde(default)]
+    pub held_by: Vec<String>,
+    /// Why it cannot be the module's own, should the configuration want that.
+    #[serde(default)]
+    pub not_private: Vec<String>,
 }
 
 /// Where the module's references to a variable go.

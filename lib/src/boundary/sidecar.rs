@@ -1,24 +1,38 @@
 //! Functions outside the scheduler that are replaced with it.
 
-use super::Error;
+use super::explain::stay;
+use super::{BoundaryFunction, Fate};
+use crate::config::{At, Config, Sidecar, hint};
 use crate::vmlinux::{Image, Unit};
 use std::collections::BTreeSet;
 
 /// Most functions named in a message.
 const SHOWN: usize = 8;
 
-/// Refuses a name of which the unit has no code of its own.
-pub fn refuse_missing(image: &Image, unit: &Unit) -> Result<(), Error> {
-    let names = unit.sidecar.iter().flatten();
-    let has = |name: &str| unit.functions.iter().any(|function| function.source_name == *name);
-    match names.into_iter().find(|name| !has(name)) {
-        Some(name) => Err(Error::Sidecar {
-            unit: unit.name.clone(),
-            function: name.clone(),
-            why: why_missing(image, unit, name),
-        }),
-        None => Ok(()),
-    }
+/// The sidecars that the configuration names and that cannot be replaced, each with why and what to do.
+pub fn refused(image: &Image, config: &Config, functions: &[BoundaryFunction]) -> Vec<(At, String)> {
+    let why = |Sidecar { function, file }: &Sidecar| {
+        let unit = image.units.iter().find(|unit| unit.name == file.name)?;
+        let own: Vec<_> = unit.functions.iter().filter(|f| f.source_name == function.name).collect();
+        if own.is_empty() {
+            return Some(why_missing(image, unit, &function.name));
+        }
+        let fate = |f: &BoundaryFunction| f.unit == unit.name && own.iter().any(|o| o.addr == f.addr);
+        functions.iter().filter(|f| fate(f)).find_map(|f| match &f.fate {
+            Fate::Stay(reason) => Some(stay(reason)),
+            _ => None,
+        })
+    };
+    let refused = config.sidecar.iter().filter_map(|sidecar| {
+        let what = format!(
+            "{} of {} cannot be a sidecar: {}",
+            sidecar.function.name,
+            sidecar.file.name,
+            why(sidecar)?
+        );
+        Some((sidecar.function.at, what))
+    });
+    refused.collect()
 }
 
 fn why_missing(image: &Image, unit: &Unit, name: &str) -> String {
@@ -34,7 +48,11 @@ fn why_missing(image: &Image, unit: &Unit, name: &str) -> String {
         let file = image.symbols_named(name).iter().find_map(|id| image.symbol(*id).file)?;
         Some(image.symbol(file).name.clone())
     };
-    let elsewhere = in_unit.map(|unit| unit.name.clone()).or_else(in_file);
-    let elsewhere = elsewhere.map(|place| format!("; there is one of that name in {place}"));
-    format!("the unit has no such function{}", elsewhere.unwrap_or_default())
+    match in_unit.map(|unit| unit.name.clone()).or_else(in_file) {
+        Some(place) => format!("the unit has no such function; there is one of that name in {place}"),
+        None => {
+            let near = hint(name, unit.functions.iter().map(|function| function.source_name.as_str()));
+            format!("the unit has no such function{near}")
+        }
+    }
 }

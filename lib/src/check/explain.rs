@@ -35,7 +35,7 @@ fn why_it_stays(reason: &StayReason) -> String {
         }
         StayReason::NoInstr => "it is code that must not be diverted (noinstr)".to_owned(),
         StayReason::NoRoom { obstacle } => format!("there is no room for a jump at its entry ({obstacle})"),
-        StayReason::Configured => "the configuration keeps it".to_owned(),
+        StayReason::Configured { by } => format!("the configuration keeps it: {by}"),
         StayReason::NotNamed => {
             "only the functions that the configuration names are replaced of its unit: name it there as well"
                 .to_owned()

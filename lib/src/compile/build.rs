@@ -3,6 +3,7 @@
 use super::commands::spawn_error;
 use super::freshness::{FileHashes, Made, hash_of, prerequisites, still_fresh, write_stamp};
 use super::{Commands, Error, Result, Slots, Template};
+use crate::author;
 use crate::progress::Progress;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,11 @@ impl Build {
             (Build::Module, _) => &["-ffunction-sections", "-fdata-sections"],
             (Build::Declarations, _) => &["-ffunction-sections", "-fdata-sections", "-gdwarf-4"],
         };
-        flags.iter().map(|flag| (*flag).to_owned()).collect()
+        let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        if self != Build::Gate {
+            flags.push(format!("-I{{tree}}/{}", author::INCLUDE));
+        }
+        flags
     }
 }
 

@@ -1,5 +1,6 @@
 //! From the units' objects to `scheduler.ko`.
 
+use super::extension::{self, Extension};
 use super::link::{self, RuntimeObject, compile_runtime, write_if_changed};
 use super::runtime::SOURCES;
 use super::state::States;
@@ -66,7 +67,6 @@ pub struct Input<'a> {
 pub struct Bound {
     /// How it was bound.
     pub rewritten: Rewritten,
-    object: Vec<u8>,
     anchor: (&'static str, Addr),
 }
 
@@ -96,7 +96,7 @@ pub fn bind(input: &Input, progress: &dyn Progress) -> Result<Bound, Error> {
     let scheduler = objects::write(&rewritten.object)?;
     let report = verify(&scheduler, input.units, &binding, &rewritten).map_err(Error::Verify)?;
     progress.end(&format!("{} relocations verified, {} to vmlinux", report.relocations, report.anchored));
-    Ok(Bound { rewritten, object: scheduler, anchor })
+    Ok(Bound { rewritten, anchor })
 }
 
 /// Links with the runtime.
@@ -104,26 +104,31 @@ pub fn build(
     input: &Input,
     bound: &Bound,
     states: &States,
+    extension: &Extension,
     progress: &dyn Progress,
 ) -> Result<Module, Error> {
-    let Bound { rewritten, object: scheduler, anchor } = bound;
+    let Bound { rewritten, anchor, .. } = bound;
+    let scheduler = objects::write(&extension.lead(&rewritten.object))?;
     let anchor = *anchor;
     progress.begin("compiling the runtime", None);
     let header = springboard::header(input.contract, springboard::Anchor { name: anchor.0, addr: anchor.1 });
     let tables = Tables {
         image: input.image,
         boundary: input.boundary,
-        targets: &rewritten.targets,
+        targets: &extension.targets(&rewritten.targets),
         classes: &rewritten.classes,
         anchor,
         version: input.version,
         states: &states.carried,
         features: features(input, rewritten, anchor),
+        extension,
     }
     .assemble()?;
     let runtime_dir = input.dir.join("runtime");
     write_if_changed(&runtime_dir.join("springboard.h"), header.as_bytes())?;
-    let mut sources: Vec<(&str, &[u8])> = SOURCES.to_vec();
+    write_if_changed(&runtime_dir.join("entries.h"), extension.header().as_bytes())?;
+    let mut sources: Vec<(&str, &[u8])> =
+        SOURCES.iter().copied().filter(|(path, _)| extension.needs(path)).collect();
     sources.push(("tables.S", tables.as_bytes()));
     let compiled = compile_runtime(input.kbuild, &runtime_dir, &sources, &[input.sched])?;
     if let Some(stub) = compiled.iter().find(|o| o.name == "stub") {
@@ -133,8 +138,8 @@ pub fn build(
     progress.end("");
 
     progress.begin("linking the module", None);
-    let name = link::module_name(scheduler, &runtime);
-    let path = link::link(input.kbuild, &input.dir.join("link"), &name, scheduler, &runtime)?;
+    let name = link::module_name(&scheduler, &runtime);
+    let path = link::link(input.kbuild, &input.dir.join("link"), &name, &scheduler, &runtime)?;
     progress.end("");
     let functions = diverted(input, rewritten);
     Ok(Module { name, path, functions })
@@ -149,8 +154,12 @@ fn bind_runtime_objects(
 ) -> Result<Vec<RuntimeObject>, Error> {
     let read = compiled
         .iter()
-        .map(|o| objects::read(&format!("{}.o", o.name), &o.bytes))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|o| {
+            let mut object = objects::read(&format!("{}.o", o.name), &o.bytes)?;
+            extension::mark(&o.name, &mut object);
+            Ok(object)
+        })
+        .collect::<Result<Vec<_>, objects::Error>>()?;
     let defined: BTreeSet<String> = read
         .iter()
         .chain([&rewritten.object])

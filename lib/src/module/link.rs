@@ -93,10 +93,10 @@ pub fn compile_runtime(
     let anonymous: String =
         include.iter().chain([&dir]).map(|dir| format!(" -ffile-prefix-map={}=.", dir.display())).collect();
     let kbuild_file = format!(
-        "obj-m := {RUNTIME}.o\n{RUNTIME}-y := {}\nccflags-y += -g0{anonymous} -I{}{flags}\nasflags-y += -g0 -I{}\n",
+        "obj-m := {RUNTIME}.o\n{RUNTIME}-y := {}\nccflags-y += -g0{anonymous} -I{here} -I{here}/include{flags}\n\
+         asflags-y += -g0 -I{here}\n",
         objects.join(" "),
-        dir.display(),
-        dir.display()
+        here = dir.display(),
     );
     write_if_changed(&dir.join("Kbuild"), kbuild_file.as_bytes())?;
     make(kbuild, dir, "compiling the runtime", &objects)?;

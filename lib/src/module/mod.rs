@@ -2,6 +2,7 @@
 
 mod build;
 pub mod declared;
+pub mod extension;
 pub mod link;
 pub mod runtime;
 pub mod sign;
@@ -9,4 +10,4 @@ mod state;
 pub mod tables;
 
 pub use build::{Bound, Error, Input, Module, bind, build};
-pub use state::{States, states, units_with_state};
+pub use state::{Declarations, Error as StateError, States, states, units_with_state};

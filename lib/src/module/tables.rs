@@ -1,5 +1,6 @@
 //! The tables that tell the runtime what to divert: `tables.S`, in the layout of `runtime/schedswap.h`.
 
+use super::extension::Extension;
 use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, Class, Fate, PatchSite};
 use crate::vmlinux::Image;
@@ -12,6 +13,8 @@ use thiserror::Error;
 const WINDOW_MAX: usize = 16;
 /// `SS_BUILD_ID_MAX` of `runtime/schedswap.h`.
 const BUILD_ID_MAX: usize = 64;
+/// The kernel lies in the upper half of the address space; per-CPU data linked at 0 has offsets.
+const KERNEL_HALF: Addr = Addr(1 << 63);
 /// The stub that vmlinux's `__schedule` jumps to (`runtime/arch/x86/stub.S`).
 const STUB: &str = "ss_schedule_stub";
 
@@ -58,7 +61,7 @@ pub struct FeatureSet {
     pub bits_bytes: u64,
 }
 
-/// A variable that only the module has.
+/// A variable of the module's own whose value a swap takes along.
 #[derive(Clone, Debug)]
 pub struct State {
     /// Its symbol in the module.
@@ -71,6 +74,9 @@ pub struct State {
     pub type_hash: u64,
     /// Whether each CPU has its own.
     pub is_per_cpu: bool,
+    /// vmlinux's variable that the value comes from at load and goes back to at unload; `None` for one that only
+    /// modules have.
+    pub vmlinux: Option<Addr>,
 }
 
 /// What the tables are made of.
@@ -87,10 +93,12 @@ pub struct Tables<'a> {
     pub anchor: (&'a str, Addr),
     /// Shown in sysfs.
     pub version: &'a str,
-    /// Variables of the module's own that the next version takes over.
+    /// Variables of the module's own whose values a swap takes along.
     pub states: &'a [State],
     /// vmlinux's and the module's feature switches, where the kernel has them.
     pub features: Option<(FeatureSet, FeatureSet)>,
+    /// What the author declares to the runtime.
+    pub extension: &'a Extension,
 }
 
 impl Tables<'_> {
@@ -106,12 +114,14 @@ impl Tables<'_> {
         let ranges = self.ranges(&mut out, &mut names);
         let classes = self.classes(&mut out, &mut names)?;
         let states = self.states(&mut out, &mut names);
-        for (name, count) in [
+        let extension = self.extension(&mut out);
+        let counts = [
             ("ss_patch_count", patches),
             ("ss_range_count", ranges),
             ("ss_class_count", classes),
             ("ss_variable_count", states),
-        ] {
+        ];
+        for (name, count) in counts.into_iter().chain(extension) {
             let _ = writeln!(out, "{}\t.long {count}", global(name));
         }
         self.features(&mut out);
@@ -245,9 +255,14 @@ impl Tables<'_> {
     fn states(&self, out: &mut String, names: &mut Names) -> usize {
         out.push_str(&global("ss_variables"));
         for state in self.states {
+            let vmlinux = match state.vmlinux {
+                None => "0".to_owned(),
+                Some(offset) if state.is_per_cpu && offset < KERNEL_HALF => format!("{:#x}", offset.0),
+                Some(addr) => self.anchored(addr),
+            };
             let _ = writeln!(
                 out,
-                "\t.quad \"{}\", {}, {}, {:#x}\n\t.byte {}\n\t.zero 7",
+                "\t.quad \"{}\", {}, {}, {:#x}, {vmlinux}\n\t.byte {}\n\t.zero 7",
                 state.symbol,
                 names.label(&state.name),
                 state.size,
@@ -256,6 +271,39 @@ impl Tables<'_> {
             );
         }
         self.states.len()
+    }
+
+    /// Addresses of descriptors, and the code that goes with the module. Returns how many there are of each.
+    fn extension(&self, out: &mut String) -> [(&'static str, usize); 4] {
+        let Extension { states, hooks, numbered } = self.extension;
+        out.push_str(&global("ss_states"));
+        for state in states {
+            let holds_pointers = u8::from(state.holds_pointers);
+            let _ = writeln!(
+                out,
+                "\t.quad \"{}\", {:#x}\n\t.long {holds_pointers}, 0",
+                state.symbol, state.type_hash
+            );
+        }
+        out.push_str(&global("ss_hooks"));
+        for hook in hooks {
+            let _ = writeln!(out, "\t.quad \"{hook}\"");
+        }
+        out.push_str(&global("ss_kinds"));
+        for source in numbered.iter().filter_map(|numbered| numbered.kind.source()) {
+            let _ = writeln!(out, "\t.quad ss_kind_{source}");
+        }
+        let bounds = self.extension.text_bounds();
+        let _ = writeln!(out, "{}\t.quad ss_text_start, ss_text_end", global("ss_texts"));
+        for (start, end) in &bounds {
+            let _ = writeln!(out, "\t.quad {start}, {end}");
+        }
+        [
+            ("ss_state_count", states.len()),
+            ("ss_hook_count", hooks.len()),
+            ("ss_kind_count", numbered.len()),
+            ("ss_text_count", 1 + bounds.len()),
+        ]
     }
 
     fn features(&self, out: &mut String) {

@@ -68,7 +68,7 @@ License: MIT or Apache-2.0
 
 /// The directories that are the package's own; all others belong to the system.
 fn is_own_directory(path: &str) -> bool {
-    path.rsplit('/').next() == Some(NAME)
+    path.split('/').any(|part| part == NAME)
 }
 
 /// All files below `root/path`, by name.

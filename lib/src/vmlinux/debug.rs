@@ -18,7 +18,7 @@ pub(crate) struct Units<'a> {
 impl<'a> Units<'a> {
     /// Finds the units.
     pub fn of(image: &'a Image) -> Result<Units<'a>, Error> {
-        let (dwarf, index, root) = dwarf::index(image, std::iter::empty())?;
+        let (dwarf, index, root) = dwarf::index(image)?;
         Ok(Units { image, dwarf, index, root })
     }
 

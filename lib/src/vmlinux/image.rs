@@ -200,6 +200,66 @@ pub struct Variable {
     pub decl_file: String,
     /// Source line.
     pub decl_line: u32,
+    /// What of its content is more than a value.
+    pub holds: Vec<Held>,
+}
+
+/// A part of a variable that is more than a value.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Held {
+    /// What it is.
+    pub kind: HeldKind,
+    /// The members and subscripts that lead to it; empty if it is the variable itself.
+    pub path: String,
+    /// Name of its type, if it has one.
+    pub type_name: String,
+}
+
+/// What a part of a variable may be that cannot simply be copied.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum HeldKind {
+    /// An end or an element of a list or tree: a small structure whose pointers lead to its like.
+    Link,
+    /// A lock: a structure of one of the types named in [`LOCK_TYPES`].
+    Lock,
+    /// Another pointer.
+    Pointer,
+    /// Not described by the debug information.
+    Unknown,
+}
+
+/// Structures that make a type that holds one a lock: every other lock of the kernel is built around one of these. The
+/// binary cannot tell them from numbers.
+pub const LOCK_TYPES: &[&str] = &["raw_spinlock", "qspinlock", "qrwlock", "seqcount"];
+
+/// A structure or union as the debug information describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Structure {
+    /// Its name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Source file.
+    pub decl_file: String,
+    /// Source line.
+    pub decl_line: u32,
+    /// Its members; those of members without a name are listed as its own.
+    pub members: Vec<Member>,
+    /// Translation units outside the scheduler that know all of it, by name.
+    pub known_to: Vec<String>,
+}
+
+/// A member of a structure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its type, as it is declared.
+    pub type_name: String,
+    /// Bits from the start of the structure.
+    pub bit_offset: u64,
+    /// Bits that it takes; 0 where that is not known (an array of no fixed length).
+    pub bits: u64,
 }
 
 /// One inlined copy of a function.
@@ -236,6 +296,28 @@ pub struct Uses {
     /// Functions that call or jump through a pointer (on retpoline kernels, through `__x86_indirect_thunk_*`).
     /// Calls that boot code makes direct (paravirt, alternatives) and static calls do not count. Sorted.
     pub indirect: Vec<SymbolId>,
+    /// Instructions that refer to a variable of the scheduler's units. Sorted by target.
+    pub data: Vec<DataUse>,
+    /// Words of data that hold the address of a variable of the scheduler's units, or of a part of it. Sorted by
+    /// target.
+    pub held: Vec<Stored>,
+}
+
+/// An instruction that refers to a variable of the scheduler; or a static branch, which asks its key.
+///
+/// Per-CPU variables linked at 0 are recognised where the instruction goes through this CPU's segment, and in
+/// functions that use the table of all CPUs' offsets; there a number that happens to be such an offset is taken for
+/// one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DataUse {
+    /// Address of the instruction.
+    pub at: Addr,
+    /// Function that holds it.
+    pub function: SymbolId,
+    /// The address it refers to: of the variable, or of a byte inside it.
+    pub target: Addr,
+    /// It yields the address, rather than reading or writing what is there.
+    pub is_taken: bool,
 }
 
 /// A direct branch to a function's entry.
@@ -276,7 +358,7 @@ pub struct Passed {
     pub caller: SymbolId,
 }
 
-/// A data word that holds a function's address.
+/// A data word that holds the address of a function, or of a variable.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
     /// Where.
@@ -285,7 +367,7 @@ pub struct Stored {
     pub section: usize,
     /// The object symbol that holds the word, if one covers it.
     pub object: Option<SymbolId>,
-    /// Entry address stored.
+    /// The address stored: a function's entry, or a byte of a variable.
     pub target: Addr,
 }
 
@@ -341,6 +423,13 @@ impl Section {
     fn holds(&self, addr: Addr, len: u64) -> bool {
         let Some(offset) = addr.0.checked_sub(self.addr.0) else { return false };
         self.is_alloc() && offset.checked_add(len).is_some_and(|end| end <= self.size)
+    }
+}
+
+impl Unit {
+    /// Whether a function of that symbol name is among its own.
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.iter().any(|f| f.name == name)
     }
 }
 

@@ -10,8 +10,8 @@
 //! | `provenance` | release, build-id, compiler |
 //! | `exports` | what modules may link to |
 //! | `dwarf` | the scheduler's units, inlined copies, layouts of special sections' entries |
-//! | `sites` | places that the kernel rewrites |
-//! | `entries`, `stored` | function addresses in data |
+//! | `sites`, `keys` | places that the kernel rewrites, and the keys of static branches |
+//! | `entries`, `places`, `stored` | addresses of functions and variables in data |
 //! | [`arch`](crate::arch) | code: branches, addresses taken and passed |
 //!
 //! The file is mapped, and only what is needed is touched: of a 590 MB vmlinux about a quarter.
@@ -23,6 +23,8 @@ mod entries;
 mod error;
 mod exports;
 mod image;
+mod keys;
+mod places;
 mod provenance;
 mod sites;
 mod stored;
@@ -32,6 +34,7 @@ mod tests;
 pub(crate) use entries::Entries;
 pub use error::Error;
 pub use image::*;
+pub(crate) use places::VariablePlaces;
 
 use crate::arch;
 use crate::progress::{Progress, Silent};
@@ -47,6 +50,12 @@ pub fn open(path: &Path) -> Result<Image, Error> {
 /// As [`open`], with units outside the scheduler, and saying how far it is.
 pub fn open_with(path: &Path, sidecars: &Sidecars, progress: &dyn Progress) -> Result<Image, Error> {
     parse_bytes(path, map_file(path)?, sidecars, progress)
+}
+
+/// The structures of the scheduler's own files and headers, and which other units know them. Goes through the debug
+/// information of the whole kernel, so it is not part of [`open`].
+pub fn structures(image: &Image) -> Result<Vec<Structure>, Error> {
+    dwarf::structures(image)
 }
 
 /// Reads a vmlinux from memory. `name` stands for the path in messages.
@@ -116,7 +125,10 @@ fn parse_bytes(
     progress.begin("code", None);
     let entries = Entries::of(&image);
     image.uses = arch::x86_64::uses(&image, &entries);
-    image.uses.stored = stored::find(&image, &entries);
+    image.uses.stored = stored::functions(&image, &entries);
+    image.uses.held = stored::variables(&image);
+    image.uses.data.extend(keys::branches_on_keys(&image, &debug.layouts));
+    image.uses.data.sort_unstable_by_key(|used| (used.target, used.at));
     progress.end(&format!("{} branches between functions", image.uses.branches.len()));
     Ok(image)
 }

@@ -1,7 +1,8 @@
-//! Functions' addresses in data: what the kernel may call through a pointer.
+//! Addresses in data: of functions, which the kernel may call through a pointer, and of the scheduler's variables.
 
 use super::entries::Entries;
 use super::image::{Image, Section, Stored, SymbolId};
+use super::places::VariablePlaces;
 use crate::address::Addr;
 use object::elf;
 use std::ops::Range;
@@ -66,7 +67,17 @@ const DESCRIPTIVE_TABLES: &[(&str, &str, &str)] = &[
 const POINTER_BYTES: usize = 8;
 
 /// Aligned words in the kernel's data that are a function's entry, sorted by target.
-pub(super) fn find(image: &Image, entries: &Entries) -> Vec<Stored> {
+pub(super) fn functions(image: &Image, entries: &Entries) -> Vec<Stored> {
+    find(image, |target| entries.contains(target))
+}
+
+/// … that are the address of a variable of the scheduler, or of a part of one.
+pub(super) fn variables(image: &Image) -> Vec<Stored> {
+    let places = VariablePlaces::of(image);
+    find(image, |target| places.is_address(target))
+}
+
+fn find(image: &Image, is_wanted: impl Fn(Addr) -> bool) -> Vec<Stored> {
     let skipped = descriptive_ranges(image);
     let objects = Objects::of(image);
     let mut stored = Vec::new();
@@ -75,7 +86,7 @@ pub(super) fn find(image: &Image, entries: &Entries) -> Vec<Stored> {
         let bytes = image.section_bytes(section).get(first as usize..).unwrap_or_default();
         for (word, number) in bytes.chunks_exact(POINTER_BYTES).zip(0u64..) {
             let target = Addr(u64::from_le_bytes(word.try_into().expect("a chunk has 8 bytes")));
-            if !entries.contains(target) {
+            if !is_wanted(target) {
                 continue;
             }
             let at = section.addr + (first + number * POINTER_BYTES as u64);

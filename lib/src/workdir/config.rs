@@ -1,6 +1,6 @@
 //! What a work dir was made for. Kept as `config.json`.
 
-use crate::vmlinux::{Image, Machine, Sidecars};
+use crate::vmlinux::{Image, Machine};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -13,9 +13,6 @@ pub struct Config {
     pub release: String,
     /// Go on although some functions are not identical.
     pub allow_different: bool,
-    /// Functions outside the scheduler that are replaced with it.
-    #[serde(default)]
-    pub sidecars: Sidecars,
     /// The debug vmlinux.
     pub vmlinux: PathBuf,
     /// The kernel's headers as packaged; for `make -C` see [`super::Workdir::kbuild`].
@@ -30,6 +27,9 @@ pub struct Config {
     pub bzimage: Option<PathBuf>,
     /// `/lib/modules/R`, where it is known.
     pub modules: Option<PathBuf>,
+    /// What overrides the computed boundary.
+    #[serde(default)]
+    pub boundary: crate::config::Config,
 }
 
 /// What was read of the kernel. Kept as `kernel.json`.

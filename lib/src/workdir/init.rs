@@ -6,7 +6,9 @@ use super::store::{
     add_missing, agree, copy_dir, copy_file, read_json, remove_dir, write_atomically, write_compact_json,
     write_json,
 };
-use super::{Config, Error, KernelFacts, Layout, Result, Workdir, git, kernel_source, read_object};
+use super::{
+    Config, Error, KernelFacts, Layout, Result, Workdir, boundary_files, git, kernel_source, read_object,
+};
 use crate::binding::{self, Binding, UnitObject};
 use crate::boundary::{self, Boundary, Fate};
 use crate::compile::{self, Build, Commands};
@@ -33,8 +35,8 @@ pub struct Options {
     pub work: PathBuf,
     /// Go on although some functions are not identical. Remembered in the work dir.
     pub allow_different: bool,
-    /// Functions outside the scheduler that are to be replaced with it.
-    pub sidecars: Sidecars,
+    /// What overrides the computed boundary.
+    pub boundary: crate::config::Config,
 }
 
 /// Makes a work dir, or completes one whose making was interrupted. Steps that are complete and whose inputs
@@ -56,7 +58,7 @@ fn claim(options: &Options, layout: &Layout) -> Result<Config> {
         sdk_version: env!("CARGO_PKG_VERSION").to_owned(),
         release: kernel.release.clone(),
         allow_different: options.allow_different,
-        sidecars: options.sidecars.clone(),
+        boundary: options.boundary.clone(),
         vmlinux: absolute(&kernel.vmlinux)?,
         headers: absolute(&kernel.headers)?,
         kernel_config: absolute(&kernel.config)?,
@@ -105,13 +107,17 @@ impl Run<'_> {
     fn all(&self, progress: &dyn Progress) -> Result<Summary> {
         let (layout, config) = (self.layout, self.config);
         let found = kernel_source::find(&config.source)?;
-        let source_stamp = source_stamp(&found, &config.sidecars)?;
+        if let Found::Dir(dir) = &found {
+            config.boundary.check_files(dir)?;
+        }
+        let sidecars = config.boundary.sidecars();
+        let source_stamp = (source_stamp(&found, &sidecars)?, &sidecars);
         let mut steps = Steps::new(&layout.steps(), progress)?;
-        let kernel = (file_stamp(&config.vmlinux)?, &config.sidecars);
+        let kernel = (file_stamp(&config.vmlinux)?, &sidecars);
         steps.run(Step::Kernel, kernel, None, |_| self.read_kernel())?;
         let kernel: KernelFacts = read_json(&layout.kernel())?;
 
-        steps.run(Step::Source, &source_stamp, None, |_| self.copy_source(&found, &kernel))?;
+        steps.run(Step::Source, &source_stamp, None, |_| self.copy_source(&found, &kernel, &sidecars))?;
         let mut origins: Origins = read_json(&self.origins_path())?;
         if !origins.same_version && !config.allow_different {
             return Err(Error::WrongSource { found: origins.source_version, banner: origins.kernel_banner });
@@ -130,7 +136,7 @@ impl Run<'_> {
         steps.run(Step::GateBuild, (), units, |p| self.compile(&commands, Build::Gate, p))?;
         steps.run(Step::Identity, (), None, |_| self.compare(&commands))?;
         let gate: Gate = read_json(&layout.gate())?;
-        steps.run(Step::Boundary, (), None, |_| self.draw_boundary())?;
+        steps.run(Step::Boundary, &config.boundary, None, |_| self.draw_boundary(&found))?;
         let boundary: Boundary = read_json(&layout.boundary())?;
         let different = gate.different_and_replaced(&boundary);
         let allowed_different = different.len();
@@ -156,6 +162,8 @@ impl Run<'_> {
             placed: (addresses.known_by(KnownBy::Relocation), addresses.known_by(KnownBy::SymbolTable)),
             unplaced: addresses.unplaced.into_iter().map(|u| (u.unit, u.name)).collect(),
             allowed_different,
+            configuration: config.boundary.file.clone(),
+            notes: boundary.notes,
             done: steps.done,
         })
     }
@@ -169,7 +177,7 @@ impl Run<'_> {
         if let Some(image) = self.image.get() {
             return Ok(image);
         }
-        let image = vmlinux::open_with(&self.config.vmlinux, &self.config.sidecars, &Silent)?;
+        let image = vmlinux::open_with(&self.config.vmlinux, &self.config.boundary.sidecars(), &Silent)?;
         if image.release != self.config.release {
             return Err(Error::WrongRelease {
                 vmlinux: self.config.vmlinux.clone(),
@@ -186,15 +194,16 @@ impl Run<'_> {
         Ok(format!("{} units, build-id {}", facts.units.len(), facts.build_id))
     }
 
-    fn copy_source(&self, found: &Found, kernel: &KernelFacts) -> Result<String> {
+    fn copy_source(&self, found: &Found, kernel: &KernelFacts, sidecars: &Sidecars) -> Result<String> {
         let unpacked = self.layout.unpacked();
         let source = match found {
             Found::Dir(dir) => dir.clone(),
-            Found::Tarball(tarball) => kernel_source::unpack(tarball, &unpacked, &self.config.sidecars)?,
+            Found::Tarball(tarball) => kernel_source::unpack(tarball, &unpacked, sidecars)?,
         };
+        self.config.boundary.check_files(&source)?;
         let version = kernel_source::version(&source)?;
         let fresh = self.layout.generated().join("tree-new");
-        let headers = kernel_source::copy_scheduler(&source, &fresh, &self.config.sidecars)?;
+        let headers = kernel_source::copy_scheduler(&source, &fresh, sidecars)?;
         self.replace_pristine_tree(&fresh)?;
         let debian = kernel_source::debian_version(&source);
         let origins = Origins {
@@ -270,10 +279,14 @@ impl Run<'_> {
         Ok(format!("{identical} of {compared} functions identical"))
     }
 
-    fn draw_boundary(&self) -> Result<String> {
-        let boundary = boundary::compute(self.image()?)?;
-        write_json(&self.layout.boundary(), &boundary)?;
-        write_atomically(&self.layout.boundary_text(), boundary_text(&boundary).as_bytes())?;
+    fn draw_boundary(&self, found: &Found) -> Result<String> {
+        let boundary = boundary::compute(self.image()?, &self.config.boundary)?;
+        boundary_files::write(self.layout, &boundary, &self.config.boundary)?;
+        let source = match found {
+            Found::Dir(dir) => Some(dir.as_path()),
+            Found::Tarball(_) => None,
+        };
+        boundary_files::write_doc(self.layout, self.image()?, source)?;
         let stay = boundary.functions.iter().filter(|f| matches!(f.fate, Fate::Stay(_))).count();
         Ok(format!("{} replaced, {stay} stay", boundary.functions.len() - stay))
     }
@@ -340,7 +353,8 @@ impl Run<'_> {
         // A file that is gone from the scheduler's own was removed on purpose.
         let added = add_missing(&tree, root, Path::new("kernel/sched"))?;
         self.seed_build()?;
-        let ignored = "/.schedswap/\n/boundary.txt\n/scheduler.ko\n/manifest.json\n/*.deb\n/*.rpm\n";
+        let ignored =
+            "/.schedswap/\n/boundary.txt\n/boundary*.yaml\n/scheduler.ko\n/manifest.json\n/*.deb\n/*.rpm\n";
         write_atomically(&root.join(".gitignore"), ignored.as_bytes())?;
         let message = format!(
             "kernel/sched of {}, as released\n\nSource version: {}\nKernel: {}\n",
@@ -393,46 +407,4 @@ fn source_stamp(found: &Found, sidecars: &Sidecars) -> Result<Vec<(PathBuf, u64,
 /// Whether the recorded commands would run another compiler than when they were asked for.
 fn compiler_has_changed(commands: &Path) -> bool {
     read_json::<Commands>(commands).is_ok_and(|recorded| !recorded.compiler.is_as_recorded(&recorded.cwd))
-}
-
-/// The boundary as a list to be read.
-fn boundary_text(boundary: &Boundary) -> String {
-    let mut text = format!(
-        "# The boundary of {} (build-id {}).\n# `schedswap explain` says more of each, and what may be changed.\n",
-        boundary.release, boundary.build_id
-    );
-    let mut unit = "";
-    for function in &boundary.functions {
-        if function.unit != unit {
-            unit = &function.unit;
-            text += &format!("\n## {unit}\n");
-        }
-        let class = match function.class {
-            boundary::Class::Interface => "interface",
-            boundary::Class::Callback => "callback",
-            boundary::Class::Insider => "insider",
-        };
-        let symbol = format!("{} ({unit})", function.name);
-        let why = || {
-            let explanations = boundary::explain(boundary, &function.name);
-            explanations.into_iter().find(|e| e.symbol == symbol).map(|e| e.why).unwrap_or_default()
-        };
-        let fate = match &function.fate {
-            Fate::Redirect(_) => "replaced".to_owned(),
-            Fate::Springboard(_) => "replaced, through the stub".to_owned(),
-            Fate::InsideOnly(_) => format!("replaced inside the module: {}", why()),
-            Fate::Duplicate(header) => format!("in both, from {header}"),
-            Fate::Stay(_) => format!("stays: {}", why()),
-        };
-        text += &format!("{:<40} {class:<9}  {fate}\n", function.name);
-    }
-    text += "\n## variables\n";
-    for variable in &boundary.variables {
-        let sharing = match &variable.sharing {
-            boundary::Sharing::Shared => "shared with vmlinux".to_owned(),
-            boundary::Sharing::Private(why) => format!("private to the module: {why}"),
-        };
-        text += &format!("{:<40} {sharing}\n", variable.name);
-    }
-    text
 }

@@ -5,6 +5,9 @@
 //! kernel/sched/mod -> .    so that kernel/sched/mod/core.c and upstream's a/kernel/sched/core.c are one file
 //! kernel/*.h, io_uring/*.h the private headers it includes; sidecars' files, each where it is in the kernel
 //! boundary.txt             who is replaced and who stays, to be read
+//! boundary.yaml            the effective configuration
+//! boundary_extract.yaml    every function and variable: class, fate, reason
+//! boundary_doc.yaml        every structure of the scheduler: its members, and who outside uses them
 //! .git                     first commit: the pristine state
 //! .schedswap/              generated
 //!   config.json            release, places, choices
@@ -13,11 +16,14 @@
 //!   kbuild/                headers for `make -C`, where those packaged do not serve as they are
 //!   tree/                  the pristine source once more: what the pristine objects are made of
 //!   pristine/gate, module  its objects
-//!   gate.json, boundary.json, springboard.json, addresses.json
+//!   gate.json, springboard.json, addresses.json
+//!   boundary.json, boundary_config.json, boundary_doc.json: the same as the YAML files
 //!   build/                 what `build` makes
 //!   steps/NN-name          completion stamps
 //! ```
 
+mod boundary_files;
+mod boundary_text;
 mod config;
 mod git;
 mod init;
@@ -32,6 +38,7 @@ pub use init::{Options, init};
 pub use report::{Origins, Summary, UnitRow};
 pub use steps::Step;
 
+use crate::author;
 use crate::boundary::Boundary;
 use crate::compile::{self, Build, Commands, Compiled};
 use crate::identity::{Addresses, Gate};
@@ -206,6 +213,9 @@ pub enum Error {
     /// Comparing failed.
     #[error(transparent)]
     Identity(#[from] crate::identity::Error),
+    /// The configuration does not fit the kernel.
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
     /// There is no boundary.
     #[error(transparent)]
     Boundary(#[from] crate::boundary::Error),
@@ -321,7 +331,7 @@ impl Workdir {
 
     /// Reads the vmlinux again, and makes sure that it is still the one that the work dir was made for.
     pub fn image(&self) -> Result<Image> {
-        let image = vmlinux::open_with(&self.config.vmlinux, &self.config.sidecars, &Silent)?;
+        let image = vmlinux::open_with(&self.config.vmlinux, &self.config.boundary.sidecars(), &Silent)?;
         if config::build_id(&image) != self.kernel.build_id {
             return Err(Error::WrongRelease {
                 vmlinux: self.config.vmlinux.clone(),
@@ -364,6 +374,7 @@ impl Workdir {
     /// # Errors
     /// [`compile::Error::Rejected`] has the compiler's own message.
     pub fn compile(&self, progress: &dyn Progress) -> Result<Vec<Compiled>> {
+        author::write(&self.root).map_err(|e| Error::io("write", self.root.join(author::INCLUDE), e))?;
         let commands = self.commands()?;
         let dir = self.build_dir();
         let mut jobs = compile::scheduler_jobs(&commands, Build::Module, &self.root, &dir.join("sched"));
@@ -391,12 +402,31 @@ impl Workdir {
         units: &BTreeSet<String>,
         progress: &dyn Progress,
     ) -> Result<Vec<(String, Object)>> {
+        self.declarations_in(&self.root, &self.build_dir().join("declarations"), units, progress)
+    }
+
+    /// The same of the units as released.
+    pub fn pristine_declarations(
+        &self,
+        units: &BTreeSet<String>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(String, Object)>> {
+        let out = self.layout().pristine(Build::Declarations);
+        self.declarations_in(&self.pristine_tree(), &out, units, progress)
+    }
+
+    fn declarations_in(
+        &self,
+        tree: &Path,
+        out: &Path,
+        units: &BTreeSet<String>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(String, Object)>> {
         if units.is_empty() {
             return Ok(Vec::new());
         }
         let commands = self.commands()?;
-        let out = self.build_dir().join("declarations");
-        let mut jobs = compile::scheduler_jobs(&commands, Build::Declarations, &self.root, &out);
+        let mut jobs = compile::scheduler_jobs(&commands, Build::Declarations, tree, out);
         jobs.retain(|job| units.contains(&job.label));
         self.objects(&compile::compile(&commands, &jobs, progress)?)
     }
@@ -439,6 +469,12 @@ impl Layout {
     }
     fn boundary_text(&self) -> PathBuf {
         self.root.join("boundary.txt")
+    }
+    fn boundary_config(&self) -> PathBuf {
+        self.generated().join("boundary_config.json")
+    }
+    fn boundary_doc(&self) -> PathBuf {
+        self.generated().join("boundary_doc.json")
     }
     fn springboard(&self) -> PathBuf {
         self.generated().join("springboard.json")

@@ -119,6 +119,10 @@ pub struct Summary {
     pub unplaced: Vec<(String, String)>,
     /// Functions that are replaced though they differ (`--allow-different`).
     pub allowed_different: usize,
+    /// The configuration that was used.
+    pub configuration: Option<String>,
+    /// What whoever wrote it should know.
+    pub notes: Vec<String>,
     /// Steps that were done this time; the others were complete.
     #[serde(skip)]
     pub done: Vec<(Step, Duration)>,
@@ -160,6 +164,12 @@ impl fmt::Display for Summary {
             "{} functions replaced, {} stay in vmlinux; {} symbols placed by relocations, {} by the symbol table",
             self.replaced, self.stay, self.placed.0, self.placed.1
         )?;
+        if let Some(file) = &self.configuration {
+            write!(f, "\nconfigured by {file}; boundary.yaml in the work dir is what that amounts to")?;
+        }
+        for note in &self.notes {
+            write!(f, "\nnote: {note}")?;
+        }
         if !self.unplaced.is_empty() {
             let names: Vec<&str> = self.unplaced.iter().map(|(_, name)| name.as_str()).collect();
             write!(f, "\nnot placed: {}", names.join(", "))?;

@@ -25,7 +25,7 @@ struct Subject {
 fn subject() -> &'static Subject {
     static SUBJECT: OnceLock<Subject> = OnceLock::new();
     SUBJECT.get_or_init(|| {
-        let boundary = boundary::compute(image()).expect("a boundary");
+        let boundary = boundary::compute(image(), &schedswap::config::Config::default()).expect("a boundary");
         let binutils = Binutils::of(&kernel().expect("a kernel").vmlinux).expect("binutils");
         let ranges = boundary.functions.iter().flat_map(|f| &f.ranges);
         let text = ranges.map(|range| (range.start.0, range.end.0)).collect();

@@ -53,6 +53,8 @@ fn make_install_puts_everything_where_it_belongs() -> Result<()> {
         ("usr/bin/schedswap", 0o755),
         ("usr/libexec/schedswap/schedswap-loader", 0o755),
         ("usr/libexec/schedswap/guest-load", 0o755),
+        ("usr/libexec/schedswap/kernels/README.md", 0o644),
+        ("usr/share/doc/schedswap/configuration.md", 0o644),
         ("usr/share/man/man1/schedswap.1", 0o644),
         ("usr/share/man/man1/schedswap-build.1", 0o644),
         ("usr/share/man/man1/schedswap-loader.1", 0o644),

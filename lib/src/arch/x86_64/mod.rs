@@ -1,5 +1,6 @@
 //! x86-64: decoding a kernel's code.
 
+mod data;
 mod sites;
 mod uses;
 

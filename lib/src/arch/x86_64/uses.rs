@@ -1,5 +1,6 @@
 //! Which function calls, jumps to, or takes the address of which, from the code of all functions.
 
+use super::data::{Data, Found};
 use super::decoder;
 use crate::address::Addr;
 use crate::vmlinux::{Branch, Entries, Image, Passed, SiteKind, SymbolId, Taken, Uses};
@@ -14,9 +15,9 @@ const CALL_DISTANCE_MAX: usize = 256;
 const FUNCTIONS_PER_TASK: usize = 256;
 
 /// Decodes all functions. Code is decoded symbol by symbol, since tables and padding between functions would
-/// throw the decoder out of step. `Uses::stored` is left empty.
+/// throw the decoder out of step. `Uses::stored` and `Uses::held` are left empty.
 pub(crate) fn uses(image: &Image, entries: &Entries) -> Uses {
-    let scan = Scan { image, entries, thunks: indirect_thunks(image) };
+    let scan = Scan { image, entries, thunks: indirect_thunks(image), data: Data::of(image) };
     let functions = functions_without_overlap(image);
     let parts: Vec<Uses> =
         functions.par_chunks(FUNCTIONS_PER_TASK).map(|part| scan.functions(part)).collect();
@@ -26,9 +27,11 @@ pub(crate) fn uses(image: &Image, entries: &Entries) -> Uses {
         uses.taken.extend(part.taken);
         uses.passed.extend(part.passed);
         uses.indirect.extend(part.indirect);
+        uses.data.extend(part.data);
     }
     uses.branches.par_sort_unstable_by_key(|b| (b.callee, b.at));
     uses.taken.par_sort_unstable_by_key(|t| (t.target, t.at));
+    uses.data.par_sort_unstable_by_key(|u| (u.target, u.at));
     uses.passed.sort_unstable();
     uses.passed.dedup();
     uses.indirect.sort_unstable();
@@ -69,6 +72,7 @@ struct Scan<'a> {
     image: &'a Image,
     entries: &'a Entries,
     thunks: HashSet<Addr>,
+    data: Data,
 }
 
 /// The function being decoded.
@@ -104,6 +108,7 @@ impl Scan<'_> {
         let mut decoder = decoder(code.bytes, code.start.0);
         let mut instruction = Instruction::default();
         let mut is_indirect = false;
+        let mut data = Found::default();
         while decoder.can_decode() {
             decoder.decode_out(&mut instruction);
             let at = Addr(instruction.ip());
@@ -115,6 +120,7 @@ impl Scan<'_> {
                 }
                 continue;
             }
+            self.data.instruction(code.id, &instruction, &mut data);
             match instruction.flow_control() {
                 FlowControl::IndirectCall | FlowControl::IndirectBranch => {
                     is_indirect |= !self.is_made_direct_at_boot(at);
@@ -131,6 +137,7 @@ impl Scan<'_> {
         if is_indirect {
             uses.indirect.push(code.id);
         }
+        uses.data.extend(data.into_uses());
     }
 
     /// Paravirt operations are compiled as calls through `pv_ops`, which boot code replaces.

@@ -85,7 +85,11 @@ fn variable(name: &str, sharing: Sharing) -> BoundaryVariable {
         addr: Addr(0x9000),
         size: 4,
         sharing,
+        carry: false,
+        configured: None,
         used_from: vec![],
+        held_by: vec![],
+        not_private: vec![],
     }
 }
 

@@ -127,6 +127,7 @@ fn function(name: &str, text: &str, fate: Fate) -> BoundaryFunction {
         ranges: Vec::from([addr..addr + 0x10]),
         local: text.starts_with("static"),
         class: Class::Insider,
+        class_configured: None,
         fate,
         called_from: vec![],
         stored_in: vec![],

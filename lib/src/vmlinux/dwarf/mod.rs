@@ -4,15 +4,18 @@
 //! Units are told apart by name and line table alone; only the few that matter are walked.
 
 mod code;
+mod held;
 mod index;
 mod layouts;
 mod paths;
+mod structures;
 mod tables;
 mod variables;
 
 pub(crate) use index::{IndexedUnit, UnitIndex};
 pub(super) use layouts::Layouts;
 pub(super) use paths::{below_root, is_below_scheduler};
+pub(super) use structures::structures;
 pub(crate) use tables::files;
 
 use super::error::Error;
@@ -35,8 +38,7 @@ pub(super) struct DebugInfo {
 
 /// Reads the debug information of the scheduler and of sidecars' units.
 pub(super) fn read(image: &Image, sidecars: &Sidecars) -> Result<DebugInfo, Error> {
-    let beside_sidecars = sidecars.keys().map(|unit| paths::directory(unit));
-    let (dwarf, index, root) = index(image, beside_sidecars)?;
+    let (dwarf, index, root) = index_with(image, sidecars)?;
     let malformed = |error| malformed(image, error);
 
     let wanted: Vec<_> = index.units.iter().filter(|u| u.is_concerned).collect();
@@ -65,14 +67,19 @@ pub(super) fn read(image: &Image, sidecars: &Sidecars) -> Result<DebugInfo, Erro
     Ok(DebugInfo { units, inlined_outside, layouts })
 }
 
-/// The sections, all units with their names, and the directory of the kernel source. Units are asked whether they
-/// mention files of the scheduler's directory and of `more`.
-pub(super) fn index<'a>(
+/// The sections, all units with their names, and the directory of the kernel source.
+pub(super) fn index(image: &Image) -> Result<(Dwarf<'_>, UnitIndex<'_>, String), Error> {
+    index_with(image, &Sidecars::new())
+}
+
+/// The same; concerned are units that mention the scheduler's files, or those beside a sidecar.
+fn index_with<'a>(
     image: &'a Image,
-    more: impl Iterator<Item = &'a str>,
+    sidecars: &Sidecars,
 ) -> Result<(Dwarf<'a>, UnitIndex<'a>, String), Error> {
     let dwarf = load(image)?;
-    let directories: Vec<&str> = std::iter::once(paths::directory(SCHEDULER_DIR)).chain(more).collect();
+    let mut directories = vec![paths::directory(SCHEDULER_DIR)];
+    directories.extend(sidecars.keys().map(|unit| paths::directory(unit)));
     let index = UnitIndex::build(&dwarf, &directories).map_err(|error| malformed(image, error))?;
     let root = index
         .source_root()

@@ -34,6 +34,10 @@ pub(super) struct Die<'a> {
     pub address: Option<u64>,
     /// DW_AT_byte_size, DW_AT_count, or DW_AT_upper_bound + 1.
     pub size: Option<u64>,
+    /// Of a member: bits from the start of its structure.
+    pub bit_offset: Option<u64>,
+    /// DW_AT_bit_size.
+    pub bit_size: Option<u64>,
     pub external: bool,
     pub declaration: bool,
     /// DW_AT_inline.
@@ -82,7 +86,7 @@ impl<'a> Tables<'a> {
         Ok(tables)
     }
 
-    fn find(&self, offset: usize) -> Option<(&Table<'a>, &Die<'a>)> {
+    pub(super) fn find(&self, offset: usize) -> Option<(&Table<'a>, &Die<'a>)> {
         let mut tables = std::iter::once(&self.own).chain(&self.foreign);
         let table = tables.find(|t| (t.start..t.end).contains(&offset))?;
         let index = table.dies.binary_search_by_key(&offset, |d| d.offset).ok()?;
@@ -132,6 +136,27 @@ impl<'a> Tables<'a> {
         std::iter::successors(up(die), move |d| up(d))
     }
 
+    /// DW_AT_type, as an offset.
+    pub(super) fn type_of(&self, die: &Die<'a>) -> Option<usize> {
+        self.resolve(die, |_, d| d.type_)
+    }
+
+    /// The type at an offset, behind typedefs and qualifiers.
+    pub(super) fn unqualified(&self, mut offset: usize) -> Option<(&Table<'a>, &Die<'a>)> {
+        for _ in 0..CHAIN_MAX {
+            let (table, die) = self.find(offset)?;
+            match die.tag {
+                dw::DW_TAG_typedef
+                | dw::DW_TAG_const_type
+                | dw::DW_TAG_volatile_type
+                | dw::DW_TAG_restrict_type
+                | dw::DW_TAG_atomic_type => offset = die.type_?,
+                _ => return Some((table, die)),
+            }
+        }
+        None
+    }
+
     /// Name of the structure that an entry's type is, behind typedefs and qualifiers; not an array of it.
     pub(super) fn structure_of_type(&self, die: &Die<'a>) -> Option<String> {
         let mut type_ = self.resolve(die, |_, d| d.type_)?;
@@ -144,6 +169,50 @@ impl<'a> Tables<'a> {
             }
         }
         None
+    }
+
+    /// A type as it is declared: `struct list_head *`, `u64[4]`.
+    pub(super) fn type_text(&self, offset: Option<usize>) -> String {
+        let mut offset = offset;
+        let (mut before, mut behind) = (String::new(), String::new());
+        for _ in 0..CHAIN_MAX {
+            let Some((table, die)) = offset.and_then(|offset| self.find(offset)) else {
+                // No type is void; one that is not among the tabled is a function's.
+                let what = if offset.is_none() { "void" } else { "function" };
+                return format!("{before}{what}{behind}");
+            };
+            let name = die.name.map_or("{…}".into(), |name| name.to_string_lossy());
+            let prefix = match die.tag {
+                dw::DW_TAG_structure_type => "struct ",
+                dw::DW_TAG_union_type => "union ",
+                dw::DW_TAG_enumeration_type => "enum ",
+                dw::DW_TAG_base_type | dw::DW_TAG_typedef => "",
+                dw::DW_TAG_const_type => {
+                    before += "const ";
+                    offset = die.type_;
+                    continue;
+                }
+                dw::DW_TAG_pointer_type => {
+                    behind =
+                        if behind.starts_with('*') { format!("*{behind}") } else { format!(" *{behind}") };
+                    offset = die.type_;
+                    continue;
+                }
+                dw::DW_TAG_array_type => {
+                    let dimensions = table.children(die).filter(|d| d.tag == dw::DW_TAG_subrange_type);
+                    let text = |d: &Die<'_>| d.size.map_or("[]".to_owned(), |size| format!("[{size}]"));
+                    behind = format!("{}{behind}", dimensions.map(text).collect::<String>());
+                    offset = die.type_;
+                    continue;
+                }
+                _ => {
+                    offset = die.type_;
+                    continue;
+                }
+            };
+            return format!("{before}{prefix}{name}{behind}");
+        }
+        "?".to_owned()
     }
 
     /// Bytes of an entry's type.
@@ -171,6 +240,21 @@ impl<'a> Tables<'a> {
 }
 
 impl<'a> Table<'a> {
+    /// The members of a structure or union.
+    pub(super) fn members<'t>(&'t self, die: &Die<'a>) -> impl Iterator<Item = &'t Die<'a>> {
+        self.children(die).filter(|d| d.tag == dw::DW_TAG_member)
+    }
+
+    fn children<'t>(&'t self, die: &Die<'a>) -> impl Iterator<Item = &'t Die<'a>> {
+        let index = self.dies.binary_search_by_key(&die.offset, |d| d.offset).map_or(u32::MAX, |i| i as u32);
+        let behind = self.dies.get(index as usize + 1..).unwrap_or_default();
+        // Entries are in the order of the tree: what is inside follows, and has its parent there or further down.
+        behind
+            .iter()
+            .take_while(move |d| d.parent.is_some_and(|parent| parent >= index))
+            .filter(move |d| d.parent == Some(index))
+    }
+
     fn read(dwarf: &Dwarf<'a>, indexed: &IndexedUnit<'a>, root: &str) -> gimli::Result<Table<'a>> {
         let unit = dwarf.unit(indexed.header)?;
         let comp_dir = comp_dir(&unit);
@@ -242,6 +326,7 @@ fn is_tabled(tag: DwTag) -> bool {
             | dw::DW_TAG_base_type
             | dw::DW_TAG_structure_type
             | dw::DW_TAG_union_type
+            | dw::DW_TAG_member
             | dw::DW_TAG_enumeration_type
             | dw::DW_TAG_pointer_type
             | dw::DW_TAG_array_type
@@ -269,6 +354,8 @@ impl<'a> Die<'a> {
             entry_pc: None,
             address: None,
             size: None,
+            bit_offset: None,
+            bit_size: None,
             external: false,
             declaration: false,
             inline: None,
@@ -328,6 +415,11 @@ impl<'a> Die<'a> {
             }
             dw::DW_AT_byte_size | dw::DW_AT_count => self.size = value.udata_value(),
             dw::DW_AT_upper_bound => self.size = value.udata_value().and_then(|last| last.checked_add(1)),
+            dw::DW_AT_data_member_location => {
+                self.bit_offset = value.udata_value().and_then(|bytes| bytes.checked_mul(8));
+            }
+            dw::DW_AT_data_bit_offset => self.bit_offset = value.udata_value(),
+            dw::DW_AT_bit_size => self.bit_size = value.udata_value(),
             dw::DW_AT_external => self.external = value == AttributeValue::Flag(true),
             dw::DW_AT_declaration => self.declaration = value == AttributeValue::Flag(true),
             dw::DW_AT_inline => {

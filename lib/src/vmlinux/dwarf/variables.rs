@@ -1,6 +1,7 @@
 //! Variables with static storage, function-local ones included.
 
 use super::super::image::{Image, Variable};
+use super::held;
 use super::tables::{Die, Tables};
 use crate::address::Addr;
 use gimli::constants as dw;
@@ -45,6 +46,7 @@ fn variable(tables: &Tables<'_>, die: &Die<'_>, addr: u64, symbols: &Sizes<'_>) 
         size: tables.size_of_type(die).unwrap_or(symbol_size),
         external: tables.is_external(die),
         type_name: tables.structure_of_type(die),
+        holds: held::held(tables, die),
         in_function: function.and_then(|f| tables.name(f)),
         decl_file,
         decl_line,

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
+/*
+ * State beyond the kernel's structures (include/schedswap/author.h), from the runtime's side. The structs are part of
+ * the contract of handover.h.
+ */
+#ifndef SS_EXTENSION_H
+#define SS_EXTENSION_H
+
+#include <linux/types.h>
+#include "include/schedswap/author.h"
+
+/*
+ * What the slots of one kind of object have in common: a slot is an object's number, the same in the tables of all states
+ * of its kind, and stays with it from version to version.
+ */
+struct ss_slots {
+	struct ss_table owners;		/* of struct ss_owner */
+	u32 limit;			/* slots below it have been given out or are free; all tables reach that far */
+	u32 first_free;			/* 0: none */
+	u32 free;
+	u32 used;
+};
+
+struct ss_owner {
+	const void *object;		/* NULL: the slot is free */
+	u32 next_free;
+};
+
+/* A kind of object of which there is a state: threads, groups. */
+struct ss_kind {
+	u32 id;				/* enum ss_kind_id */
+	u32 hole;			/* where in the object its slot's number is */
+	const char *what;
+	struct ss_slots slots;
+	unsigned int (*count)(void);	/* how many there are; anywhere, so also inside the stop */
+	void (*for_each)(void (*fn)(struct ss_kind *kind, const void *object), struct ss_kind *kind);
+};
+
+/* What the build says of one state. */
+struct ss_state_row {
+	struct schedswap_state *state;
+	u64 type;			/* hash of its declaration, names and sizes of members included; 0: not known */
+	u32 holds_pointers;
+	u32 pad;
+};
+
+/* What a module has of all this. */
+struct ss_extension {
+	struct ss_kind *const *kinds;
+	const unsigned int *kind_count;
+	const struct ss_state_row *states;
+	const unsigned int *state_count;
+};
+
+/* tables.S */
+extern struct ss_kind *const ss_kinds[];
+extern const unsigned int ss_kind_count;
+extern const struct ss_state_row ss_states[];
+extern const unsigned int ss_state_count;
+
+/* table.c */
+int ss_table_grow(struct ss_table *table, u32 capacity);
+void ss_table_free(struct ss_table *table);
+size_t ss_table_bytes(const struct ss_table *table, u32 capacity);
+
+static inline void *ss_table_at(const struct ss_table *table, u32 slot)
+{
+	return table->pieces[slot >> table->shift] + (size_t)(slot & ((1u << table->shift) - 1)) * table->stride;
+}
+
+/* extension.c, for the entry points of each kind */
+int ss_object_begins(struct ss_kind *kind, const void *object);
+void ss_object_ends(struct ss_kind *kind, const void *object);
+
+#endif
