@@ -3,6 +3,9 @@
 # The kernel that demo, test, bench and soak work on: SUITE/FLAVOUR, or a release.
 KERNEL ?= bookworm/cloud-amd64
 PREFIX ?= /usr/local
+# What the SDK's image is made of, and by which program.
+BASE ?= debian:12
+ENGINE ?= $(firstword $(shell command -v podman; command -v docker))
 
 target := $(or $(CARGO_TARGET_DIR),target)
 release := $(target)/release
@@ -17,7 +20,7 @@ export SCHEDSWAP := $(abspath $(release)/schedswap)
 export SCHEDSWAP_LIBEXEC := $(abspath $(libexec))
 export KERNEL WHAT
 
-.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static demo test bench soak install packages clean
+.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static demo test bench soak install packages vendor container clean
 all: setup-build ## build the command, and the programs that run on the swapped machine
 	cargo build --release --package schedswap-cli
 	$(MAKE) --no-print-directory static
@@ -98,6 +101,16 @@ packages: all ## schedswap itself as .deb and .rpm, in out/
 		DESTDIR=$(target)/sdk PREFIX=/usr
 	mkdir -p out
 	$(release)/sdk-packages $(target)/sdk . out
+
+vendor: setup-rust ## the sources of all crates into vendor/, for builds without a crates registry
+	cargo vendor --locked --quiet --versioned-dirs vendor >/dev/null
+
+container: ## image of the SDK, by podman or docker (BASE=debian:11, debian:12 or debian:13)
+	@[ -n "$(ENGINE)" ] || { \
+		echo "make container: found neither podman nor docker; install one, or name another engine by ENGINE=" >&2; \
+		exit 1; \
+	}
+	$(ENGINE) build --file Containerfile --build-arg BASE=$(BASE) --tag schedswap:$(subst :,-,$(BASE)) .
 
 clean: ## remove what was built; fetched kernels stay in the cache
 	cargo clean

@@ -6,7 +6,7 @@
 #   scripts/setup.sh guest         QEMU
 #   scripts/setup.sh disk          what makes the disks of guests that have one, and the packages they are given
 #   scripts/setup.sh load          what the tests put on a guest
-#   scripts/setup.sh package       what the tests read, check and verify packages with
+#   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
 #   scripts/setup.sh compiler CC   the compiler that a kernel was built with
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -164,6 +164,8 @@ setup_package() {
     local missing
     mapfile -t missing < <(packages_of_missing \
         rpm:rpm rpmlint:rpmlint lintian:lintian openssl:openssl)
+    # Firmware that vouches for a signature's certificate.
+    [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing+=(ovmf)
     # Where users have no /sbin on their path.
     type -P modinfo >/dev/null || [ -x /sbin/modinfo ] || missing+=(kmod)
     install "${missing[@]}"

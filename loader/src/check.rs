@@ -96,10 +96,7 @@ fn module_loading(paths: &Paths, is_signed: bool) -> Vec<String> {
     let lockdown = read("sys/kernel/security/lockdown");
     let is_locked_down = ["[integrity]", "[confidentiality]"].iter().any(|level| lockdown.contains(level));
     if !is_signed && (is_locked_down || read("sys/module/module/parameters/sig_enforce").trim() == "Y") {
-        problems.push(
-            "this kernel takes signed modules only, and this one is not: sign it with a key that the kernel trusts"
-                .to_owned(),
-        );
+        problems.push(swap::UNSIGNED.to_owned());
     }
     problems
 }

@@ -7,7 +7,7 @@ use crate::host::{Host, Machine, Running};
 use crate::kernel_log::KernelLog;
 use crate::paths::Paths;
 use crate::record::Record;
-use crate::{boot, check, install, lock, plan, remove, running, status, target, text};
+use crate::{boot, check, install, lock, plan, refusal, remove, running, status, target, text};
 use clap::CommandFactory as _;
 use schedswap_payload::report::{Outcome, Report};
 use serde::Serialize;
@@ -113,7 +113,11 @@ fn change(
         }
         _ => {}
     }
-    let _lock = lock::take(&machine.paths, lock_wait)?;
+    let lock = lock::take(&machine.paths, lock_wait);
+    if let (Err(_), Command::Install { path: Some(path), .. }) = (&lock, command) {
+        refusal::note(machine, &install::absolute(path), record);
+    }
+    let _lock = lock?;
     match command {
         Command::Install { path, patience } => {
             let path = path.as_deref().map_or_else(install::default_path, install::absolute);

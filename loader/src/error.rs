@@ -139,6 +139,13 @@ pub enum LoaderError {
     )]
     Held { by: Vec<Conflict> },
 
+    #[error(
+        "the scheduler that runs was built by another version of schedswap, which hands over in another way, so this \
+         one cannot take over from it. Nothing was changed: it goes on running. Run `uninstall`, then install this one; \
+         in between, the kernel's own scheduler runs"
+    )]
+    OtherHandover,
+
     #[error("writing {value} to {path} failed; the kernel log may say why", path = .path.display())]
     Switch {
         path: PathBuf,
@@ -220,6 +227,7 @@ impl LoaderError {
             | ModuleRefused { .. }
             | Busy { .. }
             | Held { .. }
+            | OtherHandover
             | Payload(_)
             | Conflicts { .. }
             | NothingNamed { .. }

@@ -33,8 +33,8 @@ pub struct Kernel {
     pub busy: u32,
     /// As many threads a plan finds in the way.
     pub planned_busy: u32,
-    /// A window is held.
-    pub is_held: bool,
+    /// What switching to another scheduler fails with.
+    pub swap_fails: Option<Errno>,
     /// What loading a module fails with.
     pub refuses: Option<Errno>,
     /// The machine dies while it switches; then nothing reaches the disk any more.
@@ -61,7 +61,7 @@ impl Fake {
             release: RELEASE.into(),
             busy: 0,
             planned_busy: 0,
-            is_held: false,
+            swap_fails: None,
             refuses: None,
             dies: false,
             is_dead: false,
@@ -110,7 +110,9 @@ impl Fake {
             fs::remove_dir_all(self.root().join(dir)).unwrap();
             directory(&self.root().join(dir));
         }
-        let _ = fs::remove_file(self.root().join("run/schedswap.healthy"));
+        for file in ["run/schedswap.healthy", "run/schedswap.refused"] {
+            let _ = fs::remove_file(self.root().join(file));
+        }
         let boot_id = self.root().join("proc/sys/kernel/random/boot_id");
         fs::write(boot_id, format!("boot-{}\n", kernel.boots)).unwrap();
         let mut notes: Vec<u8> = [4u32, 8, 3].iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -294,8 +296,8 @@ impl Host for FakeHost {
         if kernel.is_dead {
             return Err(Errno::IO.into());
         }
-        if kernel.is_held {
-            return Err(Errno::ADDRINUSE.into());
+        if let Some(errno) = kernel.swap_fails {
+            return Err(errno.into());
         }
         if kernel.busy > 0 {
             kernel.busy -= 1;

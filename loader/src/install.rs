@@ -6,9 +6,9 @@ use crate::host::Machine;
 use crate::module_file::{self, ModuleFile};
 use crate::payload_dir::{self, Payload};
 use crate::record::Record;
-use crate::registry::{self, Registry, Swap};
+use crate::registry::{Registry, Swap};
 use crate::switch::Patience;
-use crate::{running, services, swap, target};
+use crate::{refusal, running, services, swap, target};
 use schedswap_payload::report::Attempt;
 use std::path::{Path, PathBuf};
 
@@ -117,12 +117,19 @@ fn install_payload(
     patience: Patience,
     record: &mut Record,
 ) -> Result<(), LoaderError> {
-    let payload = payload_dir::open(machine, dir)?;
-    record.version = Some(payload.name.clone());
-    match fit(machine, &payload.module)? {
-        Fit::Runs => install_here(machine, &payload, patience, record),
-        Fit::Other(why) => register_for_later(machine, &payload, &why, record),
+    let mut install = || {
+        let payload = payload_dir::open(machine, dir)?;
+        record.version = Some(payload.name.clone());
+        match fit(machine, &payload.module)? {
+            Fit::Runs => install_here(machine, &payload, patience, record),
+            Fit::Other(why) => register_for_later(machine, &payload, &why, record),
+        }
+    };
+    let result = install();
+    if result.is_err() {
+        refusal::note(machine, dir, record);
     }
+    result
 }
 
 /// Installs what is for the running kernel.
@@ -138,29 +145,15 @@ fn install_here(
     let active = registry.stage_active(&payload.name)?;
     if let Err(error) = run(machine, payload, patience, record) {
         active.discard();
-        note_refusal(machine, payload, &registry, record);
         return Err(error);
     }
     // Only now: a machine that dies in the swap has to come up with what ran before.
     let version = payload.name.clone();
     active.commit().map_err(|source| LoaderError::Unregistered { version, source })?;
     registry.clear_attempt()?;
-    registry.clear_refused()?;
+    refusal::clear(machine);
     services::tell_systemd(machine, "start", &mut record.notes);
     Ok(())
-}
-
-/// For `forget`, by which rpm goes on all the same to remove the old version's files. What cannot be written is no
-/// worse than the refusal itself.
-fn note_refusal(machine: &Machine, payload: &Payload, registry: &Registry, record: &mut Record) {
-    let refused = registry::Attempt {
-        payload: payload.name.clone(),
-        boot_id: running::boot_id(&machine.paths),
-        at: machine.host.epoch_seconds(),
-    };
-    if let Err(error) = registry.write_refused(&refused) {
-        record.notes.push(error.to_string());
-    }
 }
 
 /// Makes the payload's scheduler run, unless it does.

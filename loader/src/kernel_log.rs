@@ -51,6 +51,11 @@ fn message(record: &str) -> Option<&str> {
 }
 
 fn concerns_the_module(message: &str) -> bool {
+    // Before it knows the module's name: "Loading of module with unavailable key is rejected" (module_sig_check,
+    // kernel/module/signing.c), which tells an unknown key from a module that was altered.
+    if message.starts_with("Loading of ") && message.ends_with(" is rejected") {
+        return true;
+    }
     // The module writes as schedswap; the kernel's module loader writes under the module's name
     // ("scheduler: version magic … should be …", "scheduler_0123abcd: Unknown symbol …").
     let writer = message.split([':', ' ']).next().unwrap_or_default();
@@ -73,6 +78,8 @@ mod tests {
         assert!(concerns_the_module("schedswap: enabled"));
         assert!(concerns_the_module("scheduler: Unknown symbol foo (err -2)"));
         assert!(concerns_the_module("scheduler_0123abcd: loading out-of-tree module taints kernel."));
+        assert!(concerns_the_module("Loading of unsigned module is rejected"));
+        assert!(!concerns_the_module("Loading of firmware takes long"));
         assert!(!concerns_the_module("schedulers are fine"));
         assert!(!concerns_the_module("systemd[1]: schedswap: no"));
     }

@@ -107,16 +107,21 @@ fn a_new_one_that_cannot_take_over_leaves_the_old_one() {
     let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
     install(&fake, &one).unwrap();
     type Change = fn(&Fake);
-    let cases: [(Change, Change, &str); 4] = [
+    let cases: [(Change, Change, &str); 5] = [
         (
             |f| f.kernel.borrow_mut().busy = 99,
             |f| f.kernel.borrow_mut().busy = 0,
             "sleeper (thread 7) in do_wait",
         ),
         (
-            |f| f.kernel.borrow_mut().is_held = true,
-            |f| f.kernel.borrow_mut().is_held = false,
+            |f| f.kernel.borrow_mut().swap_fails = Some(Errno::ADDRINUSE),
+            |f| f.kernel.borrow_mut().swap_fails = None,
             "another patcher",
+        ),
+        (
+            |f| f.kernel.borrow_mut().swap_fails = Some(Errno::PROTO),
+            |f| f.kernel.borrow_mut().swap_fails = None,
+            "Run `uninstall`, then install this one",
         ),
         (
             |f| f.kernel.borrow_mut().refuses = Some(Errno::INVAL),
@@ -259,6 +264,29 @@ fn an_upgrade_that_could_not_take_over_does_so_at_the_next_boot() {
     fake.kernel.borrow_mut().busy = 0;
     uninstall(&fake).unwrap();
     assert_eq!((fake.runs(), active(&fake, RELEASE)), (None, None));
+}
+
+#[test]
+fn an_upgrade_that_found_no_room_leaves_what_runs() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
+    install(&fake, &one).unwrap();
+    fs::remove_file(fake.machine().paths.loader()).unwrap();
+    let mut full = fake.machine();
+    full.disk.gate = Some(std::rc::Rc::new(|_: &str| Err(std::io::ErrorKind::StorageFull.into())));
+    install::install(&full, &two, PATIENCE, &mut Record::default()).unwrap_err();
+    // As rpm does all the same, whether there is room by then or not.
+    let _ = remove::forget(&full, &one, PATIENCE, &mut Record::default());
+    assert_eq!((fake.runs().as_deref(), active(&fake, RELEASE).as_deref()), (Some("demo-1"), Some("demo-1")));
+    forget(&fake, &one).unwrap();
+    assert_eq!((fake.runs().as_deref(), active(&fake, RELEASE).as_deref()), (Some("demo-1"), Some("demo-2")));
+    // In another boot it says nothing any more.
+    install(&fake, &two).unwrap();
+    install::install(&full, &one, PATIENCE, &mut Record::default()).unwrap_err();
+    fake.boot(RELEASE);
+    start(&fake, false).unwrap();
+    forget(&fake, &two).unwrap();
+    assert_eq!(fake.runs(), None);
 }
 
 #[test]

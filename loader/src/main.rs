@@ -33,6 +33,7 @@ mod plan;
 mod power_cut_tests;
 mod predict;
 mod record;
+mod refusal;
 mod registry;
 mod remove;
 mod running;

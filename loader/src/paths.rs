@@ -53,6 +53,11 @@ impl Paths {
         self.of("run/schedswap.healthy")
     }
 
+    /// Says which payload was not installed in this boot, see [`crate::refusal`].
+    pub fn refused(&self) -> PathBuf {
+        self.of("run/schedswap.refused")
+    }
+
     /// The scheduler in charge.
     pub fn scheduler(&self) -> PathBuf {
         self.of(sysfs::DIR)

@@ -78,6 +78,7 @@ fn ask(loaded: &Loaded) -> Result<Asked, LoaderError> {
             Ok(Asked::Plan(text.parse().map_err(LoaderError::from)?, sysfs::parse_blockers(&blockers)?))
         }
         Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRINUSE) => Ok(Asked::Held),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::PROTO) => Err(LoaderError::OtherHandover),
         Err(source) => Err(LoaderError::Sysfs { path, source }),
     }
 }

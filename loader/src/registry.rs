@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `active` | link to the payload that shall run on this kernel; none, or one that leads nowhere: the kernel's own |
 //! | `attempt` | JSON, see [`Attempt`]: there from before a load at boot until the machine is up well |
-//! | `refused` | JSON, see [`Attempt`]: the payload whose installation was last refused, until one succeeds |
 //! | `history` | JSON lines: the times of the last swaps, see [`Swap`] |
 
 use crate::disk::{Disk, Staged};
@@ -79,48 +78,21 @@ impl<'a> Registry<'a> {
     /// The load at boot that has not been followed by a machine that is well. What cannot be read counts as one
     /// of an unknown boot.
     pub fn attempt(&self) -> Option<Attempt> {
-        self.note("attempt")
-    }
-
-    /// Before a load at boot.
-    pub fn write_attempt(&self, attempt: &Attempt) -> Result<(), LoaderError> {
-        self.write_note("attempt", attempt)
-    }
-
-    /// The machine is well, or somebody wants it all the same.
-    pub fn clear_attempt(&self) -> Result<(), LoaderError> {
-        self.clear_note("attempt")
-    }
-
-    /// The payload that last was refused to take over, in whatever boot that was.
-    pub fn refused(&self) -> Option<Attempt> {
-        self.note("refused")
-    }
-
-    /// It could not take over.
-    pub fn write_refused(&self, refused: &Attempt) -> Result<(), LoaderError> {
-        self.write_note("refused", refused)
-    }
-
-    /// One has.
-    pub fn clear_refused(&self) -> Result<(), LoaderError> {
-        self.clear_note("refused")
-    }
-
-    fn note(&self, file: &str) -> Option<Attempt> {
-        let text = fs::read(self.file(file)).ok()?;
+        let text = fs::read(self.file("attempt")).ok()?;
         let unknown = || Attempt { payload: String::new(), boot_id: String::new(), at: 0 };
         Some(serde_json::from_slice(&text).unwrap_or_else(|_| unknown()))
     }
 
-    fn write_note(&self, file: &str, note: &Attempt) -> Result<(), LoaderError> {
-        let place = self.file(file);
-        let json = serde_json::to_vec(note).expect("strings and numbers always become JSON");
+    /// Before a load at boot.
+    pub fn write_attempt(&self, attempt: &Attempt) -> Result<(), LoaderError> {
+        let place = self.file("attempt");
+        let json = serde_json::to_vec(attempt).expect("strings and numbers always become JSON");
         self.disk.write(&place, &json, 0o644).map_err(cannot("write", &place))
     }
 
-    fn clear_note(&self, file: &str) -> Result<(), LoaderError> {
-        let place = self.file(file);
+    /// The machine is well, or somebody wants it all the same.
+    pub fn clear_attempt(&self) -> Result<(), LoaderError> {
+        let place = self.file("attempt");
         self.disk.remove(&place).map_err(cannot("remove", &place))
     }
 
@@ -157,7 +129,7 @@ impl<'a> Registry<'a> {
 
     /// Removes what the loader itself keeps for this kernel.
     pub fn remove(&self) -> Result<(), LoaderError> {
-        for name in ["active", "attempt", "refused", "history"] {
+        for name in ["active", "attempt", "history"] {
             let place = self.file(name);
             self.disk.remove(&place).map_err(cannot("remove", &place))?;
         }

@@ -7,7 +7,7 @@ use crate::record::Record;
 use crate::registry::{self, Registry};
 use crate::running::{self, Loaded};
 use crate::switch::Patience;
-use crate::{module_file, services, swap};
+use crate::{module_file, refusal, services, swap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -67,12 +67,8 @@ pub fn forget(
     let (kernel, name) = place(machine, dir)?;
     record.version = Some(name.clone());
     let registry = Registry::of(&machine.paths, &machine.disk, &kernel);
-    let boot_id = running::boot_id(&machine.paths);
-    let was_refused = registry.refused().is_some_and(|refused| {
-        refused.boot_id == boot_id
-            && refused.payload != name
-            && registry.payloads().contains(&refused.payload)
-    });
+    let was_refused = refusal::noted(machine)
+        .is_some_and(|refused| refused != name && registry.payloads().contains(&refused));
     if is_running(machine, dir, &kernel, &name)? && !was_refused {
         return remove(machine, dir, patience, record);
     }

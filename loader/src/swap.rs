@@ -112,6 +112,15 @@ pub fn visit<T>(
     }
 }
 
+/// What to do where the kernel takes signed modules only, and this one is not.
+pub const UNSIGNED: &str = "this kernel takes signed modules only, and this one is not: build it with --sign-key and \
+     --sign-cert; the kernel has to trust the certificate, to which `mokutil --import` adds one";
+/// And where it is signed. The kernel says by one number that nobody it trusts has signed it, and that what was signed
+/// is something else.
+const BAD_SIGNATURE: &str = "its signature does not hold here. Either the kernel does not trust the key: add its \
+     certificate (`mokutil --import`, and boot once more), or sign with another. Or the module was altered after it was \
+     signed: get it anew from where it was built";
+
 fn load(machine: &Machine, module: &ModuleFile, beside: Beside) -> Result<(), LoaderError> {
     let name = &module.info.name;
     if running::module_is_loaded(&machine.paths, name) {
@@ -137,9 +146,8 @@ fn load(machine: &Machine, module: &ModuleFile, beside: Beside) -> Result<(), Lo
             (Errno::PERM | Errno::ACCESS, _) => {
                 "modules may not be loaded: check kernel.modules_disabled, lockdown and CAP_SYS_MODULE"
             }
-            (Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG, _) => {
-                "this kernel takes signed modules only; sign it with a key that the kernel trusts"
-            }
+            (Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG, _) if module.is_signed => BAD_SIGNATURE,
+            (Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG, _) => UNSIGNED,
             (Errno::NOMEM, _) => "the kernel has no memory for it",
             _ => "see the kernel log",
         };

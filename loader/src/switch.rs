@@ -70,6 +70,7 @@ pub fn switch(
                 Ok(Attempt::Busy { blockers: sysfs::parse_blockers(&blockers)? })
             }
             Some(Errno::ADDRINUSE) => Err(LoaderError::Held { by: Vec::new() }),
+            Some(Errno::PROTO) => Err(LoaderError::OtherHandover),
             _ => Err(LoaderError::Switch { path, value, source }),
         }
     };

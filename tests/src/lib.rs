@@ -7,9 +7,13 @@
 //! guest.shutdown()?;
 //! ```
 
+pub mod container;
+pub mod counting;
 pub mod edit;
+pub mod firmware;
 mod guests;
 mod kernel;
+pub mod keys;
 mod machines;
 mod modules;
 pub mod packages;
@@ -19,5 +23,5 @@ pub use kernel::{Kernel, image, kernel};
 pub use machines::{SUITE, kernel_under_test, machine, other_kernel};
 pub use modules::{
     Built, Packages, build, build_configured, build_in, configured_work_dir, kernel_module, package,
-    pristine, schedswap, work_dir,
+    pristine, schedswap, signed, work_dir,
 };

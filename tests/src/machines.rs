@@ -7,16 +7,22 @@ use schedswap::guest::debian::{Machine, RootImage};
 use schedswap::progress::Silent;
 use schedswap::source::{Bootable, Cache};
 use std::env;
+use std::time::Duration;
 
 /// The suite that they are made of.
 pub const SUITE: &str = "bookworm";
+
+/// For a command that installs a package and all that follows from it, on a host that is busy with other things.
+const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 
 /// A machine with a fresh disk, off, that will boot the kernel under test.
 pub fn machine() -> Result<Machine> {
     let cache = Cache::from_environment()?;
     let tools = Tools::find_with(cache.busybox().as_deref())?;
     let image = RootImage::of_suite(SUITE, &cache, &Silent)?;
-    Ok(Machine::new(&image, kernel_under_test()?, &tools, &cache)?)
+    let mut machine = Machine::new(&image, kernel_under_test()?, &tools, &cache)?;
+    machine.config.command_limit = COMMAND_LIMIT;
+    Ok(machine)
 }
 
 /// What boots of the kernel under test.

@@ -6,6 +6,7 @@
 use crate::edit::Tree;
 use crate::kernel::kernel;
 use anyhow::{Context, Result, ensure};
+use schedswap::module::sign::Signer;
 use schedswap_payload::Manifest;
 use std::env;
 use std::fs::{self, File};
@@ -96,8 +97,19 @@ pub fn configured_work_dir(config: Option<&str>) -> Result<(PathBuf, File)> {
 
 /// Builds a module with an edit.
 pub fn build(name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
+    build_with(name, &[], edit)
+}
+
+/// The module of the unmodified scheduler, signed.
+pub fn signed(name: &str, signer: &Signer) -> Result<Built> {
+    build_with(name, &["--sign-key", text(&signer.key)?, "--sign-cert", text(&signer.certificate)?], |_| {
+        Ok(())
+    })
+}
+
+fn build_with(name: &str, options: &[&str], edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
     let (work, _lock) = work_dir()?;
-    build_in(&work, name, edit)
+    build_in_with(&work, name, options, edit)
 }
 
 /// The same, with a configuration that overrides the boundary.
@@ -108,8 +120,17 @@ pub fn build_configured(name: &str, config: &str, edit: impl FnOnce(&Tree) -> Re
 
 /// The same in a work dir of the test's own.
 pub fn build_in(work: &Path, name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
+    build_in_with(work, name, &[], edit)
+}
+
+fn build_in_with(
+    work: &Path,
+    name: &str,
+    options: &[&str],
+    edit: impl FnOnce(&Tree) -> Result<()>,
+) -> Result<Built> {
     edit(&Tree::at(work))?;
-    done(&["build", text(work)?, "--name", name, "--format", "none"])?;
+    done(&[&["build", text(work)?, "--name", name, "--format", "none"], options].concat())?;
     let dir = out().join("modules").join(name);
     fs::create_dir_all(&dir)?;
     for file in ["scheduler.ko", "manifest.json"] {

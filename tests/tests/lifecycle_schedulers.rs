@@ -3,61 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 use schedswap::guest::debian::{Machine, Until};
-use schedswap_tests::{Packages, machine, other_kernel, package};
+use schedswap_tests::counting::{FEATURES, assert_own_runs, assert_runs, counting, reads, running, said};
+use schedswap_tests::{Packages, machine, other_kernel};
 use std::env;
-
-const FEATURES: &str = "/sys/kernel/debug/sched/features";
-
-/// A release that says its number and how often it was asked, whoever was asked before.
-fn counting(release: &str) -> Result<Packages> {
-    package("counting", release, |tree| {
-        tree.before(
-            "debug.c",
-            "sched_feat_show",
-            "static unsigned long test_reads;\nstatic DEFINE_PER_CPU(unsigned int, test_reads_here);\n",
-        )?;
-        tree.at_entry(
-            "debug.c",
-            "sched_feat_show",
-            &format!(
-                "{{ unsigned int sum = 0; int cpu; static int local; test_reads++; local++; \
-                 this_cpu_inc(test_reads_here); \
-                 for_each_possible_cpu(cpu) sum += per_cpu(test_reads_here, cpu); \
-                 seq_printf(m, \"release={release} reads=%lu,%u,%d \", test_reads, sum, local); }}"
-            ),
-        )
-    })
-}
-
-/// What runs, as the loader says; empty for the kernel's own.
-fn running(machine: &Machine) -> Result<String> {
-    Ok(machine.sh("cat /sys/kernel/schedswap/version 2>/dev/null || true")?)
-}
-
-fn reads(machine: &Machine) -> Result<String> {
-    Ok(machine.sh(&format!("grep -o 'release=.* reads=[0-9,]*' {FEATURES}"))?)
-}
-
-fn assert_runs(machine: &Machine, packages: &Packages) -> Result<()> {
-    ensure!(running(machine)? == packages.version(), "{} should run: {}", packages.version(), said(machine)?);
-    machine.sh("test $(ls -d /sys/module/scheduler_* | wc -l) = 1")?;
-    Ok(())
-}
-
-fn assert_own_runs(machine: &Machine) -> Result<()> {
-    ensure!(running(machine)?.is_empty(), "the kernel's own should run: {}", said(machine)?);
-    machine.sh("! ls -d /sys/module/scheduler_* && ! ls -d /sys/kernel/schedswap*")?;
-    Ok(())
-}
-
-/// For errors: what loader and journal say.
-fn said(machine: &Machine) -> Result<String> {
-    let output = machine.run(
-        "/var/lib/schedswap/loader status; systemctl status --no-pager schedswap.service; find /var/lib/schedswap; \
-         dmesg | grep schedswap | tail",
-    )?;
-    Ok(format!("{}{}", output.stdout, output.stderr))
-}
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_deb_from_installation_to_removal() -> Result<()> {
@@ -119,6 +69,55 @@ fn an_rpm_from_installation_to_removal() -> Result<()> {
     assert_eq!(reads(&machine)?, "release=1 reads=3,3,3");
     machine.rpm_erase(&one.rpm_name())?;
     assert_own_runs(&machine)?;
+    machine.power_off()?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "slow: `make soak` runs it"]
+fn of_two_rpms_side_by_side_either_may_go() -> Result<()> {
+    let (one, two) = (counting("1")?, counting("2")?);
+    let mut machine = machine()?;
+    machine.boot()?;
+    let install = |packages: &Packages| -> Result<()> {
+        let output = machine.with_package("rpm -i --nodeps", &packages.rpm)?;
+        ensure!(output.status == 0, "rpm -i: {}{}", output.stdout, output.stderr);
+        Ok(())
+    };
+    // Both have one name: it takes the version as well.
+    let erase = |packages: &Packages| -> Result<()> {
+        let label = machine.with_package("rpm -qp", &packages.rpm)?.stdout;
+        machine.rpm_erase(label.trim())?;
+        machine.sh(&format!("test ! -e {}", packages.payload()))?;
+        Ok(())
+    };
+    install(&one)?;
+    assert_eq!(reads(&machine)?, "release=1 reads=1,1,1");
+    install(&two)?;
+    assert_runs(&machine, &two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=2,2,2");
+    machine.sh(&format!("test -d {} && test -d {}", one.payload(), two.payload()))?;
+
+    // The one that runs: the kernel's own comes back, for nobody asked for the other.
+    erase(&two)?;
+    assert_own_runs(&machine)?;
+    machine.sh("test ! -e /var/lib/schedswap/$(uname -r)/active")?;
+    machine.sh(&format!("schedswap-loader switch {}", one.version()))?;
+    assert_runs(&machine, &one)?;
+
+    // The one that does not run: nothing changes.
+    install(&two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=1,1,1");
+    erase(&one)?;
+    assert_runs(&machine, &two)?;
+    assert_eq!(reads(&machine)?, "release=2 reads=2,2,2");
+    machine.sh(&format!("test $(readlink /var/lib/schedswap/$(uname -r)/active) = {}", two.version()))?;
+
+    erase(&two)?;
+    assert_own_runs(&machine)?;
+    let left =
+        machine.sh("find /var/lib/schedswap /etc/systemd/system -name '*schedswap*' -o -name active")?;
+    ensure!(matches!(left.as_str(), "" | "/var/lib/schedswap"), "left over: {left}");
     machine.power_off()?;
     Ok(())
 }
@@ -207,48 +206,79 @@ fn an_upgrade_that_is_refused_leaves_the_old_one_running() -> Result<()> {
     Ok(())
 }
 
-/// Cut off at some moment of an installation, upgrade or removal: the next boot is clean, and dpkg can go on. As often as
-/// `SCHEDSWAP_TEST_CUTS` says.
+/// What is cut off: the command, what runs before it and after it.
+struct Step {
+    command: String,
+    before: String,
+    after: String,
+}
+
+impl Step {
+    /// How long it takes. By the host's clock: that of a guest whose host is busy may go wrong, each boot in another way.
+    fn timed(&self, machine: &Machine) -> Result<u64> {
+        let begun = Instant::now();
+        machine.sh(&format!("({}) >/dev/null 2>&1", self.command))?;
+        Ok(begun.elapsed().as_millis() as u64)
+    }
+}
+
+/// Cut off at some moment of an installation, an upgrade, a removal: the next boot is clean, and the same command, given
+/// again, gets to its end. As often as `SCHEDSWAP_TEST_CUTS` says.
 #[test]
 #[ignore = "slow: `make soak` runs it"]
 fn a_power_cut_in_the_middle() -> Result<()> {
     let cuts: u64 = env::var("SCHEDSWAP_TEST_CUTS").map_or(Ok(6), |cuts| cuts.parse())?;
     let (one, two) = (counting("1")?, counting("2")?);
+    let install = |release: &str| format!("dpkg --configure -a; dpkg -i /var/cache/{release}.deb");
+    let steps = [
+        Step { command: install("1"), before: String::new(), after: one.version() },
+        Step { command: install("2"), before: one.version(), after: two.version() },
+        Step { command: format!("dpkg -r {}", one.deb_name()), before: two.version(), after: String::new() },
+    ];
     let mut machine = machine()?;
+    machine.boot()?;
+    machine.hand_over(&one.deb, "/var/cache/1.deb")?;
+    machine.hand_over(&two.deb, "/var/cache/2.deb")?;
+    let mut takes_ms = Vec::new();
+    for step in &steps {
+        takes_ms.push(step.timed(&machine)?);
+    }
+    machine.until = Until::MultiUser;
     for cut in 0..cuts {
-        // Spread over the seconds that it takes; the same moments each time, as far as the guest is.
-        let after_ms = 100 + cut * 7919 % 3500;
-        machine.until = Until::MultiUser;
-        machine.boot()?;
-        let command = match cut % 3 {
-            0 | 1 => {
-                let package = if cut % 3 == 0 { &one } else { &two };
-                machine.hand_over(&package.deb, "/var/cache/package.deb")?;
-                "dpkg -i /var/cache/package.deb".to_owned()
-            }
-            _ => format!("dpkg -r {}", one.deb_name()),
-        };
-        let context = format!("{command}, cut off after {after_ms} ms");
-        machine.sh(&format!(
-            "sync; ({command} >/dev/null 2>&1 &) ; sleep {}.{:03}",
-            after_ms / 1000,
-            after_ms % 1000
-        ))?;
+        let kind = cut as usize % steps.len();
+        let Step { command, before, after } = &steps[kind];
+        // Spread over all of the time that it takes, and a little behind.
+        let after_ms = 20 + cut * 7919 % (takes_ms[kind] * 11 / 10);
+        let context = format!("`{command}`, which takes {} ms, cut off after {after_ms} ms", takes_ms[kind]);
+        let version = running(&machine)?;
+        ensure!(version == *before, "before {context}: {version:?} runs: {}", said(&machine)?);
+        machine.sh(&format!("sync; ({command}) >/dev/null 2>&1 &"))?;
+        thread::sleep(Duration::from_millis(after_ms));
+        let at_the_cut = running(&machine)?;
         machine.power_cut()?;
+        if cut % 10 == 9 {
+            // Which takes a journal that was replayed.
+            machine.boot().context(context.clone())?;
+            machine.power_off()?;
+            machine.check_disk().context(context.clone())?;
+        }
         machine.boot().context(context.clone())?;
-        // Clean: what runs is registered and whole, or the kernel's own runs.
+        // Clean: what runs is of before or after, and whole; or the kernel's own, where neither is.
         let version = running(&machine)?;
         ensure!(
-            ["", "counting-1", "counting-2"].contains(&version.as_str()),
+            [before.as_str(), after.as_str(), ""].contains(&version.as_str()),
             "{context}: {version} runs: {}",
             said(&machine)?
         );
         machine.sh("test -z \"$(systemctl --failed --quiet --no-legend)\"").context(context.clone())?;
-        machine.sh("dpkg --configure -a").with_context(|| context.clone())?;
-        eprintln!("{context}: {:?} runs at the next boot", version);
-        machine.power_off()?;
-        machine.check_disk().context(context)?;
+        let dpkg = machine
+            .sh(&format!("dpkg-query -W -f '${{Status}}, ${{Version}}' {} || true", one.deb_name()))?;
+        eprintln!("{context}: {at_the_cut:?} ran then, {version:?} at the next boot; dpkg: {dpkg}");
+        let again = machine.run(&format!("({command}) 2>&1"))?;
+        ensure!(again.status == 0, "{context}: again: {}{}", again.stdout, said(&machine)?);
     }
+    machine.power_off()?;
+    machine.check_disk()?;
     Ok(())
 }
 

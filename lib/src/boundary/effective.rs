@@ -74,10 +74,12 @@ pub fn effective(boundary: &Boundary, config: &Config, files: Vec<String>) -> Ef
             None => format!("{}:{}", v.unit, v.name),
         };
         let name = if is_only(boundary, v) { v.name.clone() } else { name };
-        seen.insert(name.clone()).then(|| match v.carry {
+        let is_first = seen.insert(name.clone());
+        let private = match v.carry {
             true => EffectivePrivate::Carried { name, carry: true },
             false => EffectivePrivate::Name(name),
-        })
+        };
+        is_first.then_some(private)
     };
     Effective {
         data: config.data,

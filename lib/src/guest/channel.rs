@@ -131,10 +131,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// How the agent's hello begins: kind, number 0, four bytes.
+const HELLO: [u8; 9] = [b'H', 0, 0, 0, 0, 4, 0, 0, 0];
+
+/// Reads up to the agent's hello. Firmware takes a serial port for a terminal, and writes to it until the kernel starts.
+fn skip_to_hello(stream: &mut UnixStream) -> std::io::Result<[u8; 9]> {
+    let mut last = [0; 9];
+    while last != HELLO {
+        last.rotate_left(1);
+        stream.read_exact(&mut last[8..])?;
+    }
+    Ok(last)
+}
+
 fn listen(mut stream: UnixStream, inbox: &(Mutex<Inbox>, Condvar)) -> std::io::Result<()> {
+    let mut header = skip_to_hello(&mut stream)?;
     loop {
-        let mut header = [0; 9];
-        stream.read_exact(&mut header)?;
         let word =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (id, len) = (word(1), word(5) as usize);
@@ -157,6 +169,7 @@ fn listen(mut stream: UnixStream, inbox: &(Mutex<Inbox>, Condvar)) -> std::io::R
         }
         drop(held);
         inbox.1.notify_all();
+        stream.read_exact(&mut header)?;
     }
 }
 
@@ -180,6 +193,18 @@ mod tests {
         assert!(channel.is_up().unwrap());
         theirs.write_all(&frame(b'X', id, &7i32.to_le_bytes())).unwrap();
         assert_eq!(channel.take(id, Duration::from_secs(5)).end, Some(End::Exit(7)));
+    }
+
+    #[test]
+    fn what_firmware_wrote_is_skipped() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let channel = Channel::new(ours).unwrap();
+        theirs.write_all(b"\x1b[2J\x1b[01;01HBdsDxe: starting Boot0001\r\nHH\0\0").unwrap();
+        theirs.write_all(&frame(b'H', 0, &1u32.to_le_bytes())).unwrap();
+        while !channel.is_up().unwrap() {
+            assert!(!channel.is_closed());
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]

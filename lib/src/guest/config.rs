@@ -1,6 +1,6 @@
 //! What a guest is made of, and the command lines that follow from it.
 
-use super::{Disk, Initramfs};
+use super::{Disk, Firmware, Initramfs};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub struct Config {
     pub initramfs: Initramfs,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// What boots the kernel; otherwise it is QEMU itself, and there is no UEFI.
+    pub firmware: Option<Firmware>,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory in MiB.
@@ -71,6 +73,7 @@ impl Config {
             kernel: kernel.to_path_buf(),
             initramfs,
             disks: Vec::new(),
+            firmware: None,
             cpus: 4,
             memory_mib: 2048,
             append: Vec::new(),
@@ -118,6 +121,7 @@ impl Config {
         add(&["-chardev", "socket,id=monitor,fd=1", "-mon", "chardev=monitor"]);
         add(&["-append", &self.command_line()]);
         arguments.extend(self.disks.iter().flat_map(Disk::qemu_arguments));
+        arguments.extend(self.firmware.iter().flat_map(Firmware::qemu_arguments));
         arguments.extend(["-kernel".into(), self.kernel.clone().into()]);
         arguments.extend(["-initrd".into(), initramfs.into()]);
         arguments

@@ -10,6 +10,8 @@ const CONTEXT_BEFORE: usize = 2;
 const CONTEXT_AFTER: usize = 24;
 /// A stack trace this many lines below a complaint belongs to it.
 const REPORT_LINES: usize = 120;
+/// The same of a line that is expected. Fewer: it may be one that has no trace.
+const EXPECTED_LINES: usize = 12;
 
 /// What a line of the console complains of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,7 +105,7 @@ const PATTERNS: &[(Kind, &str)] = &[
     (Kind::CallTrace, r"^Call Trace:"),
 ];
 
-/// Every complaint on a console. Lines that contain one of `expected` are none.
+/// Every complaint on a console. Lines that contain one of `expected` are none, nor is the stack trace below such a line.
 pub fn complaints(console: &str, expected: &[String]) -> Vec<Complaint> {
     static COMPILED: OnceLock<Vec<(Kind, Regex)>> = OnceLock::new();
     let patterns = COMPILED.get_or_init(|| {
@@ -115,9 +117,18 @@ pub fn complaints(console: &str, expected: &[String]) -> Vec<Complaint> {
     });
     let lines: Vec<&str> = console.lines().map(message).collect();
     let mut found: Vec<Complaint> = Vec::new();
+    let mut expected_at = None;
     for (index, line) in lines.iter().enumerate() {
+        if expected.iter().any(|text| line.contains(text.as_str())) {
+            expected_at = Some(index);
+            continue;
+        }
         let Some((kind, _)) = patterns.iter().find(|(_, pattern)| pattern.is_match(line)) else { continue };
-        if is_echo(line) || expected.iter().any(|text| line.contains(text.as_str())) {
+        if is_echo(line) {
+            continue;
+        }
+        if *kind == Kind::CallTrace && expected_at.is_some_and(|at| index - at <= EXPECTED_LINES) {
+            expected_at = None;
             continue;
         }
         if let Some(last) = found.last()

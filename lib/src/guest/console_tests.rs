@@ -49,6 +49,21 @@ fn a_warning_with_its_trace_is_one_complaint() {
 }
 
 #[test]
+fn the_trace_of_what_is_expected_is_expected_once() {
+    let console = "\
+[   30.000001] stress-ng-vm invoked oom-killer: gfp_mask=0x140dca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=1000
+[   30.000002] CPU: 1 PID: 311 Comm: stress-ng-vm Tainted: G           OE      6.1.0-56-cloud-amd64 #1
+[   30.000003] Call Trace:
+[   30.000004]  dump_header+0x4a/0x213
+[   30.000005] Out of memory: Killed process 311 (stress-ng-vm) total-vm:268084kB
+[   30.000006] Call Trace:
+";
+    assert_eq!(kinds(console), [Kind::CallTrace, Kind::CallTrace]);
+    let found = complaints(console, &["invoked oom-killer".to_string()]);
+    assert_eq!(found.iter().map(|c| c.line).collect::<Vec<_>>(), [6]);
+}
+
+#[test]
 fn a_trace_after_the_end_of_a_report_is_another() {
     let console = "\
 [   12.000002] WARNING: CPU: 2 PID: 17 at kernel/sched/core.c:1 f+0x1/0x2

@@ -20,6 +20,7 @@
 //!   (`guest-load agent`); the first is the kernel's console, which is kept whole.
 //! * [`console`]: what the kernel complained of. [`Guest::shutdown`] fails when it did.
 //! * [`Disk`]: what a guest has besides the initramfs; [`debian`]: a machine that boots from one.
+//! * [`Firmware`]: UEFI, where QEMU's own start of a kernel does not do.
 //! * [`memory`]: which kernel memory must be as before once a scheduler is unloaded.
 //! * [`scenario`]: load and unload a scheduler again and again under load.
 
@@ -29,6 +30,7 @@ pub mod console;
 pub mod debian;
 mod disk;
 mod error;
+mod firmware;
 mod host;
 mod initramfs;
 mod machine;
@@ -43,6 +45,7 @@ mod tools;
 pub use config::Config;
 pub use disk::{Disk, Format};
 pub use error::{Error, Result};
+pub use firmware::Firmware;
 pub use initramfs::Initramfs;
 pub use machine::{Guest, Output, Running, Stream, Usage};
 pub use tools::Tools;

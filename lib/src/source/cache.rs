@@ -7,6 +7,7 @@
 //! kernels/<release>.partial/      the same while it grows
 //! images/<release>/               the same of kernels of which only the image package was wanted
 //! guests/                         root file systems and module disks of test guests
+//! chroots/                        root file systems that the steps of the SDK's container are tested in
 //! tools/                          sysroot of what a guest needs: static busybox
 //! debs/                           packages on their way; deleted once unpacked
 //! apt/                            apt's state, apart from the machine's own

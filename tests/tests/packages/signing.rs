@@ -5,6 +5,7 @@ use super::made::{copy, fresh, made, payload_dir, run, unpack_rpm};
 use anyhow::{Context, Result, ensure};
 use schedswap::module::sign::{self, MARK, Signer};
 use schedswap_payload::Manifest;
+use schedswap_tests::keys::{self, signer};
 use schedswap_tests::{kernel, schedswap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,16 +13,6 @@ use std::process::Command;
 
 /// `struct module_signature`.
 const TRAILER_BYTES: usize = 12;
-
-/// A key with its certificate; `algorithm` as `openssl req -newkey` takes it.
-fn signer(dir: &Path, name: &str, algorithm: &[&str]) -> Result<Signer> {
-    let (key, certificate) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.crt")));
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-new", "-x509", "-batch", "-nodes", "-utf8", "-sha256", "-days", "36500"]);
-    openssl.args(["-subj", &format!("/CN=schedswap test {name}"), "-newkey"]).args(algorithm);
-    run(openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate))?;
-    Ok(Signer { key, certificate, hash: "sha256".to_owned() })
-}
 
 /// Takes a signed module apart: module and CMS.
 fn parts(signed: &[u8]) -> Result<(&[u8], &[u8])> {
@@ -73,7 +64,7 @@ fn a_signature_verifies_and_no_altered_module_does() -> Result<()> {
         let file = dir.join(format!("{name}.ko"));
         fs::write(&file, &signed)?;
         let modinfo = |field: &str| run(modinfo_program().args(["-F", field]).arg(&file));
-        assert_eq!(modinfo("signer")?.trim(), format!("schedswap test {name}"));
+        assert_eq!(modinfo("signer")?.trim(), keys::common_name(name));
         assert_eq!(modinfo("sig_hashalgo")?.trim(), hash);
         assert!(matches!(sign::sign(&signed, &signer), Err(sign::Error::Signed)));
     }
@@ -133,11 +124,7 @@ fn a_certificate_may_be_der_and_a_key_may_have_a_passphrase() -> Result<()> {
     let module = b"a module";
     let wanted = sign::sign(module, &plain)?;
     let der = dir.join("plain.der");
-    run(Command::new("openssl")
-        .args(["x509", "-outform", "DER", "-in"])
-        .arg(&plain.certificate)
-        .arg("-out")
-        .arg(&der))?;
+    fs::write(&der, keys::der(&plain)?)?;
     ensure!(sign::sign(module, &Signer { certificate: der, ..plain.clone() })? == wanted);
     // Through the command, because the passphrase is in the environment.
     let locked = dir.join("locked.pem");

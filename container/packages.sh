@@ -1,0 +1,30 @@
+#!/bin/sh
+# Makes the SDK's packages, in out/, of the checkout that this file is in. Where there is a vendor/ (`make vendor`),
+# nothing is fetched; else cargo gets the crates that Cargo.lock names.
+set -eu
+cd "$(dirname "$0")/.."
+
+if ! git rev-parse --quiet --verify HEAD >/dev/null; then
+    echo "$PWD has no git history, which the packages' changelog and date are made of: build from a clone, not from an exported tree or a linked worktree" >&2
+    exit 1
+fi
+
+if [ -d vendor ]; then
+    export CARGO_HOME="$PWD/target/cargo"
+    mkdir -p "$CARGO_HOME"
+    cat >"$CARGO_HOME/config.toml" <<EOF
+[source.crates-io]
+replace-with = "vendored"
+
+[source.vendored]
+directory = "$PWD/vendor"
+
+[net]
+offline = true
+EOF
+fi
+
+# One set of flags and one target for all programs, so that each crate is compiled once.
+CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
+export CARGO_BUILD_TARGET RUSTFLAGS='-C target-feature=+crt-static'
+make packages release="target/$CARGO_BUILD_TARGET/release"

@@ -1,0 +1,18 @@
+//! The SDK's container without a container engine: the `Containerfile` read, and its steps done in a chroot.
+
+mod chroot;
+mod file;
+mod steps;
+
+pub use chroot::Chroot;
+pub use file::{Copied, Stage, Step, parse};
+pub use steps::{Context, make};
+
+use std::path::{Path, PathBuf};
+
+/// Where chroots and what they are made of lie while tests run.
+pub fn dir() -> std::io::Result<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/test/container");
+    std::fs::create_dir_all(&dir)?;
+    dir.canonicalize()
+}
