@@ -1,4 +1,4 @@
-//! SS111 and SS203: new functions that somebody may still call when the module is gone.
+//! SS112 and SS203: new functions that somebody may still call when the module is gone.
 //!
 //! The kernel calls a timer's, a work item's or a notifier's function through an address that it was given. An
 //! address of vmlinux's function stays good for ever; that of a new one is the module's. [`follow`] says where

@@ -258,7 +258,7 @@ pub fn changed_initial_value() -> Text {
     )
 }
 
-/// SS111, SS203
+/// SS112, SS203
 pub fn escapes(way: &str, has_cleanup: bool) -> Text {
     let reason = format!("is new, and its address leaves the module: {way}");
     if has_cleanup {
@@ -289,10 +289,10 @@ pub fn taken_by(by: &str) -> String {
 
 /// One step on the way out.
 pub fn held_in(variable: &str) -> String {
-    format!("{variable} holds it; of that, ")
+    format!("{variable} holds it, and ")
 }
 
-/// SS112, SS204
+/// SS111, SS204
 pub fn moved_to_module(kind: Kind, successor: &str) -> Text {
     let harm = match kind {
         Kind::Lock => "whoever holds the one does not lock out who takes the other",
@@ -316,7 +316,7 @@ pub fn now_local(name: &str) -> String {
     format!("{name} is local to a function now")
 }
 
-/// SS112, the other way.
+/// SS111, the other way.
 pub fn moved_to_vmlinux(kind: Kind) -> Text {
     let what = match kind {
         Kind::Lock => "lock",

@@ -69,12 +69,12 @@ pub enum Code {
     /// A variable that stays in vmlinux was given other initial contents.
     #[serde(rename = "SS110")]
     ChangedInitialValue,
-    /// The address of a new function gets out, and nothing takes it back before the module goes.
-    #[serde(rename = "SS111")]
-    Escapes,
     /// A lock, per-CPU variable or static key of vmlinux became the module's own, or the other way round.
-    #[serde(rename = "SS112")]
+    #[serde(rename = "SS111")]
     MovedVariable,
+    /// The address of a new function gets out, and nothing takes it back before the module goes.
+    #[serde(rename = "SS112")]
+    Escapes,
     /// A system call has other parameters.
     #[serde(rename = "SS113")]
     ChangedSystemCall,
@@ -105,8 +105,8 @@ impl Code {
         Code::ChangedSignature,
         Code::ChangedVariant,
         Code::ChangedInitialValue,
-        Code::Escapes,
         Code::MovedVariable,
+        Code::Escapes,
         Code::ChangedSystemCall,
         Code::CompiledDifferently,
         Code::NothingChanged,

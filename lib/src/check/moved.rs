@@ -1,4 +1,4 @@
-//! SS112 and SS204: variables of vmlinux that the edit has made the module's own, or the other way round.
+//! SS111 and SS204: variables of vmlinux that the edit has made the module's own, or the other way round.
 
 use super::declared::{Declared, is_shared, variable};
 use super::explain;

@@ -67,7 +67,14 @@ pub fn run(facts: &Facts, builds: &[UnitBuilds], others: Vec<Finding>) -> Vec<Fi
         let values = initial::changed_initial_values(unit, boundary, sources);
         findings.extend(values.into_iter().filter(|value| !is_said || value.code != Code::ChangedLayout));
     }
-    findings.extend(signatures::changed_system_calls(sources));
+    // With a system call's parameters its tables change.
+    let calls = signatures::changed_system_calls(sources);
+    let is_table = |finding: &Finding| {
+        finding.code == Code::ChangedInitialValue
+            && calls.iter().any(|call| (&call.file, call.line) == (&finding.file, finding.line))
+    };
+    findings.retain(|finding| !is_table(finding));
+    findings.extend(calls);
     findings.extend(variants::new_variants(builds, facts.edited, boundary, sources));
     findings.extend(escapes::escaping_functions(builds, facts.edited, boundary, facts.arities, sources));
     if findings.is_empty() {

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn compare(before: &str, after: &str) -> Vec<Finding> {
-        let tree = |text: &str| SourceTree::from_texts([("a.c".to_owned(), text.to_owned())]);
+        let tree = |text: &str| SourceTree::from_texts([("kernel/sched/a.c".to_owned(), text.to_owned())]);
         let (pristine, edited) = (tree(before), tree(after));
         changed_system_calls(&Sources { pristine: &pristine, edited: &edited })
     }

@@ -67,7 +67,7 @@ pub fn parameters_of_kernel(
 ) -> Result<BTreeMap<String, Parameters>, vmlinux::Error> {
     let info = debug::Units::of(image)?;
     let mut found = BTreeMap::new();
-    for (_, indexed) in info.scheduler().filter(|(name, _)| name == unit) {
+    for (_, indexed) in info.of_the_module().filter(|(name, _)| name == unit) {
         let read = || {
             let unit = info.dwarf.unit(indexed.header)?;
             functions(&info.dwarf, &unit, |address| {

@@ -22,7 +22,7 @@ impl Layouts {
     /// The debug information is missing or damaged.
     pub fn of_kernel(image: &Image) -> Result<Layouts, vmlinux::Error> {
         let info = debug::Units::of(image)?;
-        let wanted: Vec<_> = info.scheduler().collect();
+        let wanted: Vec<_> = info.of_the_module().collect();
         let units = wanted
             .par_iter()
             .map(|(name, indexed)| {

@@ -7,6 +7,7 @@ use super::image::Image;
 
 /// All units, found and named but not walked.
 pub(crate) struct Units<'a> {
+    image: &'a Image,
     /// Its sections.
     pub dwarf: dwarf::Dwarf<'a>,
     index: dwarf::UnitIndex<'a>,
@@ -18,15 +19,15 @@ impl<'a> Units<'a> {
     /// Finds the units.
     pub fn of(image: &'a Image) -> Result<Units<'a>, Error> {
         let (dwarf, index, root) = dwarf::index(image)?;
-        Ok(Units { dwarf, index, root })
+        Ok(Units { image, dwarf, index, root })
     }
 
-    /// The scheduler's units, by name relative to the kernel source.
-    pub fn scheduler(&self) -> impl Iterator<Item = (String, &IndexedUnit<'a>)> {
-        self.all().filter(|(name, _)| dwarf::is_below_scheduler(name))
+    /// The scheduler's units and sidecars, by name relative to the kernel source.
+    pub fn of_the_module(&self) -> impl Iterator<Item = (String, &IndexedUnit<'a>)> {
+        self.all().filter(|(name, _)| self.image.units.iter().any(|unit| unit.name == *name))
     }
 
-    /// All others.
+    /// Those that are not the scheduler's: sidecars too, of which only some functions are replaced.
     pub fn others(&self) -> impl Iterator<Item = (String, &IndexedUnit<'a>)> {
         self.all().filter(|(name, _)| !dwarf::is_below_scheduler(name))
     }

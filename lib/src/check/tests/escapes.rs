@@ -1,4 +1,4 @@
-//! SS110, SS111 and SS203: what the module would leave behind, and what it would not bring.
+//! SS110, SS112 and SS203: what the module would leave behind, and what it would not bring.
 
 use super::{NONE, UNIT, boundary, check, edited, frozen, one};
 use crate::address::Addr;
