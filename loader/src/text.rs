@@ -348,6 +348,8 @@ mod tests {
              at boot: demo-2 is not loaded: the machine did not come up well after it was loaded at \
              1970-01-01 00:00:00 UTC (boot b1); `start --force` or `install` loads it all the same\n\
              installed: demo-2 for kernel 6.1.0-1-amd64, active: fair, but less so\n\
+             \x20 allowed by its author: SS203 poll_timer\n\
+             \x20 warning of its check: SS204 sched_nr_migrate\n\
              beside it: BPF trampoline bpf_trampoline_1 at schedule_tail\n\
              kernel tainted (4096): module from outside the kernel\n"
         );
