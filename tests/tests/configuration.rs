@@ -115,8 +115,9 @@ fn symbols_that_are_not_there_are_named_with_the_nearest() -> Result<()> {
     ensure!(said.starts_with("c.yaml:2:18: ") && said.contains("did you mean runqueues?"), "{said}");
     let said = refused("stay_in_vmlinux: [kmem_cache_alloc]\n");
     ensure!(said.contains("naming it in sidecar"), "{said}");
-    let said = refused("sidecar:\n  - cpuset_atach: kernel/cgroup/cpuset.c\n");
-    ensure!(said.starts_with("c.yaml:2:5: "), "{said}");
+    // vmlinux was not read with that unit, as `init` reads it.
+    let said = refused("sidecar:\n  - cpuset_attach: kernel/cgroup/cpuset.c\n");
+    ensure!(said.starts_with("c.yaml:2:5: ") && said.contains("not read"), "{said}");
     let said = refused("global_var:\n  extra_public: [\"kernel/sched/fair.c:runqueues\"]\n");
     ensure!(said.contains("there is kernel/sched/core.c:runqueues"), "{said}");
     Ok(())

@@ -177,7 +177,10 @@ fn what_cannot_be_a_sidecar_is_refused_by_name() -> Result<()> {
     let work = work_dir("sidecar-wrong")?;
     for (named, words) in [
         ((CPUSET, "cpuset_init"), &["sidecar-wrong.yaml:2:", "cpuset_init", "__init"][..]),
-        ((CPUSET, "not_there"), &["not_there", "no such function"]),
+        (
+            (CPUSET, "cpuset_atach"),
+            &["sidecar-wrong.yaml:2:", "no such function", "did you mean cpuset_attach?"],
+        ),
         ((CPUSET, "sched_fork"), &["sched_fork", "core.c"]),
         ((TIMERS, "timer_list_header"), &["inlined", "timer_list_show"]),
         (("kernel/cgroup/none.c", "f"), &["sidecar-wrong.yaml:2:", "no file kernel/cgroup/none.c"]),

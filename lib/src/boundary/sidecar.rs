@@ -12,7 +12,9 @@ const SHOWN: usize = 8;
 /// The sidecars that the configuration names and that cannot be replaced, each with why and what to do.
 pub fn refused(image: &Image, config: &Config, functions: &[BoundaryFunction]) -> Vec<(At, String)> {
     let why = |Sidecar { function, file }: &Sidecar| {
-        let unit = image.units.iter().find(|unit| unit.name == file.name)?;
+        let Some(unit) = image.units.iter().find(|unit| unit.name == file.name) else {
+            return Some("vmlinux was not read with that unit".to_owned());
+        };
         let own: Vec<_> = unit.functions.iter().filter(|f| f.source_name == function.name).collect();
         if own.is_empty() {
             return Some(why_missing(image, unit, &function.name));
