@@ -53,6 +53,9 @@ pub enum Fate {
     Unknown,
 }
 
+/// What gcc calls at a function's entry for tracers (`-mfentry`); it takes nothing and leaves every register.
+const PROFILER: &str = "__fentry__";
+
 /// Instructions looked at, at most, behind the one that takes an address.
 const DISTANCE_MAX: usize = 512;
 
@@ -238,6 +241,9 @@ impl InCode<'_> {
                 budget -= 1;
                 if let Some(next) = branch_target(&instruction) {
                     let callee = self.callee(&instruction);
+                    if callee.as_deref() == Some(PROFILER) {
+                        continue;
+                    }
                     let is_call = instruction.flow_control() == FlowControl::Call;
                     if callee.is_none() && !is_call && (function.value..end).contains(&next) {
                         open.push((next, register));
