@@ -144,7 +144,7 @@ fn registered(chroot: &Chroot, active: &str) -> Result<String> {
 /// Installed on this base; its tools take the packages of a scheduler that was built elsewhere.
 fn serves(base: &str) -> Result<Chroot> {
     let (chroot, dir) = image(base)?;
-    assert_eq!(dir, "/work");
+    assert_eq!(dir, "/schedulers");
     sdk_is_installed(&chroot, suite_of(base)?)?;
     let packages = package("container", "1", |_| Ok(()))?;
     dpkg_takes(&chroot, &packages).with_context(|| format!("dpkg of {base}"))?;
@@ -177,11 +177,12 @@ fn on_debian_12_and_its_kernel() -> Result<()> {
     chroot.show(Cache::from_environment()?.root(), cache);
 
     // The gate passes, or it would be refused.
-    let gate = chroot.sh("/work", &format!("schedswap init {release} {cache}/kernels/{release}/src demo"))?;
+    let gate =
+        chroot.sh("/schedulers", &format!("schedswap init {release} {cache}/kernels/{release}/src demo"))?;
     eprintln!("{gate}");
     let patch = put(&chroot, &repository().join("examples/demo/schedswap_test.patch"))?;
-    chroot.sh("/work/demo", &format!("patch --strip=1 <{patch}"))?;
-    let built = chroot.sh("/work", "schedswap build demo --name demo --release 1 --json")?;
+    chroot.sh("/schedulers/demo", &format!("patch --strip=1 <{patch}"))?;
+    let built = chroot.sh("/schedulers", "schedswap build demo --name demo --release 1 --json")?;
     let built: serde_json::Value = serde_json::from_str(&built)?;
     let packages: Vec<PathBuf> = built["packages"]
         .as_array()
@@ -192,16 +193,16 @@ fn on_debian_12_and_its_kernel() -> Result<()> {
     assert_eq!(packages.len(), 2, "{packages:?}");
     for package in &packages {
         ensure!(
-            chroot.path(&Path::new("/work").join(package).display().to_string()).is_file(),
+            chroot.path(&Path::new("/schedulers").join(package).display().to_string()).is_file(),
             "{package:?}"
         );
     }
     chroot.sh(
-        "/work",
+        "/schedulers",
         "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=test -keyout key.pem -out cert.pem",
     )?;
-    chroot.sh("/work", "schedswap build demo --sign-key key.pem --sign-cert cert.pem")?;
-    let tried = chroot.sh("/work", "schedswap try demo --cycles 1 --threads 50")?;
+    chroot.sh("/schedulers", "schedswap build demo --sign-key key.pem --sign-cert cert.pem")?;
+    let tried = chroot.sh("/schedulers", "schedswap try demo --cycles 1 --threads 50")?;
     ensure!(tried.contains("identical"), "{tried}");
     eprintln!("{tried}");
     Ok(())
