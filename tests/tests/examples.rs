@@ -19,8 +19,15 @@ const LIMIT: Duration = Duration::from_secs(1200);
 const STEPS: &str = "/schedswap/steps.sh";
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn minimal() -> Result<()> {
     comes_and_goes("minimal")
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn no_bandwidth_control() -> Result<()> {
+    comes_and_goes("no-bandwidth-control")
 }
 
 fn comes_and_goes(name: &str) -> Result<()> {
