@@ -228,6 +228,7 @@ fn the_next_version_keeps_what_it_declares_alike() -> Result<()> {
         tree.replace("hops.h", "struct task_hops {\n", "struct task_hops {\n\tu64 more;\n")
     })?;
     let guest = guest(&one, |config| {
+        config.cpus = 2;
         for (path, built) in [("/two.ko", &two), ("/three.ko", &three)] {
             let bytes = fs::read(built.module()).expect("it was built");
             config.initramfs.bytes(path, &bytes, 0o644);
@@ -237,7 +238,7 @@ fn the_next_version_keeps_what_it_declares_alike() -> Result<()> {
     guest.sh(&format!("insmod {MODULE}"))?;
     // Made after the load: all its moves have been counted.
     let spin = "(exec >/dev/null 2>&1; while :; do :; done) & \
-                for i in 1 2 3; do for cpu in 0 1 2 3; do taskset -p -c $cpu $! >/dev/null; sleep 0.1; done; done; echo $!";
+                for i in 1 2 3 4 5 6; do for cpu in 0 1; do taskset -p -c $cpu $! >/dev/null; sleep 0.1; done; done; echo $!";
     let pid = guest.sh(spin)?.trim().to_owned();
     let hops = || shown(&guest, &pid, "hops");
     let by_cpu = || -> Result<u64> {
@@ -290,7 +291,7 @@ fn greedy(name: &str, bytes: u64) -> Result<Built> {
 #[test]
 fn what_there_is_no_memory_for_is_refused() -> Result<()> {
     let module = greedy("greedy", 16 << 20)?;
-    let guest = guest(&module, |config| config.memory_mib = 512)?;
+    let guest = guest(&module, |config| (config.memory_mib, config.cpus) = (512, 2))?;
     let available = "sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo";
     let before = number(&guest, available)?;
     for _ in 0..3 {
@@ -309,7 +310,7 @@ fn what_there_is_no_memory_for_is_refused() -> Result<()> {
 fn a_fork_for_which_there_is_no_memory_fails_and_nothing_else_does() -> Result<()> {
     // 200 kB a thread: what there is fits twice over, a thousand more do not.
     let module = greedy("hungry", 200 << 10)?;
-    let guest = guest(&module, |config| config.memory_mib = 512)?;
+    let guest = guest(&module, |config| (config.memory_mib, config.cpus) = (512, 2))?;
     guest.sh(&format!("insmod {MODULE}"))?;
     let output = guest.run(
         "guest-load run --threads 3000 --sleepers-only --seconds 1 --status /run/load.json 2>&1; echo ended $?",

@@ -49,6 +49,7 @@ fn hooks_are_called_in_order_and_undone_when_refused() -> Result<()> {
         tree.replace("heartbeat.h", "\tif (!heartbeat)\n\t\treturn -ENOMEM;\n", "\treturn -EXDEV;\n")
     })?;
     let guest = guest(&one, |config| {
+        config.cpus = 2;
         for (path, built) in [("/two.ko", &two), ("/never.ko", &never)] {
             config.initramfs.bytes(path, &std::fs::read(built.module()).expect("it was built"), 0o644);
         }

@@ -33,7 +33,8 @@
  *
  *	.init = fn	void fn(type *state, struct task_struct *p): called once for each record, before anybody sees it.
  *			Inside fork, or on first use by a thread that was there before: so with interrupts off and
- *			perhaps with run queues locked. No lock, no sleeping, no allocation. In fork, `p` is still a copy
+ *			perhaps with run queues locked. No lock, no sleeping, no allocation, and no look at this very record
+ *			but through `state`. In fork, `p` is still a copy
  *			of its parent and `current` is that parent. For run queues: before the stop, may sleep.
  *	.exit = fn	void fn(type *state): called once for each record, when the object is freed, or the scheduler
  *			has been unloaded, or a version that does not keep the record has taken over. The object may be gone.
