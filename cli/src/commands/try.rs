@@ -51,6 +51,10 @@ pub struct TryArgs {
     /// No load: only the sleepers
     #[arg(long)]
     no_load: bool,
+    /// Let the guest's time count instructions, 2^N ns each: slower, but what else the host does is not in the
+    /// figures
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=10))]
+    icount: Option<u8>,
     /// A kernel parameter; may be given more than once, and hold several
     #[arg(long, value_name = "PARAM", allow_hyphen_values = true)]
     append: Vec<String>,
@@ -165,6 +169,7 @@ fn guest_config(args: &TryArgs, work: &Workdir, module: &Path) -> anyhow::Result
     let mut config = Config::new(kernel, initramfs);
     config.cpus = args.cpus;
     config.memory_mib = args.memory;
+    config.icount = args.icount;
     config.append = args.append.clone();
     config.console = args.console.clone();
     config.time_limit = Duration::from_secs(args.time_limit);
