@@ -1,10 +1,12 @@
 #!/bin/sh
-# Runs in the guest: the same work on the kernel's own fair class and on the minimal one, in turns, so that what
-# the host does meanwhile meets both. Prints medians and their ratio.
+# Runs in the guest: the same work on the kernel's own fair class and on the minimal one, in turns. Prints medians
+# and their ratio. With --icount the guest's time counts instructions, of all CPUs together: nothing else that the
+# host does shows, and only ratios mean anything.
 #
-#   schedswap try WORK --run examples/minimal/measure.sh --with hackbench --with stress-ng --with cyclictest
+#   schedswap try WORK --icount 4 --run examples/minimal/measure.sh \
+#       --with hackbench --with stress-ng --with cyclictest
 set -eu
-rounds=5
+rounds=3
 samples=/tmp/samples
 
 sample() {
@@ -23,18 +25,18 @@ ticks_of() {
 # 40 processes that send to 40 others, all at once.
 messages() {
     before=$(switches)
-    sample hackbench_ms $(($(guest-load time hackbench -g 2 -f 20 -l 50) / 1000000))
+    sample hackbench_ms $(($(guest-load time hackbench -g 2 -f 20 -l 20) / 1000000))
     sample hackbench_switches $(($(switches) - before))
 }
 
 # One byte there and back, again and again: who wakes whom and where.
 ping_pong() {
-    sample pipe_ms $(($(guest-load pipe --rounds 4000) / 1000000))
+    sample pipe_ms $(($(guest-load pipe --rounds 2000) / 1000000))
 }
 
 # Six workers of equal size on four CPUs: how evenly they are spread shows in when the last one ends.
 workers() {
-    sample six_workers_ms $(($(guest-load time stress-ng --quiet --cpu 6 --cpu-method fibonacci --cpu-ops 1500) / 1000000))
+    sample six_workers_ms $(($(guest-load time stress-ng --quiet --cpu 6 --cpu-method fibonacci --cpu-ops 100) / 1000000))
 }
 
 # How late a thread is that sleeps and wakes among eight that compute.
@@ -42,7 +44,7 @@ latency() {
     stress-ng --quiet --cpu 8 --cpu-method fibonacci &
     busy=$!
     sleep 1
-    cyclictest --quiet --threads=2 --interval=5000 --distance=0 --duration=6 --policy=other >/tmp/latency 2>/dev/null
+    cyclictest --quiet --threads=2 --interval=10000 --distance=0 --duration=4 --policy=other >/tmp/latency 2>/dev/null
     kill $busy
     wait $busy 2>/dev/null || true
     sample wakeup_mean_us "$(sed -n 's/.*Avg: *\([0-9]*\).*/\1/p' /tmp/latency | sort -n | tail -n 1)"
@@ -58,7 +60,7 @@ weights() {
     renice -n 5 -p $second >/dev/null
     sleep 1
     first_begun=$(ticks_of $first) second_begun=$(ticks_of $second)
-    sleep 6
+    sleep 4
     sample nice_5_percent $(((($(ticks_of $second) - second_begun) * 100) / ($(ticks_of $first) - first_begun)))
     kill $first $second
     wait $first $second 2>/dev/null || true
