@@ -3,6 +3,7 @@
 use crate::outcome::Outcome;
 use anyhow::{Context, bail};
 use clap::Args;
+use clap::error::ErrorKind;
 use schedswap::boundary;
 use schedswap::check::{Code, Severity};
 use schedswap::workdir::Workdir;
@@ -44,8 +45,12 @@ pub fn run(args: ExplainArgs) -> anyhow::Result<Outcome> {
 }
 
 fn explain_code(text: &str, json: bool) -> anyhow::Result<Outcome> {
-    let code: Code =
-        text.parse().context("give a finding's code alone, or a work dir and a symbol of the scheduler")?;
+    let code: Code = match text.parse() {
+        Ok(code) => code,
+        Err(error) => usage(&format!(
+            "{error}; give a finding's code alone, or a work dir and a symbol of the scheduler"
+        )),
+    };
     if json {
         let page = Page { code, severity: code.severity(), page: code.page() };
         println!("{}", serde_json::to_string_pretty(&page).context("cannot write JSON")?);
@@ -53,6 +58,12 @@ fn explain_code(text: &str, json: bool) -> anyhow::Result<Outcome> {
         print!("{}", code.page());
     }
     Ok(Outcome::Done)
+}
+
+/// Ends as clap does where it can tell by itself.
+fn usage(what: &str) -> ! {
+    let mut command = ExplainArgs::augment_args(clap::Command::new("schedswap explain"));
+    command.error(ErrorKind::ValueValidation, what).exit()
 }
 
 fn explain_symbol(work_dir: &Path, symbol: &str, json: bool) -> anyhow::Result<Outcome> {
