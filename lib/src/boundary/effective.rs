@@ -2,7 +2,7 @@
 //! variable with its class, its fate and why.
 
 use super::explain::explain_function;
-use super::{Boundary, BoundaryFunction, BoundaryVariable, Class, Fate, Sharing};
+use super::{Boundary, BoundaryFunction, BoundaryVariable, Class, Fate, Sharing, StayReason};
 use crate::config::{Config, DataRule};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +60,12 @@ pub enum EffectivePrivate {
 /// What the configuration amounts to. `files`: the scheduler's files, for one that does not list them.
 pub fn effective(boundary: &Boundary, config: &Config, files: Vec<String>) -> Effective {
     let names = |entries: &[crate::config::Entry]| entries.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
-    let interfaces = boundary.functions.iter().filter(|f| f.class == Class::Interface);
+    // No name may be in two lists.
+    let is_elsewhere = |f: &BoundaryFunction| {
+        matches!(f.fate, Fate::Stay(StayReason::Configured { .. } | StayReason::NotNamed))
+            || config.sidecar.iter().any(|s| s.file.name == f.unit)
+    };
+    let interfaces = boundary.functions.iter().filter(|f| f.class == Class::Interface && !is_elsewhere(f));
     let interface: BTreeSet<String> = interfaces.map(|f| name_of(boundary, f)).collect();
     let mut seen = BTreeSet::new();
     let private = |v: &BoundaryVariable| {
