@@ -12,8 +12,9 @@ use std::time::Duration;
 /// The suite that they are made of.
 pub const SUITE: &str = "bookworm";
 
-/// For a command that installs a package and all that follows from it, on a host that is busy with other things.
-const COMMAND_LIMIT: Duration = Duration::from_secs(600);
+/// For a boot, and for a command that installs a package and all that follows from it: on a host that is busy with other
+/// things, where 300 s were too few for a boot.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// A machine with a fresh disk, off, that will boot the kernel under test.
 pub fn machine() -> Result<Machine> {
@@ -21,7 +22,8 @@ pub fn machine() -> Result<Machine> {
     let tools = Tools::find_with(cache.busybox().as_deref())?;
     let image = RootImage::of_suite(SUITE, &cache, &Silent)?;
     let mut machine = Machine::new(&image, kernel_under_test()?, &tools, &cache)?;
-    machine.config.command_limit = COMMAND_LIMIT;
+    machine.config.boot_limit = LIMIT;
+    machine.config.command_limit = LIMIT;
     Ok(machine)
 }
 
