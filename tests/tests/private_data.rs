@@ -17,11 +17,15 @@ const PER_CPU: &str = "sd_llc_size";
 const IN_SOURCE: u64 = 123_457;
 
 fn edit(tree: &Tree) -> Result<()> {
+    show(tree)?;
+    tree.replace("fair.c", &format!("{INTERVAL} = HZ/10;"), &format!("{INTERVAL} = {IN_SOURCE};"))
+}
+
+fn show(tree: &Tree) -> Result<()> {
     let show = format!(
         "seq_printf(m, \"schedswap-test %d interval=%lu llc=%d\\n\", cpu, {INTERVAL}, per_cpu({PER_CPU}, cpu));"
     );
-    tree.at_entry("fair.c", "print_cfs_stats", &show)?;
-    tree.replace("fair.c", &format!("{INTERVAL} = HZ/10;"), &format!("{INTERVAL} = {IN_SOURCE};"))
+    tree.at_entry("fair.c", "print_cfs_stats", &show)
 }
 
 /// What the module shows for a CPU.
@@ -85,7 +89,7 @@ fn a_carried_variable_has_the_running_value_and_gives_it_back() -> Result<()> {
     let module = build_configured("carried", &config, edit)?;
     // The next version does not carry, and shares what vmlinux has.
     let shared = build_configured("sharing", "", |tree| {
-        edit(tree)?;
+        show(tree)?;
         tree.replace("fair.c", "schedswap-test", "schedswap-next")
     })?;
     let guest = boot(&module)?;
