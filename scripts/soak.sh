@@ -20,3 +20,4 @@ export SCHEDSWAP_TEST_RELEASE=$release SCHEDSWAP_TEST_SYSROOT=$sysroot SCHEDSWAP
 export SCHEDSWAP_TEST_VMLINUX=$vmlinux SCHEDSWAP_TEST_KERNEL=$bzimage
 get_other_kernel
 cargo test --release --package schedswap-tests --tests --no-fail-fast -- --ignored --test-threads=1
+cargo test --release --package schedswap-tests --test cycles -- with_voluntary_preemption

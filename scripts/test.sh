@@ -27,6 +27,8 @@ export SCHEDSWAP_TEST_WORK=$work
 export SCHEDSWAP_TEST_KBUILD=$work/.schedswap/kbuild
 export SCHEDSWAP_TEST_VMLINUX=$vmlinux
 export SCHEDSWAP_TEST_KERNEL=$bzimage
+# `make soak` does more.
+export SCHEDSWAP_TEST_CYCLES=${SCHEDSWAP_TEST_CYCLES:-10}
 
 step "the other kernel, and the root file system of guests with a disk"
 get_other_kernel

@@ -289,6 +289,7 @@ fn greedy(name: &str, bytes: u64) -> Result<Built> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn what_there_is_no_memory_for_is_refused() -> Result<()> {
     let module = greedy("greedy", 16 << 20)?;
     let guest = guest(&module, |config| (config.memory_mib, config.cpus) = (512, 2))?;
@@ -307,6 +308,7 @@ fn what_there_is_no_memory_for_is_refused() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: `make soak` runs it"]
 fn a_fork_for_which_there_is_no_memory_fails_and_nothing_else_does() -> Result<()> {
     // 200 kB a thread: what there is fits twice over, a thousand more do not.
     let module = greedy("hungry", 200 << 10)?;
