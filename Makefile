@@ -80,7 +80,9 @@ install: all ## install below PREFIX (/usr/local): command, programs, manual pag
 		$(DESTDIR)$(licensedir)
 	install -m 755 $(libexec)/schedswap-loader $(libexec)/guest-load $(DESTDIR)$(PREFIX)/libexec/schedswap/
 	install -m 644 $(target)/man/*.1 $(DESTDIR)$(mandir)/man1/
-	install -m 644 README.md DESIGN.md $(DESTDIR)$(docdir)/
+	install -m 644 README.md DESIGN.md docs/configuration.md $(DESTDIR)$(docdir)/
+	install -d -m 755 $(DESTDIR)$(PREFIX)/libexec/schedswap/kernels
+	install -m 644 kernels/* $(DESTDIR)$(PREFIX)/libexec/schedswap/kernels/
 	install -m 644 LICENSE-MIT LICENSE-APACHE LICENSES/*.txt $(DESTDIR)$(licensedir)/
 	set -e; complete() { \
 		install -d -m 755 "$$(dirname "$(DESTDIR)$(PREFIX)/share/$$2")"; \
