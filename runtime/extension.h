@@ -68,7 +68,20 @@ static inline void *ss_table_at(const struct ss_table *table, u32 slot)
 	return table->pieces[slot >> table->shift] + (size_t)(slot & ((1u << table->shift) - 1)) * table->stride;
 }
 
-/* extension.c, for the entry points of each kind */
+/* Slots kept for objects that cannot wait for memory. */
+#define SS_SLOTS_RESERVE 64
+
+#define ss_for_each_state(state, row)									\
+	for ((row) = ss_states; (row) < ss_states + ss_state_count && ((state) = (row)->state); (row)++)
+
+/* slots.c */
+struct ss_kind *ss_kind_of(const struct schedswap_state *state);
+int ss_slots_grow(struct ss_kind *kind, u32 limit);
+size_t ss_available_bytes(void);
+const void *ss_record_make(struct schedswap_state *state, const void *object);
+void ss_records_make(struct ss_kind *kind, const void *object);
+void ss_record_empty(struct schedswap_state *state, void *record);
+/* for the entry points of each kind */
 int ss_object_begins(struct ss_kind *kind, const void *object);
 void ss_object_ends(struct ss_kind *kind, const void *object);
 

@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: gets $KERNEL into the cache and says where it is.
+# Sourced by the scripts beside it: gets $KERNEL into the cache and says where it is, and tells cargo what to build and run.
 # shellcheck shell=bash disable=SC2034 # set for who sources it
 
 # Sets release, sysroot, source, vmlinux and bzimage; installs the compiler that the kernel was built with. The arguments are
@@ -20,11 +20,26 @@ get_kernel() {
 # with (OTHER_KERNEL, or one of the two flavours that get_kernel did not get).
 get_other_kernel() {
     local other
+    build_all
     for other in "${OTHER_KERNEL:-bookworm/amd64}" bookworm/cloud-amd64; do
-        SCHEDSWAP_TEST_OTHER_RELEASE=$(cargo run --release --quiet --package schedswap-tests --bin guest-disk -- "$other")
+        SCHEDSWAP_TEST_OTHER_RELEASE=$("${CARGO_TARGET_DIR:-target}/release/guest-disk" "$other")
         [ "$SCHEDSWAP_TEST_OTHER_RELEASE" = "$release" ] || break
     done
     export SCHEDSWAP_TEST_OTHER_RELEASE
+}
+
+# Everything that tests are or run, with one set of features.
+build_all() {
+    cargo build --release --quiet --workspace --all-targets
+}
+
+# What tells cargo to run the integration tests in a folder.
+integration_tests() {
+    local test
+    for test in "$1"/*; do
+        test=${test##*/}
+        printf -- '--test=%s\n' "${test%.rs}"
+    done
 }
 
 # One string of a JSON object that is printed one member a line.

@@ -19,5 +19,6 @@ step "the tests that make test leaves out: full preemption, and more of a machin
 export SCHEDSWAP_TEST_RELEASE=$release SCHEDSWAP_TEST_SYSROOT=$sysroot SCHEDSWAP_TEST_SOURCE=$source
 export SCHEDSWAP_TEST_VMLINUX=$vmlinux SCHEDSWAP_TEST_KERNEL=$bzimage
 get_other_kernel
-cargo test --release --package schedswap-tests --tests --no-fail-fast -- --ignored --test-threads=1
-cargo test --release --package schedswap-tests --test cycles -- with_voluntary_preemption
+# shellcheck disable=SC2046 # words of their own
+cargo test --release --workspace --no-fail-fast $(integration_tests tests/tests) -- --ignored --test-threads=1
+cargo test --release --workspace --test cycles -- with_voluntary_preemption

@@ -15,7 +15,7 @@ step "cargo clippy"
 cargo clippy --release --workspace --all-targets --quiet -- --deny warnings
 
 step "the kernel to test on"
-cargo build --release --quiet --package schedswap-cli
+build_all
 get_kernel "$SCHEDSWAP"
 work=$PWD/out/test-work
 "$SCHEDSWAP" init "$release" "$source" "$work"
@@ -33,15 +33,23 @@ export SCHEDSWAP_TEST_CYCLES=${SCHEDSWAP_TEST_CYCLES:-10}
 step "the other kernel, and the root file system of guests with a disk"
 get_other_kernel
 
+# All in terms of the whole workspace: of a selection of its members, cargo would compile what they share anew.
+tests() {
+    cargo test --release --workspace --no-fail-fast "$@" 2>&1 | tee --append "$log"
+}
+
 step "tests on the host"
 status=0
-cargo test --release --workspace --exclude schedswap-tests --no-fail-fast -- --skip stock_kernel_tests 2>&1 |
-    tee "$log" || status=1
+: >"$log"
+# shellcheck disable=SC2046 # words of their own
+tests --lib --bins $(integration_tests lib/tests) -- --skip stock_kernel_tests || status=1
+tests --doc || status=1
 
 # Each boots a guest with more CPUs than the host has: one at a time.
 step "tests in guests"
-cargo test --release --package schedswap --lib -- stock_kernel_tests --test-threads=1 2>&1 | tee --append "$log" || status=1
-cargo test --release --package schedswap-tests --no-fail-fast -- --test-threads=1 2>&1 | tee --append "$log" || status=1
+tests --lib -- stock_kernel_tests --test-threads=1 || status=1
+# shellcheck disable=SC2046 # words of their own
+tests $(integration_tests tests/tests) -- --test-threads=1 || status=1
 
 sed -n 's/^test \(.*\) \.\.\. FAILED$/failed: \1/p' "$log"
 awk '/^test result:/ { passed += $4; failed += $6 }

@@ -1,14 +1,12 @@
 //! What programs pay for running on a swapped-in scheduler that is the stock one, unmodified.
 //!
-//! The guest's clock counts instructions (`-icount`), so what the host does meanwhile does not show. Runs on the
-//! stock scheduler and on the swapped-in one alternate within one guest.
+//! Runs on the stock scheduler and on the swapped-in one alternate within one guest, whose clock counts instructions.
 
+use crate::counted::counted;
 use crate::figures::{Findings, Table, Target, median};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(3600);
 /// Also in the command below.
 const PIPE_ROUNDS: u64 = 5000;
 /// By name, and the command that prints how many ns (here: instructions) it took.
@@ -23,11 +21,7 @@ pub fn measure(rounds: u32, findings: &mut Findings) -> Result<()> {
     let module = schedswap_tests::pristine()?;
     let mut included = Ok(());
     let guest = schedswap_tests::guest(&module, |config| {
-        config.cpus = 1;
-        config.icount = Some(0);
-        config.time_limit = LIMIT;
-        config.boot_limit = Duration::from_secs(600);
-        config.command_limit = LIMIT;
+        counted(config);
         included = config.initramfs.program("hackbench").map(|_| ());
     })?;
     included.context("hackbench (package rt-tests) is taken along")?;

@@ -1,14 +1,13 @@
 //! State that the runtime keeps beside the kernel's structures (the author guide's example): what an access costs
 //! beside a plain member, and whether the stop with it stays as short with many threads as with few.
 
+use crate::counted::counted;
 use crate::figures::{Findings, Target, median};
 use crate::stop;
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::time::Duration;
 
 const EXAMPLE: &str = "examples/extension/hops.patch";
-const LIMIT: Duration = Duration::from_secs(3600);
 /// Also in the code below.
 const ACCESSES: f64 = 1e6;
 
@@ -52,19 +51,13 @@ pub fn measure(threads: &[u64], cycles: u32, rounds: u32, findings: &mut Finding
     stop::measure_of(&module, &ends, cycles, findings)
 }
 
-/// In a guest whose clock counts instructions, one ns each.
+/// Counted in instructions.
 fn access(rounds: u32, findings: &mut Findings) -> Result<()> {
     let module = schedswap_tests::build("bench-access", |tree| {
         tree.patch(EXAMPLE)?;
         tree.append("core.c", LOOPS)
     })?;
-    let guest = schedswap_tests::guest(&module, |config| {
-        config.cpus = 1;
-        config.icount = Some(0);
-        config.time_limit = LIMIT;
-        config.boot_limit = Duration::from_secs(600);
-        config.command_limit = LIMIT;
-    })?;
+    let guest = schedswap_tests::guest(&module, counted)?;
     guest.sh(&format!("insmod {} enable=0", schedswap_tests::MODULE))?;
     for _ in 0..rounds {
         guest.sh("echo 1 >/sys/kernel/schedswap/enable && echo 0 >/sys/kernel/schedswap/enable")?;

@@ -6,6 +6,7 @@
 mod alone;
 mod analysis;
 mod cost;
+mod counted;
 mod extension;
 mod figures;
 mod stop;

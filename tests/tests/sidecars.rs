@@ -6,7 +6,7 @@ use schedswap::boundary::{Fate, StayReason};
 use schedswap::guest::Guest;
 use schedswap::workdir::Workdir;
 use schedswap_tests::edit::Tree;
-use schedswap_tests::{MODULE, build_in, guest, kernel, memory, schedswap};
+use schedswap_tests::{Built, MODULE, build_in, guest, kernel, memory, schedswap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -114,13 +114,20 @@ fn functions_outside_the_scheduler_are_replaced_with_it() -> Result<()> {
         let strays: Vec<_> = others.filter(|f| f.fate != Fate::Stay(StayReason::NotNamed)).collect();
         ensure!(strays.is_empty(), "more than {name} is replaced of {unit}: {strays:?}");
     }
+    let example = example(&work)?;
     let module = build_in(&work, "sidecars", edit)?;
     let manifest = module.manifest()?;
     for (unit, name) in named {
         let listed = manifest.functions.iter().any(|f| f.name == name);
         ensure!(listed, "the manifest does not list {name} of {unit}");
     }
-    let guest = guest(&module, |_| ())?;
+    let guest = guest(&module, |config| {
+        for (file, from) in
+            [("scheduler.ko", example.module()), ("manifest.json", example.dir.join("manifest.json"))]
+        {
+            config.initramfs.copy(&from, &format!("/example/{file}")).expect("the module was built");
+        }
+    })?;
     memory().save(&guest, "stock")?;
     for round in 1..=2 {
         assert_eq!(shown(&guest)?, [""; 0], "round {round}: the kernel's own functions show it");
@@ -130,10 +137,22 @@ fn functions_outside_the_scheduler_are_replaced_with_it() -> Result<()> {
         assert_eq!(calls(&guest)?.trim(), "1 102", "round {round}: nodes of memory, and calls from 100 on");
         guest.sh("loader uninstall")?;
     }
+    guest.sh("loader install /example/scheduler.ko")?;
+    let asked_for = "taskset 2 sed -n 's/^Cpus_asked_for:[[:space:]]*//p' /proc/self/status";
+    assert_eq!(guest.sh(asked_for)?, "1", "the guide's example");
+    guest.sh("loader uninstall")?;
+    assert_eq!(guest.sh(asked_for)?, "");
     memory().save(&guest, "after")?;
     memory().compare(&guest, "stock", "after")?;
     guest.shutdown()?;
     Ok(())
+}
+
+/// The guide's, in a work dir without other edits. What it configures is among what that was made for.
+fn example(work: &Path) -> Result<Built> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/sidecar/boundary.yaml");
+    assert_eq!(fs::read_to_string(config)?, configuration(&[(CPUSET, "cpuset_task_status_allowed")]));
+    build_in(work, "sidecar-example", |tree| tree.patch("examples/sidecar/asked-for.patch"))
 }
 
 /// kthreadd() is where the thread that makes kernel threads sleeps, on every machine, always.

@@ -3,7 +3,7 @@
 use super::channel::{Channel, End, PUT_MAX};
 use super::console::{self, Complaint, Kind};
 use super::process::Process;
-use super::{Config, Error, Result};
+use super::{Config, Error, Result, monitor};
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -341,16 +341,18 @@ impl Guest {
     /// A guest that is late is often late because its kernel is in trouble: that comes first. One that is silent is
     /// made to say where it hangs, which ends it.
     fn timed_out(&self, doing: &str, after: Duration, state: &'static str) -> Error {
-        let late = format!("{doing}, which was not done after {} s", after.as_secs());
+        // A kernel that gets no timer interrupt is late as well; only the emulator knows whether one is pending.
+        let controllers = monitor::interrupt_controllers(&self.monitor, self.config.cpus);
+        let late = format!("{doing}, which was not done after {} s{controllers}", after.as_secs());
         if let Err(complaint) = self.check_console(&late) {
             return complaint;
         }
-        let console_tail = if state == "silent" { self.where_it_hangs() } else { self.tail() };
+        let console_tail = if state == "silent" { self.where_it_hangs(&controllers) } else { self.tail() };
         Error::TimedOut { doing: doing.to_string(), after, state, console_tail }
     }
 
     /// The end of the console, followed by what an NMI makes of it.
-    fn where_it_hangs(&self) -> String {
+    fn where_it_hangs(&self, controllers: &str) -> String {
         let before = self.tail();
         let known = self.console().map_or(0, |console| console.lines().count());
         // With the parameters that guests get, the kernel panics, and each CPU says what it was doing even if it had
@@ -360,7 +362,7 @@ impl Guest {
         }
         let console = self.console().unwrap_or_default();
         let answer: Vec<&str> = console.lines().skip(known).collect();
-        format!("{before}\nAsked by an NMI where it is, the guest said:\n{}", answer.join("\n"))
+        format!("{before}{controllers}\nAsked by an NMI where it is, the guest said:\n{}", answer.join("\n"))
     }
 
     fn tail(&self) -> String {

@@ -35,6 +35,7 @@ mod host;
 mod initramfs;
 mod machine;
 pub mod memory;
+mod monitor;
 mod process;
 mod programs;
 pub mod scenario;

@@ -26,6 +26,7 @@ pub const SOURCES: &[(&str, &[u8])] = runtime![
     "report.c",
     "runtime.h",
     "schedswap.h",
+    "slots.c",
     "stackcheck.c",
     "state.c",
     "swap.c",

@@ -1,0 +1,46 @@
+//! The emulator's monitor, asked about a guest that does not get on.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// How the monitor's echo of a command ends: it writes the line anew with each character, cleared to its end.
+const ECHO_END: &str = "\x1b[K\r\n";
+/// What it writes when it waits for the next.
+const PROMPT: &str = "(qemu) ";
+/// An answer takes no longer; the monitor shares a lock with the virtual CPUs.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// The state of each CPU's interrupt controller and timer, as the emulator tells it; empty if it does not.
+pub(super) fn interrupt_controllers(monitor: &UnixStream, cpus: u32) -> String {
+    let mut told = String::new();
+    for cpu in 0..cpus {
+        let answer = ask(monitor, &format!("info lapic {cpu}")).unwrap_or_default();
+        if cpu == 0 && !answer.is_empty() {
+            told.push_str("\nIts CPUs' interrupt controllers:");
+        }
+        for line in answer.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+            let _ = write!(told, "\n{line}");
+        }
+    }
+    told
+}
+
+fn ask(mut monitor: &UnixStream, command: &str) -> std::io::Result<String> {
+    monitor.set_read_timeout(Some(ANSWER_LIMIT))?;
+    writeln!(monitor, "{command}")?;
+    let mut heard = String::new();
+    let mut bytes = [0; 4096];
+    loop {
+        let count = monitor.read(&mut bytes)?;
+        if count == 0 {
+            return Ok(heard);
+        }
+        heard.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        let answer = heard.rsplit_once(ECHO_END).and_then(|(_, answer)| answer.strip_suffix(PROMPT));
+        if let Some(answer) = answer {
+            return Ok(answer.to_owned());
+        }
+    }
+}
