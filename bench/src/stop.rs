@@ -1,9 +1,10 @@
 //! The stop, split into its parts, while few and many threads sleep.
 //!
-//! In one guest, whose sleepers change, the module swaps in and out in two manners by turns: as it always does,
-//! and with `check_all_in_stop`, by which all threads are walked and all stacks checked inside the stop.
-//! Before each swap it measures a stop that does nothing.
+//! In one guest, whose sleepers change and whose clock counts instructions, the module swaps in and out in two manners
+//! by turns: as it always does, and with `check_all_in_stop`, by which all threads are walked and all stacks checked
+//! inside the stop. Before each swap it measures a stop that does nothing.
 
+use crate::counted::counted;
 use crate::figures::{Findings, Table, Target, median};
 use anyhow::{Context, Result};
 use schedswap::guest::{Guest, Running};
@@ -62,7 +63,7 @@ const PARTS: [Part; 9] = [
     ("outside", |t| t.check_outside_ns),
 ];
 
-/// The emulator translates patched pages anew, which real machines need not.
+/// Patching does not depend on the threads.
 fn without_patch(timing: &Timing) -> u64 {
     timing.handler_ns - timing.patch_ns
 }
@@ -75,8 +76,8 @@ pub fn measure(threads: &[u64], cycles: u32, findings: &mut Findings) -> Result<
 /// The same of any scheduler.
 pub fn measure_of(module: &Built, threads: &[u64], cycles: u32, findings: &mut Findings) -> Result<()> {
     let guest = schedswap_tests::guest(module, |config| {
+        counted(config);
         config.cpus = 2;
-        config.time_limit = LIMIT;
         config.initramfs.bytes("/bin/swap", SWAP.as_bytes(), 0o755);
     })?;
     let mut swaps = Vec::new();
@@ -166,10 +167,10 @@ fn table(op: &str, swaps: &[Swap]) -> Table {
             rows.push(row);
         }
     }
-    Table { title: format!("{op}, ms: minimum/median"), head, rows }
+    Table { title: format!("{op}, million instructions: minimum/median"), head, rows }
 }
 
-/// Of the minima: the host is busy with other things too, and that only adds.
+/// Of the minima: what threads do at that very moment only adds.
 fn ratios(swaps: &[Swap], findings: &mut Findings) {
     let all = sleepers_of(swaps);
     let (Some(&few), Some(&many)) = (all.first(), all.last()) else { return };
@@ -178,6 +179,8 @@ fn ratios(swaps: &[Swap], findings: &mut Findings) {
             let timings = select(swaps, op, sleepers, all_in_stop);
             timings.iter().map(part).min().map_or(f64::NAN, |ns| ns.max(1) as f64)
         };
+        let whole = least(many, false, |t| t.stop_ns) / least(few, false, |t| t.stop_ns);
+        findings.note(&format!("{op}: stop, {many} sleepers / {few}"), whole, "x", Target::AtMost(1.5));
         let flat = least(many, false, without_patch) / least(few, false, without_patch);
         let what = format!("{op}: handler without patching, {many} sleepers / {few}");
         findings.note(&what, flat, "x", Target::AtMost(1.5));
