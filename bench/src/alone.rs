@@ -66,7 +66,7 @@ fn rewrite_objects() -> Result<u64> {
     let image = work.image()?;
     let (boundary, addresses) = (work.boundary()?, work.addresses()?);
     let pristine = work.pristine(Build::Module)?.into_iter();
-    let units: Vec<UnitObject> = pristine.map(|(unit, object)| UnitObject { unit, object }).collect();
+    let units: Vec<UnitObject> = pristine.map(|(unit, object)| UnitObject::new(unit, object)).collect();
     let binding =
         Binding { image: &image, boundary: &boundary, addresses: &addresses, anchor: anchor(&image)? };
     let begun = Instant::now();

@@ -71,7 +71,7 @@ fn kernel() -> Option<&'static Kernel> {
             let addresses = identity::addresses(&image, &gate_objects, &gate).unwrap();
             let units = build(Build::Module, "module")
                 .into_iter()
-                .map(|(unit, object)| UnitObject { unit, object })
+                .map(|(unit, object)| UnitObject::new(unit, object))
                 .collect();
             Some(Kernel { image, boundary, addresses, units })
         })

@@ -91,7 +91,7 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Refused);
     };
     let units: Vec<UnitObject> =
-        edited.into_iter().map(|(unit, object)| UnitObject { unit, object }).collect();
+        edited.into_iter().map(|(unit, object)| UnitObject::new(unit, object)).collect();
     let version = name.version();
     let input = module::Input {
         image: &image,

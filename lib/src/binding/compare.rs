@@ -500,7 +500,7 @@ impl<'a> Comparison<'a> {
         let function = object.symbols.iter().find(|s| {
             s.place == Place::Section(code)
                 && s.kind == elf::STT_FUNC.0
-                && !s.name.starts_with("__pfx_")
+                && !s.is_padding()
                 && (s.value as i64..(s.value + s.size) as i64).contains(&at)
         })?;
         let module = self.in_module(unit, &function.name)?;

@@ -207,7 +207,7 @@ impl Kernel {
 }
 
 pub fn units(build: Build) -> Vec<UnitObject> {
-    vec![UnitObject { unit: UNIT.into(), object: build.object }]
+    vec![UnitObject::new(UNIT, build.object)]
 }
 
 pub fn kernel() -> Kernel {

@@ -5,6 +5,7 @@
 //!
 //! | step | file |
 //! |---|---|
+//! | instructions that boot code completes, made to read the variable | `boot_pointers` |
 //! | what becomes of each section | `special` |
 //! | an object cut into functions, objects and strings | `slice` |
 //! | relocations as references between those | `normalise`, `x86_64` |
@@ -18,6 +19,7 @@
 //! wrote (`verify`, `compare`), and [`prove_identity`] lays an unmodified scheduler over vmlinux (`prove`).
 
 mod anchor;
+mod boot_pointers;
 mod compare;
 mod error;
 #[cfg(test)]

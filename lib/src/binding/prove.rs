@@ -5,6 +5,7 @@
 //! from the kernel's in one thing: a jump to a function in the same file needs room for 32 bits, as every
 //! function has a section of its own. Where lengths differ, instructions are compared one by one.
 
+use super::boot_pointers::BootPointers;
 use super::rename::stem;
 use super::special::{Policy, policy};
 use super::tables::entry_size;
@@ -77,6 +78,7 @@ struct Prover<'a> {
     /// By symbol.
     counterparts: Vec<Counterpart>,
     by_name: HashMap<&'a str, SymbolId>,
+    boot_pointers: BootPointers,
     proof: Proof,
 }
 
@@ -109,6 +111,7 @@ impl<'a> Prover<'a> {
             fields,
             counterparts: vec![Counterpart::default(); object.symbols.len()],
             by_name,
+            boot_pointers: BootPointers::of(image),
             proof: Proof::default(),
         };
         let no_anchor = || Error::NoAnchor(binding.anchor.into());
@@ -251,6 +254,7 @@ impl<'a> Prover<'a> {
             let offset = (relocation.offset - start) as usize;
             self.fill(section, relocation, &mut ours, theirs, offset, at + offset as u64)?;
         }
+        self.boot_pointers.put_back(&mut ours, theirs, at);
         match ours.iter().zip(theirs).position(|(a, b)| a != b) {
             None => Ok(()),
             Some(first) => {

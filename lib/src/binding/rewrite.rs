@@ -1,6 +1,7 @@
 //! The scheduler's objects, compiled as built-in code, made into one object that a module can carry.
 
 use super::Error;
+use super::boot_pointers;
 use super::homes::{Binding, Home, Homes, Index, Resolved};
 use super::initial;
 use super::layout::layout;
@@ -18,8 +19,16 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct UnitObject {
     /// `kernel/sched/core.c`
     pub unit: String,
-    /// The object.
+    /// The object; its instructions read what boot code would have written into them.
     pub object: Object,
+}
+
+impl UnitObject {
+    /// `object`, as a module can have it.
+    pub fn new(unit: impl Into<String>, mut object: Object) -> UnitObject {
+        boot_pointers::read_variables(&mut object);
+        UnitObject { unit: unit.into(), object }
+    }
 }
 
 /// The module's scheduler, bound to vmlinux.

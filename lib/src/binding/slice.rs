@@ -157,7 +157,7 @@ impl Slices {
             symbols.iter().copied().filter(|id| begins_function(object.symbol(*id))).collect();
         functions.sort_by_key(|id| object.symbol(*id).value);
         let prefixes: Vec<&Symbol> =
-            symbols.iter().map(|id| object.symbol(*id)).filter(|s| s.name.starts_with("__pfx_")).collect();
+            symbols.iter().map(|id| object.symbol(*id)).filter(|s| s.is_padding()).collect();
         for (i, id) in functions.iter().enumerate() {
             let symbol = object.symbol(*id);
             if let Some(last) = self.pieces.last_mut().filter(|p| p.section == section) {
@@ -321,5 +321,5 @@ pub(super) fn decode(object: &Object, id: SectionId, cut: Cut) -> Fields {
 fn begins_function(symbol: &Symbol) -> bool {
     let is_global = symbol.binding != elf::STB_LOCAL.0;
     let is_function = symbol.kind == elf::STT_FUNC.0 || symbol.kind == elf::STT_NOTYPE.0 && is_global;
-    is_function && !symbol.name.starts_with("__pfx_")
+    is_function && !symbol.is_padding()
 }

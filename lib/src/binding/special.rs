@@ -4,6 +4,7 @@
 //! special. A section that is loaded but not listed is an error by name, so that a new kernel's new table
 //! is noticed rather than lost.
 
+use super::boot_pointers;
 use object::elf::{SHF_ALLOC, SHF_EXECINSTR};
 
 /// What becomes of a section.
@@ -179,7 +180,7 @@ const TABLE: &[Row] = &[
     exact(".modinfo", Policy::Drop, "built-in code has none of its own"),
     exact("__start_once", Policy::Drop, "vmlinux's own"),
     // Values that only boot code writes into instructions.
-    prefix("runtime_ptr_", Policy::Refuse, RUNTIME_CONST),
+    prefix(boot_pointers::SECTION, Policy::Refuse, RUNTIME_CONST),
     prefix("runtime_shift_", Policy::Refuse, RUNTIME_CONST),
     prefix("runtime_mask_", Policy::Refuse, RUNTIME_CONST),
 ];

@@ -214,7 +214,7 @@ fn one_name_in_two_units_stays_two() {
     other.function("fresh", &[0xc3], false);
     kernel.boundary.functions.retain(|f| f.name != "preempt" || f.unit == UNIT);
     let mut list = units(unit());
-    list.push(UnitObject { unit: "kernel/sched/fair.c".into(), object: other.object });
+    list.push(UnitObject::new("kernel/sched/fair.c", other.object));
     let rewritten = rewrite(&list, &kernel.binding()).unwrap();
     assert!(has(&rewritten, "fresh.core.ss") && has(&rewritten, "fresh.fair.ss"));
     let bytes = write(&rewritten.object).unwrap();

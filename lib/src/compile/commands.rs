@@ -85,6 +85,13 @@ impl Slots<'_> {
 
 const MODULE_C: &str = "schedswap_probe_c";
 const MODULE_ASM: &str = "schedswap_probe_asm";
+/// Variables for make. Kernels with IBT or LTO run objtool on what is linked, not on each object. With these it
+/// runs on each, and does all but what it can do on the whole only: `--ibt`, which changes no code.
+pub(crate) const OBJTOOL_ON_EACH_OBJECT: [&str; 2] = [
+    "delay-objtool=",
+    "objtool-args=$(filter-out --ibt,$(objtool-args-y)) $(if $(part-of-module),--module)",
+];
+
 /// Marks the probe's own line in make's output.
 const MARK: &str = "schedswap-probe:";
 
@@ -161,9 +168,7 @@ impl<'a> Probe<'a> {
         make.arg("-C")
             .arg(kbuild)
             .arg(format!("M={}", dir.display()))
-            // Kernels with IBT or LTO run objtool on what is linked, not on each object; this asks for the
-            // command as it would be on each object.
-            .arg("delay-objtool=")
+            .args(OBJTOOL_ON_EACH_OBJECT)
             .args(targets)
             .env("LC_ALL", "C");
         // A make above us must not pass its own flags down.
@@ -260,8 +265,6 @@ fn template((dir, stands_for): (&Path, &Path), stem: &str, extension: &str, line
         if words.iter().any(|w| w == "-c") && words.iter().any(|w| holes.is(w, extension)) {
             compile = Some(holes.punch(&words));
         } else if words[0].ends_with("/objtool") {
-            // `--ibt` reports what the whole of vmlinux is needed to judge; it changes no code.
-            let words: Vec<String> = words.into_iter().filter(|w| w != "--ibt").collect();
             objtool = Some(holes.punch(&words));
         }
     }
@@ -339,7 +342,7 @@ fn name_module(compile: &mut [String]) {
 mod tests {
     use super::*;
 
-    const LINE: &str = "gcc -Wp,-MMD,/p/.core.o.d -I./include -g -DKBUILD_MODFILE='\"/p/core\"' -I/p -c -o /p/core.o /p/core.c ; ./tools/objtool/objtool --orc --ibt /p/core.o";
+    const LINE: &str = "gcc -Wp,-MMD,/p/.core.o.d -I./include -g -DKBUILD_MODFILE='\"/p/core\"' -I/p -c -o /p/core.o /p/core.c ; ./tools/objtool/objtool --orc /p/core.o";
 
     #[test]
     fn absolute_paths_become_holes() {

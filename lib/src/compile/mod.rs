@@ -11,6 +11,7 @@ mod freshness;
 mod shell_words;
 
 pub use build::{Build, Compiled, Job, compile, object_path, scheduler_jobs};
+pub(crate) use commands::OBJTOOL_ON_EACH_OBJECT;
 pub use commands::{Commands, Slots, Template, commands};
 pub use compiler::Compiler;
 pub use freshness::is_made_from;

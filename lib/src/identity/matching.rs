@@ -27,7 +27,8 @@ pub(super) enum Found<'a> {
 /// Every function of the object, `.cold` parts and assembler-defined ones too.
 pub(super) fn pair_functions<'a>(image: &'a Image, unit: &Unit, object: &'a Object) -> Vec<Pair<'a>> {
     let functions = object.symbols.iter().enumerate();
-    let functions = functions.filter(|(_, s)| s.kind == elf::STT_FUNC.0 && !s.name.is_empty());
+    let functions =
+        functions.filter(|(_, s)| s.kind == elf::STT_FUNC.0 && !s.name.is_empty() && !s.is_padding());
     let mut pairs: Vec<Pair> = functions
         .filter_map(|(index, symbol)| {
             let Place::Section(section) = symbol.place else { return None };

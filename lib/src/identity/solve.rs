@@ -356,6 +356,6 @@ fn is_wanted(object: &Object, symbol: &Symbol) -> bool {
         && symbol.kind != elf::STT_FILE.0;
     let kept = section.flags & elf::SHF_ALLOC.0 != 0
         && !section.name.starts_with(".discard")
-        && section.name != ".modinfo";
+        && ![".modinfo", ".export_symbol"].contains(&section.name.as_str());
     named && kept
 }

@@ -5,6 +5,7 @@
 //! they are (`.o_shipped`), and supplies what only the kernel's own build knows: `struct module`, vermagic and
 //! the CRCs of exported symbols.
 
+use crate::compile::OBJTOOL_ON_EACH_OBJECT;
 use schedswap_payload::MODULE_NAME;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -99,7 +100,10 @@ pub fn compile_runtime(
         here = dir.display(),
     );
     write_if_changed(&dir.join("Kbuild"), kbuild_file.as_bytes())?;
-    make(kbuild, dir, "compiling the runtime", &objects)?;
+    // What comes out is not gone over once more when it is linked.
+    let arguments: Vec<String> =
+        OBJTOOL_ON_EACH_OBJECT.map(String::from).into_iter().chain(objects.clone()).collect();
+    make(kbuild, dir, "compiling the runtime", &arguments)?;
     names
         .into_iter()
         .map(|name| {

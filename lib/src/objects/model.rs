@@ -88,6 +88,13 @@ pub struct Symbol {
     pub other: u8,
 }
 
+impl Symbol {
+    /// Whether it names the padding before a function (`CONFIG_PREFIX_SYMBOLS`) and no code of its own.
+    pub fn is_padding(&self) -> bool {
+        self.name.starts_with("__pfx_")
+    }
+}
+
 impl Object {
     /// A symbol by its id.
     pub fn symbol(&self, id: SymbolId) -> &Symbol {

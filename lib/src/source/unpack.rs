@@ -30,9 +30,28 @@ pub(super) fn whole(deb: &Path, root: &Path) -> Result<(), SourceError> {
     succeeded(output, &format!("unpacking {}", name(deb)), "dpkg-deb", root)
 }
 
-/// Of a debug package the vmlinux. Where it is not in Debian's usual place, all of the package.
+/// Where debug packages have the vmlinux: newer ones have it beside the modules, and a link in the older place.
+const VMLINUX: [&str; 2] = ["*/usr/lib/debug/boot/vmlinux-*", "*/usr/lib/debug/lib/modules/*/vmlinux"];
+
+/// Of a debug package the vmlinux. Where it is not in Debian's usual places, all of the package.
 pub(super) fn vmlinux(deb: &Path, root: &Path) -> Result<(), SourceError> {
     create(root)?;
+    let [named, linked] = VMLINUX;
+    if member(deb, root, named)? && (!is_dangling(root)? || member(deb, root, linked)?) {
+        return Ok(());
+    }
+    whole(deb, root)
+}
+
+/// Whether what came out so far is a link to what did not.
+fn is_dangling(root: &Path) -> Result<bool, SourceError> {
+    let boot = root.join("usr/lib/debug/boot");
+    let mut entries = fs::read_dir(&boot).map_err(SourceError::io(&boot))?.flatten();
+    Ok(entries.any(|entry| !entry.path().exists()))
+}
+
+/// The first file of that name; false if there is none.
+fn member(deb: &Path, root: &Path, pattern: &str) -> Result<bool, SourceError> {
     let mut members = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(deb)
@@ -47,16 +66,17 @@ pub(super) fn vmlinux(deb: &Path, root: &Path) -> Result<(), SourceError> {
         .arg("--extract")
         .arg("--directory")
         .arg(root)
-        .args(["--no-same-owner", "--occurrence=1", "--wildcards", "*/usr/lib/debug/boot/vmlinux-*"])
+        .args(["--no-same-owner", "--occurrence=1", "--wildcards", pattern])
         .env("LC_ALL", "C")
         .stdin(pipe)
         .output();
     let _ = members.wait();
     let extracted = extracted.map_err(|error| spawn_error("tar", "tar", error))?;
     if !extracted.status.success() && says(&extracted, "Not found in archive") {
-        return whole(deb, root);
+        return Ok(false);
     }
-    succeeded(extracted, &format!("unpacking {}", name(deb)), "tar", root)
+    succeeded(extracted, &format!("unpacking {}", name(deb)), "tar", root)?;
+    Ok(true)
 }
 
 /// The tree inside a source package, into `source`.
@@ -125,4 +145,50 @@ pub(super) fn succeeded(
         return Err(SourceError::DiskFull { doing: doing.into(), directory: directory.into() });
     }
     Err(failed(doing, program, &output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A debug package of these files; the value of one is its content, or where it links to.
+    fn package(dir: &Path, files: &[(&str, Result<&str, &str>)]) -> std::path::PathBuf {
+        let tree = dir.join("tree");
+        fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+        let control = "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n";
+        fs::write(tree.join("DEBIAN/control"), control).unwrap();
+        for (file, content) in files {
+            let path = tree.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match content {
+                Ok(text) => fs::write(path, text).unwrap(),
+                Err(target) => symlink(target, path).unwrap(),
+            }
+        }
+        let deb = dir.join("x.deb");
+        let output = run(Command::new("dpkg-deb").arg("--build").arg(&tree).arg(&deb), "dpkg").unwrap();
+        succeeded(output, "making a package", "dpkg-deb", dir).unwrap();
+        deb
+    }
+
+    #[test]
+    fn of_a_debug_package_the_vmlinux_comes_out_wherever_it_is() {
+        let module = ("usr/lib/debug/lib/modules/1-x/kernel/x.ko.debug", Ok("symbols"));
+        let by_link = Err("../lib/modules/1-x/vmlinux");
+        for files in [
+            vec![("usr/lib/debug/boot/vmlinux-1-x", Ok("vmlinux")), module],
+            vec![
+                ("usr/lib/debug/boot/vmlinux-1-x", by_link),
+                module,
+                ("usr/lib/debug/lib/modules/1-x/vmlinux", Ok("vmlinux")),
+            ],
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (deb, root) = (package(dir.path(), &files), dir.path().join("root"));
+            vmlinux(&deb, &root).unwrap();
+            assert_eq!(fs::read_to_string(root.join("usr/lib/debug/boot/vmlinux-1-x")).unwrap(), "vmlinux");
+            assert!(!root.join(module.0).exists(), "the modules' symbols are two gigabytes");
+        }
+    }
 }

@@ -319,7 +319,7 @@ impl Run<'_> {
             .keys()
             .map(|unit| {
                 let (unit, object) = read_object(unit, &compile::object_path(&dir, unit))?;
-                Ok(UnitObject { unit, object })
+                Ok(UnitObject::new(unit, object))
             })
             .collect::<Result<Vec<_>>>()?;
         let image = self.image()?;
