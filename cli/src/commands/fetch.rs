@@ -28,7 +28,7 @@ use crate::progress::Shown;
 #[derive(clap::Args)]
 pub struct FetchArgs {
     /// SUITE/FLAVOUR for the newest kernel there (bookworm/cloud-amd64), or a release (6.1.0-13-cloud-amd64),
-    /// or SUITE/RELEASE
+    /// or SUITE/RELEASE. A name that ends with another architecture (bookworm/arm64) is of a kernel for that
     kernel: String,
 
     /// Where fetched kernels are kept [default: $SCHEDSWAP_CACHE, $XDG_CACHE_HOME/schedswap or

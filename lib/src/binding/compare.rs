@@ -8,9 +8,10 @@ use super::rename::stem;
 use super::special::{Policy, policy};
 use super::tables::entry_size;
 use super::verify::Fault;
-use super::x86_64::{self, Fields};
 use super::{Binding, UnitObject, layout};
 use crate::address::Addr;
+use crate::arch::relocation::{Field, Fields};
+use crate::arch::{self, Arch};
 use crate::boundary::Fate;
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol};
 use object::elf;
@@ -31,6 +32,7 @@ pub(super) struct Comparison<'a> {
     binding: &'a Binding<'a>,
     anchor: Addr,
     fields: &'a [Fields],
+    arch: &'static dyn Arch,
     by_name: HashMap<&'a str, &'a Symbol>,
     /// Globals that units define: unit and symbol.
     globals: HashMap<&'a str, (usize, &'a Symbol)>,
@@ -63,6 +65,7 @@ impl<'a> Comparison<'a> {
             binding,
             anchor,
             fields,
+            arch: arch::of(binding.image.machine),
             by_name,
             globals,
             compared: 0,
@@ -157,8 +160,8 @@ impl<'a> Comparison<'a> {
         let mut old = old.iter().peekable();
         for relocation in new {
             let offset = relocation.offset - to.start;
-            let width = x86_64::kind(relocation.kind).map_or(0, |k| k.width);
-            let field = offset as usize..((offset + width) as usize).min(ours.len());
+            let rule = self.arch.field(relocation.kind).unwrap_or(Field::opaque(0));
+            let field = offset as usize..((offset + rule.width()) as usize).min(ours.len());
             let here = |what: &str| format!("+{offset:#x}: {what}");
             match old.next_if(|r| r.offset - from.start == offset) {
                 Some(original) => {
@@ -170,8 +173,10 @@ impl<'a> Comparison<'a> {
                         .map_err(|e| here(&e))?;
                 }
             }
-            ours[field.clone()].fill(0);
-            theirs[field].fill(0);
+            if field.len() == rule.len {
+                rule.clear(&mut ours[field.clone()]);
+                rule.clear(&mut theirs[field]);
+            }
         }
         if let Some(lost) = old.next() {
             return Err(format!(
@@ -293,8 +298,7 @@ impl<'a> Comparison<'a> {
         };
         let field = self.fields.get(holder.0 as usize).and_then(|f| f.by_offset.get(&relocation.offset));
         let is_branch = field.is_some_and(|f| f.is_branch);
-        let is_relative = x86_64::kind(relocation.kind).is_some_and(|k| k.is_relative);
-        let to_end = if is_relative { field.map_or(0, |f| f.to_end) } else { 0 };
+        let to_end = self.to_end(holder, relocation);
         let section = self.object.section(holder);
         let describes =
             matches!(policy(&section.name, section.flags), Some((Policy::Table(_) | Policy::OrcIp, _)));
@@ -363,7 +367,7 @@ impl<'a> Comparison<'a> {
         relocation: &Relocation,
     ) -> Result<(), String> {
         let new = self.object.symbol(relocation.symbol);
-        if named.name == x86_64::SWITCH {
+        if named.name == self.arch.stack_switch() {
             let agrees = new.name == layout::SWITCH_TO && original.addend == relocation.addend;
             return if agrees {
                 Ok(())
@@ -388,6 +392,12 @@ impl<'a> Comparison<'a> {
         ))
     }
 
+    /// What the addend of a relocation lacks to be the offset referred to.
+    fn to_end(&self, holder: SectionId, relocation: &Relocation) -> i64 {
+        let rule = self.arch.field(relocation.kind);
+        rule.zip(self.fields.get(holder.0 as usize)).map_or(0, |(r, f)| f.to_end(&r, relocation.offset))
+    }
+
     /// Strings and code without a name: the bytes referred to are the same.
     fn contents_agree(
         &self,
@@ -398,9 +408,7 @@ impl<'a> Comparison<'a> {
         holder: SectionId,
         relocation: &Relocation,
     ) -> Result<(), String> {
-        let is_relative = x86_64::kind(relocation.kind).is_some_and(|k| k.is_relative);
-        let field = self.fields.get(holder.0 as usize).and_then(|f| f.by_offset.get(&relocation.offset));
-        let to_end = if is_relative { field.map_or(0, |f| f.to_end) } else { 0 };
+        let to_end = self.to_end(holder, relocation);
         let tail = |section: &'a Section, offset: i64| {
             usize::try_from(offset).ok().and_then(|offset| section.data.get(offset..))
         };

@@ -1,9 +1,9 @@
 //! Where each function and object of the scheduler is to be found: in vmlinux, in the module, or both.
 
+use super::Error;
 use super::normalise::{Reference, Target, Unit};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
-use super::{Error, x86_64};
 use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, BoundaryVariable, Fate, SchedClass, Sharing, StayReason};
 use crate::identity::Addresses;
@@ -496,7 +496,7 @@ impl<'a> Homes<'a> {
             return Ok(Resolved::Vmlinux { base, offset: reference.offset });
         }
         let user = owner.describe(from);
-        if symbol.name == x86_64::SWITCH {
+        if symbol.name == owner.arch.stack_switch() {
             if reference.is_branch && self.is_springboard(unit, from) {
                 return Ok(Resolved::Switch { offset: reference.offset });
             }

@@ -5,7 +5,8 @@ use super::homes::{Home, Homes, InVmlinux};
 use super::normalise::{Reference, Target};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
-use super::x86_64;
+use crate::address::Addr;
+use crate::arch::relocation::Field;
 use object::elf;
 
 /// Makes edited constants private; returns a warning for each edited variable and each new function that
@@ -49,8 +50,8 @@ fn differs(homes: &Homes, unit: usize, piece: PieceId, place: InVmlinux) -> bool
     let Some(theirs) = homes.index.binding.image.bytes(place.addr, ours.len() as u64) else { return false };
     for reference in owner.references(piece) {
         let offset = (reference.field - slice.start) as usize;
-        let Some(kind) = x86_64::kind(reference.kind) else { return false };
-        let field = offset..offset + kind.width as usize;
+        let Some(rule) = owner.arch.field(reference.kind).filter(Field::is_known) else { return false };
+        let field = offset..offset + rule.len;
         let Some(ours) = ours.get_mut(field.clone()) else { return false };
         ours.copy_from_slice(&theirs[field.clone()]);
         let expected = match address(homes, unit, reference) {
@@ -58,9 +59,9 @@ fn differs(homes: &Homes, unit: usize, piece: PieceId, place: InVmlinux) -> bool
             Address::New => return true,
             Address::Unknown => continue,
         };
-        let at = place.addr.0 + offset as u64;
-        let value = if kind.is_relative { expected.wrapping_sub(at) } else { expected };
-        if value.to_le_bytes()[..kind.width as usize] != theirs[field] {
+        let mut filled = theirs[field.clone()].to_vec();
+        let at = Addr(place.addr.0 + offset as u64);
+        if rule.fill(&mut filled, 0, at, expected).is_err() || filled != theirs[field] {
             return true;
         }
     }

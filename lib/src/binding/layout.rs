@@ -1,5 +1,6 @@
 //! The kept pieces of all units laid out as one object.
 
+use super::Error;
 use super::homes::{Home, Homes, Resolved};
 use super::live::Live;
 use super::normalise::Reference;
@@ -7,7 +8,6 @@ use super::rename::{Names, is_global};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
 use super::tables::Tables;
-use super::{Error, x86_64};
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use object::elf;
 use std::collections::HashMap;
@@ -206,8 +206,9 @@ impl Layout<'_> {
                     let relocation = self.relocation(u, piece, reference, offset, false)?;
                     let section = &mut self.object.sections[section.0 as usize];
                     // The loader refuses a field that is not zero; the assembler fills in branches by itself.
-                    let width = x86_64::kind(relocation.kind).map_or(0, |k| k.width);
-                    section.data[offset as usize..(offset + width) as usize].fill(0);
+                    if let Some(field) = unit.arch.field(relocation.kind) {
+                        field.clear(&mut section.data[offset as usize..]);
+                    }
                     section.relocations.push(relocation);
                 }
             }
@@ -289,7 +290,7 @@ impl Layout<'_> {
                 let ip = &mut self.object.sections[ip.0 as usize];
                 ip.relocations.push(Relocation {
                     offset: ip.size,
-                    kind: elf::R_X86_64_PC32.0,
+                    kind: owner.arch.distance_relocation(),
                     symbol,
                     addend: base + entry.offset,
                 });

@@ -1,11 +1,11 @@
 //! What of the units the module carries: everything that its roots lead to.
 
+use super::Error;
 use super::homes::{Home, Homes, Resolved};
 use super::normalise::Target;
 use super::slice::{Form, PieceId};
 use super::special::{Policy, is_for_the_runtime};
 use super::tables::Tables;
-use super::{Error, x86_64};
 
 /// Which pieces are kept, by unit and piece.
 pub(super) struct Live(Vec<Vec<bool>>);
@@ -131,7 +131,7 @@ pub(super) fn check_switch(homes: &Homes) -> Result<(), Error> {
                 return Err(Error::Switch {
                     unit: unit.name.into(),
                     function: unit.describe(body),
-                    callee: x86_64::SWITCH.into(),
+                    callee: homes.units[u].arch.stack_switch().into(),
                     count,
                 });
             }

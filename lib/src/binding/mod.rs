@@ -8,7 +8,7 @@
 //! | instructions that boot code completes, made to read the variable | `boot_pointers` |
 //! | what becomes of each section | `special` |
 //! | an object cut into functions, objects and strings | `slice` |
-//! | relocations as references between those | `normalise`, `x86_64` |
+//! | relocations as references between those | `normalise` |
 //! | tables' entries sorted by the code they describe | `tables` |
 //! | where each piece is to be found: vmlinux, module, both | `homes`, `initial` |
 //! | what the module needs to carry | `live` |
@@ -39,7 +39,6 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod verify;
-mod x86_64;
 
 pub use anchor::anchor;
 pub use error::Error;

@@ -4,7 +4,8 @@
 use super::Error;
 use super::slice::{Cut, PieceId, Slices, decode};
 use super::special::{Policy, policy};
-use super::x86_64::{self, Fields};
+use crate::arch::relocation::{Field, Fields};
+use crate::arch::{self, Arch};
 use crate::objects::{Object, Place, SectionId, SymbolId};
 use object::elf;
 use std::collections::BTreeSet;
@@ -25,9 +26,9 @@ pub(super) struct Reference {
     pub field: u64,
     /// R_* number.
     pub kind: u32,
-    /// call, jmp or jcc.
+    /// A call, jump or conditional branch.
     pub is_branch: bool,
-    /// What the addend lacks: bytes from the field to the end of its instruction, for relative fields in code.
+    /// What the addend lacks: bytes from the field to where relative fields in code count from.
     pub to_end: i64,
     pub target: Target,
     /// The byte referred to, counted from the piece's origin or the symbol.
@@ -39,6 +40,7 @@ pub(super) struct Unit<'a> {
     /// `kernel/sched/core.c`
     pub name: &'a str,
     pub object: &'a Object,
+    pub arch: &'static dyn Arch,
     pub policies: Vec<(Policy, &'static str)>,
     pub slices: Slices,
     /// By section, sorted by field.
@@ -50,9 +52,8 @@ pub(super) struct Unit<'a> {
 impl<'a> Unit<'a> {
     /// Cuts and normalises one unit.
     pub fn new(name: &'a str, object: &'a Object) -> Result<Unit<'a>, Error> {
-        if object.machine != elf::EM_X86_64.0 {
-            return Err(Error::Machine { name: object.name.clone(), machine: object.machine });
-        }
+        let arch = arch::of_elf(object.machine)
+            .ok_or_else(|| Error::Machine { name: object.name.clone(), machine: object.machine })?;
         let policies = object
             .sections
             .iter()
@@ -65,14 +66,14 @@ impl<'a> Unit<'a> {
             object.sections.iter().zip(&policies).map(|(s, (p, _))| how_to_cut(s.flags, *p)).collect();
         let fields: Vec<Fields> = (0..object.sections.len())
             .map(|i| match cut[i] {
-                Cut::Functions | Cut::References => decode(object, SectionId(i as u32), cut[i]),
+                Cut::Functions | Cut::References => decode(arch, object, SectionId(i as u32), cut[i]),
                 Cut::Objects | Cut::Not => Fields::default(),
             })
             .collect();
-        let cuts = reference_points(object, &cut, &fields);
+        let cuts = reference_points(arch, object, &cut, &fields);
         let slices = Slices::new(object, &cut, &cuts);
         let mut unit =
-            Unit { name, object, policies, slices, references: Vec::new(), short_jumps: Vec::new() };
+            Unit { name, object, arch, policies, slices, references: Vec::new(), short_jumps: Vec::new() };
         for (i, fields) in fields.iter().enumerate() {
             let list = unit.references_of(SectionId(i as u32), fields)?;
             unit.references.push(list);
@@ -139,15 +140,16 @@ impl<'a> Unit<'a> {
                 kind: r.kind,
                 what: what.into(),
             };
-            let kind = x86_64::kind(r.kind).ok_or_else(|| fail("there is no rule for binding it"))?;
-            if r.offset + kind.width > section.data.len() as u64 {
+            let rule = self.arch.field(r.kind).filter(Field::is_known);
+            let rule = rule.ok_or_else(|| fail("there is no rule for binding it"))?;
+            if r.offset + rule.width() > section.data.len() as u64 {
                 return Err(fail("its field reaches behind the section's end"));
             }
             let field = fields.by_offset.get(&r.offset);
             if is_code && field.is_none() {
                 return Err(fail("it lies in no instruction"));
             }
-            let to_end = if kind.is_relative { field.map_or(0, |f| f.to_end) } else { 0 };
+            let to_end = fields.to_end(&rule, r.offset);
             let symbol = self.object.symbol(r.symbol);
             let (target, offset) = match symbol.place {
                 Place::Undefined | Place::Absolute => {
@@ -193,15 +195,15 @@ impl<'a> Unit<'a> {
             if from == to {
                 continue;
             }
-            if branch.width != 4 {
+            let Some(kind) = branch.relocation else {
                 self.short_jumps.push((id, branch.field, to));
                 continue;
-            }
+            };
             found.push(Reference {
                 field: branch.field,
-                kind: x86_64::BRANCH,
+                kind,
                 is_branch: true,
-                to_end: 4,
+                to_end: fields.by_offset.get(&branch.field).map_or(0, |f| f.to_end),
                 target: Target::Piece(to),
                 offset: branch.target as i64 - self.slices.piece(to).origin as i64,
             });
@@ -228,7 +230,7 @@ fn how_to_cut(flags: u64, policy: Policy) -> Cut {
 }
 
 /// Where sections that are cut at references are referred to.
-fn reference_points(object: &Object, cut: &[Cut], fields: &[Fields]) -> Vec<BTreeSet<u64>> {
+fn reference_points(arch: &dyn Arch, object: &Object, cut: &[Cut], fields: &[Fields]) -> Vec<BTreeSet<u64>> {
     let mut cuts = vec![BTreeSet::new(); object.sections.len()];
     for (i, section) in object.sections.iter().enumerate() {
         for r in &section.relocations {
@@ -237,9 +239,7 @@ fn reference_points(object: &Object, cut: &[Cut], fields: &[Fields]) -> Vec<BTre
             if cut[target.0 as usize] != Cut::References {
                 continue;
             }
-            let is_relative = x86_64::kind(r.kind).is_some_and(|k| k.is_relative);
-            let to_end =
-                if is_relative { fields[i].by_offset.get(&r.offset).map_or(0, |f| f.to_end) } else { 0 };
+            let to_end = arch.field(r.kind).map_or(0, |rule| fields[i].to_end(&rule, r.offset));
             let offset = (symbol.value as i64).wrapping_add(r.addend).wrapping_add(to_end);
             // Tables that describe the inside of a stub (returns, unwinding) do not begin one.
             let begins = section.flags & elf::SHF_EXECINSTR.0 != 0 || section.name == ".altinstructions";

@@ -9,13 +9,13 @@ use super::boot_pointers::BootPointers;
 use super::rename::stem;
 use super::special::{Policy, policy};
 use super::tables::entry_size;
-use super::x86_64::{self, Fields};
 use super::{Binding, Error, Rewritten, layout};
 use crate::address::Addr;
+use crate::arch::relocation::{Field, Fields, Filled};
+use crate::arch::{self, Arch};
 use crate::boundary::Fate;
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use crate::vmlinux::Image;
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use object::elf;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -73,6 +73,7 @@ pub fn prove_identity(rewritten: &Rewritten, binding: &Binding) -> Result<Proof,
 struct Prover<'a> {
     binding: &'a Binding<'a>,
     image: &'a Image,
+    arch: &'static dyn Arch,
     object: &'a Object,
     fields: Vec<Fields>,
     /// By symbol.
@@ -86,6 +87,7 @@ impl<'a> Prover<'a> {
     fn new(rewritten: &'a Rewritten, binding: &'a Binding<'a>) -> Result<Prover<'a>, Error> {
         let object = &rewritten.object;
         let image = binding.image;
+        let arch = arch::of(image.machine);
         let by_name: HashMap<&str, SymbolId> = object
             .symbols
             .iter()
@@ -99,7 +101,7 @@ impl<'a> Prover<'a> {
             .map(|s| {
                 let mut fields = Fields::default();
                 if s.flags & elf::SHF_EXECINSTR.0 != 0 && s.name != layout::TEXT {
-                    fields.decode(&s.data, 0);
+                    arch.fields(&s.data, 0, &mut fields);
                 }
                 fields
             })
@@ -107,6 +109,7 @@ impl<'a> Prover<'a> {
         let mut prover = Prover {
             binding,
             image,
+            arch,
             object,
             fields,
             counterparts: vec![Counterpart::default(); object.symbols.len()],
@@ -117,7 +120,7 @@ impl<'a> Prover<'a> {
         let no_anchor = || Error::NoAnchor(binding.anchor.into());
         prover.set(binding.anchor, image.unique_symbol(binding.anchor).ok_or_else(no_anchor)?.addr);
         prover.set(layout::ZERO, Addr(0));
-        if let Some(switch) = image.unique_symbol(x86_64::SWITCH) {
+        if let Some(switch) = image.unique_symbol(arch.stack_switch()) {
             prover.set(layout::SWITCH_TO, switch.addr);
         }
         for class in &binding.boundary.classes {
@@ -168,7 +171,7 @@ impl<'a> Prover<'a> {
                 let Place::Section(section) = self.object.symbol(id).place else { continue };
                 let symbol = self.object.symbol(id);
                 let code = code(self.object.section(section), symbol);
-                self.fields[section.0 as usize].decode(code, symbol.value);
+                self.arch.fields(code, symbol.value, &mut self.fields[section.0 as usize]);
             }
         }
         found
@@ -183,18 +186,13 @@ impl<'a> Prover<'a> {
             return;
         }
         let Some(theirs) = self.image.bytes(range.start, length) else { return };
-        let mut ours =
-            Decoder::with_ip(64, code(self.object.section(section), symbol), 0, DecoderOptions::NONE);
-        let mut theirs = Decoder::with_ip(64, theirs, 0, DecoderOptions::NONE);
-        let mut map = BTreeMap::new();
-        while ours.can_decode() && theirs.can_decode() {
-            let (a, b) = (ours.decode(), theirs.decode());
-            if a.mnemonic() != b.mnemonic() {
-                return;
-            }
-            map.insert(a.ip(), b.ip());
+        let ours = self.arch.outlines(code(self.object.section(section), symbol), 0);
+        let theirs = self.arch.outlines(theirs, 0);
+        if ours.iter().zip(&theirs).any(|(a, b)| a.mnemonic != b.mnemonic) {
+            return;
         }
-        if !ours.can_decode() && !theirs.can_decode() {
+        let mut map: BTreeMap<u64, u64> = ours.iter().zip(&theirs).map(|(a, b)| (a.at, b.at)).collect();
+        if ours.len() == theirs.len() {
             map.insert(symbol.size, length);
             self.counterparts[id.0 as usize].relaid = Some(map);
         }
@@ -277,15 +275,18 @@ impl<'a> Prover<'a> {
         offset: usize,
         place: Addr,
     ) -> Result<(), String> {
-        let kind = x86_64::kind(relocation.kind).ok_or("a relocation of unknown type")?;
-        let field = offset..offset + kind.width as usize;
+        let rule = self.arch.field(relocation.kind).filter(Field::is_known);
+        let rule = rule.ok_or("a relocation of unknown type")?;
+        let field = offset..offset + rule.len;
         let in_theirs = theirs.get(field.clone()).ok_or("a field behind the end")?;
-        let code_field = self.fields[section.0 as usize].by_offset.get(&relocation.offset);
-        let to_end = if kind.is_relative { code_field.map_or(0, |f| f.to_end) } else { 0 };
+        let to_end = self.fields[section.0 as usize].to_end(&rule, relocation.offset);
         let symbol = self.object.symbol(relocation.symbol);
         let counterpart = &self.counterparts[relocation.symbol.0 as usize];
         if symbol.kind == elf::STT_SECTION.0 {
-            let held = held(in_theirs, kind.is_relative, place).offset(to_end);
+            let Filled::Target(held) = rule.filled(in_theirs, place) else {
+                return Err("a reference to a section of which the field holds a part only".into());
+            };
+            let held = held.offset(to_end);
             let Place::Section(target) = symbol.place else {
                 return Err("a section symbol without section".into());
             };
@@ -308,7 +309,7 @@ impl<'a> Prover<'a> {
         };
         for addr in &counterpart.addrs {
             let value = addr.offset(addend).0;
-            x86_64::apply(ours, offset as u64, relocation.kind, place.0, value).map_err(|e| e.to_string())?;
+            rule.fill(ours, offset, place, value).map_err(|e| e.to_string())?;
             if ours[field.clone()] == *in_theirs {
                 break;
             }
@@ -355,24 +356,20 @@ impl<'a> Prover<'a> {
             return Err("vmlinux has no bytes of it".into());
         };
         let ours = code(source, symbol);
-        let mut a = Decoder::with_ip(64, ours, 0, DecoderOptions::NONE);
-        let mut b = Decoder::with_ip(64, theirs, range.start.0, DecoderOptions::NONE);
-        while a.can_decode() {
-            let (x, y) = (a.decode(), b.decode());
-            let here = |what: &str| format!("{what} at +{:#x} ({:#x} in vmlinux)", x.ip(), y.ip());
-            let list = relocations(source, symbol.value + x.ip(), symbol.value + x.next_ip());
-            if is_direct_branch(&x) && is_direct_branch(&y) {
+        let instructions = self.arch.outlines(ours, 0);
+        for (x, y) in instructions.iter().zip(self.arch.outlines(theirs, range.start.0)) {
+            let here = |what: &str| format!("{what} at +{:#x} ({:#x} in vmlinux)", x.at, y.at);
+            let list = relocations(source, symbol.value + x.at, symbol.value + x.at + x.len);
+            if let (Some(target), Some(their_target)) = (x.target, y.target) {
                 let goes_to = match list.first() {
                     Some(relocation) => {
                         let mut field = [0; 8];
                         let their_field = [0; 8];
                         // As if the field were zero, so that it ends up holding where the branch goes from place 0.
-                        let to_end = self.fields[section.0 as usize]
-                            .by_offset
-                            .get(&relocation.offset)
-                            .map_or(4, |f| f.to_end);
+                        let known = self.fields[section.0 as usize].by_offset.get(&relocation.offset);
+                        let to_end = known.map_or(0, |field| field.to_end);
                         let absolute = Relocation {
-                            kind: elf::R_X86_64_64.0,
+                            kind: self.arch.address_relocation(),
                             addend: relocation.addend + to_end,
                             ..*relocation
                         };
@@ -380,22 +377,22 @@ impl<'a> Prover<'a> {
                             .map_err(|e| here(&e))?;
                         u64::from_le_bytes(field)
                     }
-                    None => map.get(&x.near_branch_target()).map_or(0, |o| range.start.0 + o),
+                    None => map.get(&target).map_or(0, |o| range.start.0 + o),
                 };
-                if goes_to != y.near_branch_target() {
+                if goes_to != their_target {
                     return Err(here("a branch goes elsewhere"));
                 }
                 continue;
             }
-            if x.len() != y.len() {
+            if x.len != y.len {
                 return Err(here("an instruction of another length"));
             }
-            let mut bytes = ours[x.ip() as usize..x.next_ip() as usize].to_vec();
-            let start = (y.ip() - range.start.0) as usize;
-            let their_bytes = &theirs[start..start + y.len()];
+            let mut bytes = ours[x.at as usize..(x.at + x.len) as usize].to_vec();
+            let start = (y.at - range.start.0) as usize;
+            let their_bytes = &theirs[start..start + y.len as usize];
             for relocation in list {
-                let offset = (relocation.offset - symbol.value - x.ip()) as usize;
-                let place = Addr(y.ip() + offset as u64);
+                let offset = (relocation.offset - symbol.value - x.at) as usize;
+                let place = Addr(y.at + offset as u64);
                 self.fill(section, relocation, &mut bytes, their_bytes, offset, place)
                     .map_err(|e| here(&e))?;
             }
@@ -425,11 +422,12 @@ impl<'a> Prover<'a> {
                 continue;
             };
             let mut by_code: HashMap<u64, Vec<u64>> = HashMap::new();
-            let first = section.relocations.first().and_then(|r| x86_64::kind(r.kind));
+            let first = section.relocations.first().and_then(|r| self.arch.field(r.kind));
             let Some(first) = first else { continue };
             for at in (theirs.start.0..theirs.end.0).step_by(size as usize) {
-                if let Some(bytes) = self.image.bytes(Addr(at), first.width) {
-                    by_code.entry(held(bytes, first.is_relative, Addr(at)).0).or_default().push(at);
+                let bytes = self.image.bytes(Addr(at), first.width());
+                if let Some(Filled::Target(code)) = bytes.map(|bytes| first.filled(bytes, Addr(at))) {
+                    by_code.entry(code.0).or_default().push(at);
                 }
             }
             for start in (0..section.size).step_by(size as usize) {
@@ -468,7 +466,7 @@ impl<'a> Prover<'a> {
         let starts: Vec<Addr> = their_ips
             .chunks_exact(4)
             .enumerate()
-            .map(|(n, bytes)| held(bytes, true, ips.start + n as u64 * 4))
+            .map(|(n, bytes)| held(bytes, ips.start + n as u64 * 4))
             .collect();
         for n in 0..section.size / 4 {
             let ours = &orc.data[(n * size) as usize..((n + 1) * size) as usize];
@@ -555,20 +553,9 @@ fn code<'o>(section: &'o Section, symbol: &Symbol) -> &'o [u8] {
     section.data.get(symbol.value as usize..(symbol.value + symbol.size) as usize).unwrap_or_default()
 }
 
-/// The address that a field of vmlinux holds.
-fn held(bytes: &[u8], is_relative: bool, place: Addr) -> Addr {
-    let value = match bytes.try_into() {
-        Ok(four) => i64::from(i32::from_le_bytes(four)),
-        Err(_) => i64::from_le_bytes(bytes.try_into().unwrap_or_default()),
-    };
-    if is_relative { place.offset(value) } else { Addr(value as u64) }
-}
-
-fn is_direct_branch(instruction: &Instruction) -> bool {
-    matches!(
-        instruction.flow_control(),
-        FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
-    )
+/// The address to which 32 bits of vmlinux hold the distance.
+fn held(bytes: &[u8], place: Addr) -> Addr {
+    place.offset(i64::from(i32::from_le_bytes(bytes.try_into().unwrap_or_default())))
 }
 
 fn lossy(bytes: &[u8]) -> String {

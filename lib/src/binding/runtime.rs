@@ -1,7 +1,9 @@
 //! The runtime's C objects: ordinary module code that also uses what vmlinux does not export.
 
+use super::Error;
 use super::homes::{global, hint, is_per_cpu};
-use super::{Error, x86_64};
+use crate::arch;
+use crate::arch::relocation::Field;
 use crate::objects::{Object, Place, Relocation, Symbol, SymbolId};
 use crate::vmlinux::{self, Image};
 use object::elf;
@@ -65,7 +67,8 @@ pub fn bind_runtime(
             let Some((addr, is_offset)) = bound.get(relocation.symbol.0 as usize).copied().flatten() else {
                 continue;
             };
-            let known = x86_64::kind(relocation.kind).filter(|k| k.is_signed || is_offset);
+            let rule = arch::of(image.machine).field(relocation.kind).filter(Field::is_known);
+            let known = rule.filter(|rule| rule.holds_kernel_addresses() || is_offset);
             if known.is_none() {
                 return Err(Error::Relocation {
                     unit,

@@ -1,6 +1,7 @@
 //! An object cut into pieces: the functions, objects and strings that are kept or dropped one by one.
 
-use super::x86_64::Fields;
+use crate::arch::Arch;
+use crate::arch::relocation::Fields;
 use crate::objects::{Object, Place, Section, SectionId, Symbol, SymbolId};
 use object::elf;
 use std::collections::BTreeSet;
@@ -293,11 +294,11 @@ impl Slices {
 }
 
 /// Decodes what a section's functions hold; code without symbols is decoded from its start.
-pub(super) fn decode(object: &Object, id: SectionId, cut: Cut) -> Fields {
+pub(super) fn decode(arch: &dyn Arch, object: &Object, id: SectionId, cut: Cut) -> Fields {
     let section = object.section(id);
     let mut fields = Fields::default();
     if cut == Cut::References {
-        fields.decode(&section.data, 0);
+        arch.fields(&section.data, 0, &mut fields);
         return fields;
     }
     let mut starts: Vec<(u64, u64)> = object
@@ -312,7 +313,7 @@ pub(super) fn decode(object: &Object, id: SectionId, cut: Cut) -> Fields {
         let next = starts.get(i + 1).map_or(section.size, |n| n.0);
         let end = if *size == 0 { next } else { start.saturating_add(*size).min(section.size) };
         if let Some(code) = section.data.get(*start as usize..end as usize) {
-            fields.decode(code, *start);
+            arch.fields(code, *start, &mut fields);
         }
     }
     fields

@@ -7,9 +7,10 @@
 use super::compare::Comparison;
 use super::special::{Policy, policy};
 use super::tables::entry_size;
-use super::x86_64::{self, Fields};
 use super::{Binding, Rewritten, UnitObject, layout};
 use crate::address::Addr;
+use crate::arch::relocation::{Field, Fields};
+use crate::arch::{self, Arch};
 use crate::boundary::Fate;
 use crate::objects::{Object, Place, Section, Symbol, read};
 use crate::vmlinux::Image;
@@ -65,6 +66,7 @@ pub fn verify(
     let mut verifier = Verifier {
         binding,
         image: binding.image,
+        arch: arch::of(binding.image.machine),
         anchor: anchor.addr,
         object: &object,
         diverted: diverted(binding),
@@ -99,6 +101,7 @@ fn diverted(binding: &Binding) -> HashMap<u64, String> {
 struct Verifier<'a> {
     binding: &'a Binding<'a>,
     image: &'a Image,
+    arch: &'static dyn Arch,
     anchor: Addr,
     object: &'a Object,
     diverted: HashMap<u64, String>,
@@ -170,7 +173,7 @@ impl Verifier<'_> {
                 continue;
             }
             if section.name != layout::TEXT {
-                all[i].decode(&section.data, 0);
+                self.arch.fields(&section.data, 0, &mut all[i]);
             }
         }
         for symbol in self.object.symbols.iter().filter(|s| s.kind == elf::STT_FUNC.0) {
@@ -181,7 +184,7 @@ impl Verifier<'_> {
                     .data
                     .get(symbol.value as usize..(symbol.value + symbol.size) as usize)
             {
-                all[id.0 as usize].decode(code, symbol.value);
+                self.arch.fields(code, symbol.value, &mut all[id.0 as usize]);
             }
         }
         all
@@ -198,14 +201,14 @@ impl Verifier<'_> {
                 if relocation.offset < end {
                     self.fault(&place, "two relocations of one field");
                 }
-                let Some(kind) = x86_64::kind(relocation.kind) else {
+                let Some(rule) = self.arch.field(relocation.kind).filter(Field::is_known) else {
                     self.fault(&place, format!("relocation type {} is unknown", relocation.kind));
                     continue;
                 };
-                end = relocation.offset + kind.width;
+                end = relocation.offset + rule.width();
                 match section.data.get(relocation.offset as usize..end as usize) {
                     None => self.fault(&place, "the field reaches behind the section's end"),
-                    Some(field) if field.iter().any(|b| *b != 0) => {
+                    Some(field) if !rule.is_clear(field) => {
                         self.fault(&place, "the field is not zero; the loader refuses that");
                     }
                     Some(_) => {}
@@ -217,7 +220,7 @@ impl Verifier<'_> {
                     self.fault(&place, "lies in no instruction of a function");
                 }
                 let is_branch = field.is_some_and(|f| f.is_branch);
-                let to_end = if kind.is_relative { field.map_or(0, |f| f.to_end) } else { 0 };
+                let to_end = fields[i].to_end(&rule, relocation.offset);
                 let offset = relocation.addend.wrapping_add(to_end);
                 match symbol.place {
                     Place::Undefined if symbol.name == layout::SWITCH_TO => {
@@ -227,7 +230,7 @@ impl Verifier<'_> {
                         }
                     }
                     Place::Undefined => {
-                        self.check_anchored(&place, section, kind, is_branch, self.anchor.offset(offset))
+                        self.check_anchored(&place, section, rule, is_branch, self.anchor.offset(offset))
                     }
                     Place::Absolute => self.check_offset(&place, offset),
                     Place::Section(target) => {
@@ -254,20 +257,13 @@ impl Verifier<'_> {
     }
 
     /// A reference to vmlinux goes to something that is there, and of the right kind.
-    fn check_anchored(
-        &mut self,
-        place: &str,
-        section: &Section,
-        kind: x86_64::Kind,
-        is_branch: bool,
-        target: Addr,
-    ) {
+    fn check_anchored(&mut self, place: &str, section: &Section, rule: Field, is_branch: bool, target: Addr) {
         self.report.anchored += 1;
         if !KERNEL.contains(&target.0) {
             self.fault(place, format!("refers to {target}, outside the kernel's image"));
             return;
         }
-        if kind.width == 4 && !kind.is_signed {
+        if !rule.holds_kernel_addresses() {
             self.fault(place, "a kernel address does not fit a zero-extended field");
         }
         let furthest = MODULES.end.wrapping_sub(KERNEL.start).max(KERNEL.end.wrapping_sub(MODULES.start));

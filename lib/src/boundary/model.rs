@@ -124,7 +124,7 @@ pub enum StayReason {
 pub struct PatchSite {
     /// Address of the first byte written.
     pub at: Addr,
-    /// The bytes that vmlinux's file holds there (5 on x86-64).
+    /// The bytes that vmlinux's file holds there: as many as the jump has.
     pub expect: Vec<u8>,
     /// 0xff for a byte that must match, 0 for one that boot code may have rewritten.
     pub mask: Vec<u8>,

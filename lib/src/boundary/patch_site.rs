@@ -2,30 +2,31 @@
 
 use super::PatchSite;
 use crate::address::Addr;
+use crate::arch::{self, Arch};
 use crate::vmlinux::{Function, Image, Site, SiteKind};
 
-/// `jmp rel32`.
-const JUMP_BYTES: u64 = 5;
-const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+/// Bytes of a landing pad, at most.
+const LANDING_PAD_MAX: u64 = 4;
 
 /// Finds the window for `function`'s jump: behind ftrace's nop where there is one, so that tracers stay
-/// attachable, else at the entry, behind an endbr64.
+/// attachable, else at the entry, behind what indirect branches land on.
 ///
 /// `Err` says what is in the way.
 pub fn patch_site(image: &Image, function: &Function) -> Result<PatchSite, String> {
     let entry = function.addr;
-    let has_endbr = image.bytes(entry, 4).is_some_and(|b| b == ENDBR64);
-    let body = if has_endbr { entry + 4 } else { entry };
+    let arch = arch::of(image.machine);
+    let jump_bytes = arch.jump_bytes();
+    let body = entry + image.bytes(entry, LANDING_PAD_MAX).map_or(0, |bytes| arch.landing_pad(bytes));
     let fentry = sites_in(image, body, 1).into_iter().find(|s| s.addr == body && s.kind == SiteKind::Fentry);
     let at = fentry.map_or(body, |site| body + u64::from(site.len));
-    let end = at + JUMP_BYTES;
+    let end = at + jump_bytes;
 
     let function_end = function.ranges.first().map_or(entry, |r| r.end);
     if end > function_end {
-        room_after(image, function_end, end)?;
+        room_after(arch, image, function_end, end)?;
     }
-    let mut mask = vec![0xff; JUMP_BYTES as usize];
-    for site in sites_in(image, at, JUMP_BYTES) {
+    let mut mask = vec![0xff; jump_bytes as usize];
+    for site in sites_in(image, at, jump_bytes) {
         match site.kind {
             SiteKind::JumpLabel => return Err(format!("a jump label at {}", site.addr)),
             SiteKind::StaticCall => return Err(format!("a static call at {}", site.addr)),
@@ -46,12 +47,12 @@ pub fn patch_site(image: &Image, function: &Function) -> Result<PatchSite, Strin
             }
         }
     }
-    let expect = image.bytes(at, JUMP_BYTES).ok_or_else(|| format!("no bytes in the file at {at}"))?.to_vec();
+    let expect = image.bytes(at, jump_bytes).ok_or_else(|| format!("no bytes in the file at {at}"))?.to_vec();
     Ok(PatchSite { at, expect, mask, behind_fentry: fentry.is_some() })
 }
 
 /// A jump may reach past a short function's end only into the padding before the next symbol.
-fn room_after(image: &Image, function_end: Addr, window_end: Addr) -> Result<(), String> {
+fn room_after(arch: &dyn Arch, image: &Image, function_end: Addr, window_end: Addr) -> Result<(), String> {
     let next = image.functions_by_addr.partition_point(|id| image.symbol(*id).addr < function_end);
     if let Some(id) = image.functions_by_addr.get(next) {
         let symbol = image.symbol(*id);
@@ -60,9 +61,7 @@ fn room_after(image: &Image, function_end: Addr, window_end: Addr) -> Result<(),
         }
     }
     let padding = image.bytes(function_end, window_end - function_end).unwrap_or_default();
-    const INT3: u8 = 0xcc;
-    const NOP: u8 = 0x90;
-    if padding.is_empty() || !padding.iter().all(|b| matches!(*b, INT3 | NOP)) {
+    if padding.is_empty() || !arch.is_padding(padding) {
         return Err(format!("the function ends at {function_end}, too close for a jump"));
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! What stays in force in vmlinux while the module's scheduler runs: functions, and inlined copies.
 
 use crate::address::Addr;
+use crate::arch;
 use crate::boundary::{Boundary, BoundaryFunction, Fate, StayReason};
-use crate::springboard::SWITCH;
 use crate::vmlinux::{Image, InlinedCopy};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -93,7 +93,9 @@ impl Frozen {
 
 /// Where the kernel switches stacks.
 fn switches(image: &Image) -> BTreeSet<Addr> {
-    let Some(switch) = image.unique_symbol(SWITCH) else { return BTreeSet::new() };
+    let Some(switch) = image.unique_symbol(arch::of(image.machine).stack_switch()) else {
+        return BTreeSet::new();
+    };
     image.uses.branches.iter().filter(|branch| branch.callee == switch.addr).map(|branch| branch.at).collect()
 }
 

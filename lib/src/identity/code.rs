@@ -1,12 +1,12 @@
 //! Comparing a compiled function with vmlinux's, relocated fields masked.
 
-use super::field::{Field, Filled, field};
 use super::gate::Why;
 use super::{Error, Result};
 use crate::address::Addr;
+use crate::arch;
+use crate::arch::relocation::{Field, Filled};
 use crate::objects::{Object, Place, Relocation, Section, Symbol};
-use crate::vmlinux::{Image, Machine};
-use iced_x86::{Decoder, DecoderOptions, OpKind};
+use crate::vmlinux::Image;
 use object::elf;
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ pub(super) fn known_field(
     section: &Section,
     r: &Relocation,
 ) -> Result<Field> {
-    field(image.machine, r.kind).ok_or_else(|| Error::UnknownRelocation {
+    arch::of(image.machine).field(r.kind).ok_or_else(|| Error::UnknownRelocation {
         object: object.name.clone(),
         section: section.name.clone(),
         offset: r.offset,
@@ -188,26 +188,23 @@ impl<'a> Overlay<'a> {
     /// The assembler resolves branches between functions of one section without leaving a relocation. When
     /// some function before has another size those distances change everywhere; so compare where they go.
     fn first_instruction_that_differs(&self, first_byte: usize) -> Result<Option<usize>> {
-        if self.image.machine != Machine::X86_64 {
-            return Ok(Some(first_byte));
-        }
         let ours = &self.section.data[self.range.start as usize..self.range.end as usize];
         let Some(theirs) = self.theirs() else { return Ok(Some(first_byte)) };
         let mask = self.mask()?;
-        let mut mine = Decoder::with_ip(64, ours, self.range.start, DecoderOptions::NONE);
-        let mut other = Decoder::with_ip(64, theirs, self.addr.0, DecoderOptions::NONE);
-        while mine.can_decode() && other.can_decode() {
-            let at = mine.position();
-            let (a, b) = (mine.decode(), other.decode());
-            if a.len() != b.len() {
+        let arch = arch::of(self.image.machine);
+        let mine = arch.outlines(ours, self.range.start);
+        let other = arch.outlines(theirs, self.addr.0);
+        for (a, b) in mine.iter().zip(&other) {
+            let at = (a.at - self.range.start) as usize;
+            if a.len != b.len {
                 return Ok(Some(at));
             }
-            let differs = (at..at + a.len()).any(|i| (ours[i] ^ theirs[i]) & !mask[i] != 0);
+            let differs = (at..at + a.len as usize).any(|i| (ours[i] ^ theirs[i]) & !mask[i] != 0);
             if !differs {
                 continue;
             }
-            let branch = a.code() == b.code() && a.op_count() > 0 && a.op0_kind() == OpKind::NearBranch64;
-            if !branch || !self.same_function_and_offset(a.near_branch64(), Addr(b.near_branch64())) {
+            let branch = a.target.zip(b.target).filter(|_| a.form == b.form);
+            if !branch.is_some_and(|(a, b)| self.same_function_and_offset(a, Addr(b))) {
                 return Ok(Some(at));
             }
         }

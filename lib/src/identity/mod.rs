@@ -4,7 +4,6 @@
 
 mod addresses;
 mod code;
-mod field;
 mod gate;
 mod matching;
 mod solve;

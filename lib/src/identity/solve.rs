@@ -6,11 +6,11 @@
 //! relocations are laid over too. What no chain of references reaches is looked up in the symbol table.
 
 use super::code::{Overlay, is_merged};
-use super::field::Filled;
 use super::gate::{Gate, State};
 use super::matching::{Found, only_one_in_file, pair_functions};
 use super::{Addresses, Error, KnownBy, Placed, Result, Unplaced};
 use crate::address::Addr;
+use crate::arch::relocation::Filled;
 use crate::objects::{Object, Place, Section, SectionId, Symbol, SymbolId};
 use crate::vmlinux::{Image, Unit};
 use object::elf;

@@ -2,10 +2,11 @@
 
 use super::model::Types;
 use super::read::{self, Dwarf};
+use crate::arch;
+use crate::arch::relocation::Field;
 use crate::objects::{Object, Place, SectionId};
 use crate::vmlinux::debug;
 use gimli::{EndianSlice, LittleEndian};
-use object::elf;
 use std::collections::BTreeMap;
 
 /// Debug sections with their relocations carried out, by name.
@@ -51,11 +52,8 @@ pub(crate) fn relocated_debug_sections(object: &Object) -> Sections<'_> {
                 Place::Section(to) => place_word(to, offset),
                 Place::Undefined | Place::Absolute => 0,
             };
-            let width = match relocation.kind {
-                kind if kind == elf::R_X86_64_64.0 => 8,
-                kind if kind == elf::R_X86_64_32.0 => 4,
-                _ => continue,
-            };
+            let field = arch::of_elf(object.machine).and_then(|arch| arch.field(relocation.kind));
+            let Some(width) = field.filter(Field::is_absolute).map(|field| field.len) else { continue };
             let at = relocation.offset as usize;
             if let Some(field) = data.get_mut(at..at + width) {
                 field.copy_from_slice(&value.to_le_bytes()[..width]);

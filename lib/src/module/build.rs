@@ -2,7 +2,7 @@
 
 use super::extension::{self, Extension};
 use super::link::{self, RuntimeObject, compile_runtime, write_if_changed};
-use super::runtime::SOURCES;
+use super::runtime;
 use super::state::States;
 use super::tables::{self, FeatureSet, Tables, anchored};
 use crate::address::Addr;
@@ -128,7 +128,7 @@ pub fn build(
     write_if_changed(&runtime_dir.join("springboard.h"), header.as_bytes())?;
     write_if_changed(&runtime_dir.join("entries.h"), extension.header().as_bytes())?;
     let mut sources: Vec<(&str, &[u8])> =
-        SOURCES.iter().copied().filter(|(path, _)| extension.needs(path)).collect();
+        runtime::sources(input.image.machine).filter(|(path, _)| extension.needs(path)).collect();
     sources.push(("tables.S", tables.as_bytes()));
     let compiled = compile_runtime(input.kbuild, &runtime_dir, &sources, &[input.sched])?;
     if let Some(stub) = compiled.iter().find(|o| o.name == "stub") {

@@ -1,13 +1,26 @@
 //! The runtime's sources, carried inside the program so that it works from wherever it is installed.
 
+use crate::arch;
+use crate::vmlinux::Machine;
+
 macro_rules! runtime {
     ($($path:literal),* $(,)?) => {
         &[$(($path, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/", $path)) as &[u8])),*]
     };
 }
 
-/// Every file of `runtime/`: path below it, content.
-pub const SOURCES: &[(&str, &[u8])] = runtime![
+/// What a module for that kind of machine is made of: path below `runtime/`, content.
+pub fn sources(machine: Machine) -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    let directory = arch::of(machine).directory();
+    SOURCES.iter().copied().filter(move |(path, _)| match path.strip_prefix("arch/") {
+        Some(rest) => rest.split_once('/').is_some_and(|(of, _)| of == directory),
+        None => true,
+    })
+}
+
+/// Every file of `runtime/`.
+const SOURCES: &[(&str, &[u8])] = runtime![
+    "arch/arm64/stub.S",
     "arch/x86/stub.S",
     "arch/x86/text.h",
     "checks.c",
@@ -39,7 +52,8 @@ pub const SOURCES: &[(&str, &[u8])] = runtime![
 
 #[cfg(test)]
 mod tests {
-    use super::SOURCES;
+    use super::{SOURCES, sources};
+    use crate::vmlinux::Machine;
     use std::path::Path;
 
     /// A file added to `runtime/` and forgotten here would be missing from every module.
@@ -60,5 +74,15 @@ mod tests {
         there.sort();
         let carried: Vec<&str> = SOURCES.iter().map(|(path, _)| *path).collect();
         assert_eq!(there, carried);
+    }
+
+    /// Files are compiled side by side, so no two may have one name.
+    #[test]
+    fn each_machine_has_its_own_stub() {
+        for (machine, own) in [(Machine::X86_64, "arch/x86/stub.S"), (Machine::Aarch64, "arch/arm64/stub.S")] {
+            let stubs: Vec<&str> =
+                sources(machine).map(|(path, _)| path).filter(|path| path.ends_with("/stub.S")).collect();
+            assert_eq!(stubs, [own]);
+        }
     }
 }

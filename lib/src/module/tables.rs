@@ -15,7 +15,7 @@ const WINDOW_MAX: usize = 16;
 const BUILD_ID_MAX: usize = 64;
 /// The kernel lies in the upper half of the address space; per-CPU data linked at 0 has offsets.
 const KERNEL_HALF: Addr = Addr(1 << 63);
-/// The stub that vmlinux's `__schedule` jumps to (`runtime/arch/x86/stub.S`).
+/// The stub that vmlinux's `__schedule` jumps to (`stub.S` of its architecture below `runtime/arch`).
 const STUB: &str = "ss_schedule_stub";
 
 /// Why the tables cannot be written.

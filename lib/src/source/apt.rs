@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::SourceError;
+use super::architecture::Architecture;
 use super::archive::Derived;
 
 const CONFIGURATION: &str = "apt.conf";
@@ -31,13 +32,18 @@ pub(super) struct Updated {
 pub(super) struct Listed {
     pub name: String,
     pub version: String,
+    /// Set where it is not the one that this apt is for.
+    pub architecture: Option<&'static str>,
     pub depends: Vec<Dependency>,
 }
 
 impl Listed {
     /// As apt-get takes it.
     pub fn spec(&self) -> String {
-        format!("{}={}", self.name, self.version)
+        match self.architecture {
+            Some(architecture) => format!("{}:{architecture}={}", self.name, self.version),
+            None => format!("{}={}", self.name, self.version),
+        }
     }
 }
 
@@ -58,8 +64,13 @@ pub(super) struct Download {
 }
 
 impl Apt {
-    /// Lays out the private directory.
-    pub fn prepare(directory: &Path, derived: &Derived) -> Result<Apt, SourceError> {
+    /// Lays out the private directory. `foreign` is the architecture whose packages it is for, if that is not this
+    /// machine's, whose packages it then knows as well.
+    pub fn prepare(
+        directory: &Path,
+        derived: &Derived,
+        foreign: Option<Architecture>,
+    ) -> Result<Apt, SourceError> {
         for sub in ["state/lists/partial", "cache/archives/partial"] {
             let path = directory.join(sub);
             fs::create_dir_all(&path).map_err(SourceError::io(&path))?;
@@ -71,7 +82,7 @@ impl Apt {
         };
         // Nothing counts as installed, so that no version of the machine's own packages is preferred.
         let status = write("status", "")?;
-        let sources = write("archive.sources", &derived.sources)?;
+        let sources = write("archive.sources", &sources_for(&derived.sources, foreign))?;
         let configuration = write(
             CONFIGURATION,
             &format!(
@@ -93,11 +104,13 @@ impl Apt {
                  # Hooks of the machine are about the machine's own state.\n\
                  #clear APT::Update::Pre-Invoke;\n\
                  #clear APT::Update::Post-Invoke;\n\
-                 #clear APT::Update::Post-Invoke-Success;\n",
+                 #clear APT::Update::Post-Invoke-Success;\n\
+                 {architectures}",
                 directory = directory.display(),
                 status = status.display(),
                 sources = sources.display(),
                 preferred = derived.preferred.as_deref().unwrap_or_default(),
+                architectures = foreign.map(architectures).unwrap_or_default(),
                 user = if rustix::process::geteuid().is_root() { "root" } else { "" },
             ),
         )?;
@@ -197,6 +210,27 @@ impl Apt {
     }
 }
 
+/// Lets apt take the foreign architecture for its own.
+fn architectures(foreign: Architecture) -> String {
+    let machine = Architecture::of_machine().map(|own| format!("\"{}\"; ", own.name())).unwrap_or_default();
+    let foreign = foreign.name();
+    format!(
+        "APT::Architecture \"{foreign}\";\n#clear APT::Architectures;\n\
+         APT::Architectures {{ \"{foreign}\"; {machine}}};\n"
+    )
+}
+
+/// Sources that the machine restricts to its own architecture hold the others' packages as well.
+fn sources_for(sources: &str, foreign: Option<Architecture>) -> String {
+    let restricts =
+        |line: &str| line.split_once(':').is_some_and(|(n, _)| n.eq_ignore_ascii_case("Architectures"));
+    sources
+        .lines()
+        .filter(|line| foreign.is_none() || !restricts(line))
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
 /// The machine's sources: the file and the directory of files.
 pub(super) fn machine_sources() -> Result<(PathBuf, PathBuf), SourceError> {
     let asked = ["shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"];
@@ -243,6 +277,7 @@ fn parse_shown(text: &str) -> Vec<Listed> {
             Some(Listed {
                 name: field("Package")?,
                 version: field("Version")?,
+                architecture: None,
                 depends: field("Depends").map(|depends| parse_depends(&depends)).unwrap_or_default(),
             })
         })
@@ -303,7 +338,16 @@ mod tests {
                 dependency("gcc-14", None),
             ]
         );
-        assert_eq!(shown[1], Listed { name: "other".into(), version: "1".into(), depends: vec![] });
+        assert_eq!(shown[1], Listed { name: "other".into(), version: "1".into(), ..Listed::default() });
+    }
+
+    #[test]
+    fn sources_for_another_architecture_are_not_restricted() {
+        let sources = "Types: deb\nURIs: x\nArchitectures: amd64\n\n";
+        assert_eq!(sources_for(sources, None), sources);
+        let foreign = Some(Architecture::Arm64);
+        assert_eq!(sources_for(sources, foreign), "Types: deb\nURIs: x\n\n");
+        assert!(architectures(Architecture::Arm64).starts_with("APT::Architecture \"arm64\";\n"));
     }
 
     #[test]

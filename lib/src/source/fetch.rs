@@ -229,7 +229,7 @@ fn download(
     at: &dyn Fn(u64),
 ) -> Result<(), SourceError> {
     let file = debs.join(&package.file);
-    let mut child = apt.start_download(&format!("{}={}", package.name, package.version), debs)?;
+    let mut child = apt.start_download(&package.spec, debs)?;
     let io = SourceError::io;
     while child.try_wait().map_err(io(&file))?.is_none() {
         if give_up.load(Ordering::Relaxed) {

@@ -7,6 +7,7 @@
 //! [`plan`] and [`fetch`] fill the [`Cache`] with a suite's newest kernel or an exact release.
 
 mod apt;
+mod architecture;
 mod archive;
 mod cache;
 mod error;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::SourceError;
 use super::apt::{Apt, Listed, machine_sources};
+use super::architecture::{Architecture, foreign, runs_here};
 use super::archive::{Archives, Derived};
 use super::cache::{Cache, CachedKernel};
 use super::headers::refuse_what_make_cannot_take;
@@ -30,6 +31,16 @@ pub enum Request {
         /// As `uname -r` prints it.
         release: String,
     },
+}
+
+impl Request {
+    /// What its architecture is told by.
+    fn kernel(&self) -> &str {
+        match self {
+            Request::Newest { flavour, .. } => flavour,
+            Request::Release { release, .. } => release,
+        }
+    }
 }
 
 impl FromStr for Request {
@@ -119,6 +130,9 @@ pub struct PlannedPackage {
     pub version: String,
     /// The file's size.
     pub bytes: u64,
+    /// As apt-get takes it.
+    #[serde(skip)]
+    pub(super) spec: String,
     #[serde(skip)]
     pub(super) file: String,
     #[serde(skip)]
@@ -176,8 +190,13 @@ pub(super) fn plan_extent(
         }
         Request::Release { suite: None, .. } => ("machine", archives.for_machine()),
     };
-    let lists = cache.apt().join(name.replace('/', "_"));
-    let apt = Apt::prepare(&lists, &derived)?;
+    let foreign = foreign(request.kernel());
+    let mut directory = name.replace('/', "_");
+    if let Some(foreign) = foreign {
+        directory = format!("{directory}-{}", foreign.name());
+    }
+    let lists = cache.apt().join(directory);
+    let apt = Apt::prepare(&lists, &derived, foreign)?;
     let suites = read_lists(&apt, name, &derived, progress)?;
     let (release, version) = match request {
         Request::Newest { suite, flavour } => newest(&apt, suite, flavour, &suites.read)?,
@@ -188,7 +207,17 @@ pub(super) fn plan_extent(
     let cached = place.record().is_some_and(|record| record.version == version);
     let packages = match cached {
         true => vec![],
-        false => packages_of(&apt, extent, &release, &version, &suites.read, cache)?,
+        false => {
+            let lookup = Lookup {
+                apt: &apt,
+                release: &release,
+                version: &version,
+                suites: &suites.read,
+                foreign,
+                listed: Vec::new(),
+            };
+            packages_of(lookup, extent, cache)?
+        }
     };
     Ok(Plan {
         release,
@@ -322,25 +351,22 @@ fn flavour_of(release: &str) -> &str {
 
 /// The kernel's packages in its exact version, and the tools that the cache lacks.
 fn packages_of(
-    apt: &Apt,
+    mut lookup: Lookup<'_>,
     extent: Extent,
-    release: &str,
-    version: &str,
-    suites: &[String],
     cache: &Cache,
 ) -> Result<Vec<PlannedPackage>, SourceError> {
-    let mut lookup = Lookup { apt, release, version, suites, listed: Vec::new() };
     let wanted = match extent {
         Extent::Whole => whole_kernel(&mut lookup, cache)?,
         Extent::Image => image_only(&mut lookup)?,
     };
     let (listed, contents): (Vec<Listed>, Vec<Content>) = wanted.into_iter().unzip();
-    let downloads = apt.downloads(&listed)?;
+    let downloads = lookup.apt.downloads(&listed)?;
     let mut packages: Vec<PlannedPackage> = listed
         .into_iter()
         .zip(contents)
         .zip(downloads)
         .map(|((listed, content), download)| PlannedPackage {
+            spec: listed.spec(),
             name: listed.name,
             version: listed.version,
             bytes: download.bytes,
@@ -390,7 +416,8 @@ fn whole_kernel(lookup: &mut Lookup<'_>, cache: &Cache) -> Result<Vec<(Listed, C
     for name in &further {
         wanted.push((lookup.exact(name)?, Content::Whole));
     }
-    if cache.busybox().is_none() {
+    // What runs in a guest is of the kernel's architecture.
+    if lookup.foreign.is_none() && cache.busybox().is_none() {
         let busybox = lookup.apt.candidate("busybox-static")?;
         wanted.push((busybox.ok_or_else(|| lookup.missing("busybox-static", vec![]))?, Content::Tool));
     }
@@ -419,6 +446,8 @@ struct Lookup<'a> {
     release: &'a str,
     version: &'a str,
     suites: &'a [String],
+    /// Set where this machine's architecture is not the kernel's.
+    foreign: Option<Architecture>,
     listed: Vec<Listed>,
 }
 
@@ -432,9 +461,11 @@ impl Lookup<'_> {
     /// The package in the kernel's version.
     fn exact(&self, name: &str) -> Result<Listed, SourceError> {
         let named = || self.listed.iter().filter(|package| package.name == name);
-        named()
-            .find(|package| package.version == self.version)
-            .cloned()
+        // A kernel's packages are in the archive for all architectures in one version.
+        let machine = self.foreign.and(Architecture::of_machine()).filter(|_| runs_here(name));
+        let found = named().find(|package| package.version == self.version).cloned();
+        found
+            .map(|package| Listed { architecture: machine.map(Architecture::name), ..package })
             .ok_or_else(|| self.missing(name, named().map(|package| package.version.clone()).collect()))
     }
 
@@ -505,7 +536,12 @@ mod tests {
             name: name.into(),
             exact_version: version.map(str::to_owned),
         };
-        let meta = |depends| Listed { name: "linux-image-x".into(), version: "9-1".into(), depends };
+        let meta = |depends| Listed {
+            name: "linux-image-x".into(),
+            version: "9-1".into(),
+            depends,
+            ..Listed::default()
+        };
         assert_eq!(
             followed(&meta(vec![
                 depends("linux-base-x", None),
@@ -521,6 +557,7 @@ mod tests {
         let listed = |name: &str, depends: &[&str]| Listed {
             name: name.into(),
             version: "1".into(),
+            architecture: None,
             depends: depends
                 .iter()
                 .map(|name| Dependency { name: (*name).into(), exact_version: None })

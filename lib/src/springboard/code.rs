@@ -2,7 +2,8 @@
 
 use super::error::{Error, Instruction as Named};
 use crate::address::Addr;
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use crate::arch::Arch;
+use crate::arch::step::{Abi, Flow, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A run of code.
@@ -39,7 +40,7 @@ pub struct Alternative<'a> {
 /// What a function is to the code that calls it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Callee {
-    /// `__switch_to_asm`.
+    /// The function that switches stacks.
     Switch,
     /// The return thunk: a jump to it is a return.
     Return,
@@ -53,6 +54,8 @@ pub enum Callee {
 
 /// A function's code and what may be patched in it.
 pub struct Code<'a> {
+    /// Whose instructions these are.
+    pub arch: &'static dyn Arch,
     /// Symbol.
     pub function: &'a str,
     /// Its parts; the first one begins with the entry.
@@ -61,7 +64,7 @@ pub struct Code<'a> {
     pub labels: BTreeMap<Addr, Addr>,
     /// Alternatives within the function.
     pub alternatives: Vec<Alternative<'a>>,
-    /// The `ud2` of WARN(), after which the code goes on.
+    /// The traps of WARN(), after which the code goes on.
     pub warns: BTreeSet<Addr>,
     /// Indirect calls that the kernel patches into direct ones (paravirt operations).
     pub patched_calls: BTreeSet<Addr>,
@@ -118,8 +121,13 @@ impl<'a> Code<'a> {
         places
     }
 
+    /// How its functions call each other.
+    pub fn abi(&self) -> &'static Abi {
+        self.arch.abi()
+    }
+
     /// The instruction at a place.
-    pub fn decode(&self, at: At) -> Result<Instruction, Error> {
+    pub fn decode(&self, at: At) -> Result<Step, Error> {
         let chunk = match at.alternative {
             Some(index) => self.alternatives[index].replacement,
             None => *self
@@ -128,30 +136,27 @@ impl<'a> Code<'a> {
                 .find(|chunk| chunk.contains(at.addr))
                 .ok_or(Error::FallsOff { at: at.addr })?,
         };
-        decode(chunk, at.addr)
+        decode(self.arch, chunk, at.addr)
     }
 
-    /// Where execution goes after `instruction`, which is at `at`.
-    pub fn next(&self, at: At, instruction: &Instruction) -> Next {
+    /// Where execution goes after `step`, which is at `at`.
+    pub fn next(&self, at: At, step: &Step) -> Next {
         let mut next = Next::default();
-        let behind = Addr(instruction.next_ip());
-        let target = is_direct_branch(instruction).then(|| Addr(instruction.near_branch_target()));
-        let is_call = instruction.flow_control() == FlowControl::Call;
-        let diverges =
-            is_call && target.is_some_and(|target| matches!((self.callee)(target), Callee::Diverges(_)));
-        match instruction.flow_control() {
-            FlowControl::Call if diverges => {}
-            FlowControl::Next
-            | FlowControl::Call
-            | FlowControl::IndirectCall
-            | FlowControl::ConditionalBranch => self.fall_through(at, behind, &mut next),
-            FlowControl::Return => next.returns = true,
-            FlowControl::Exception if self.warns.contains(&at.addr) => {
-                self.fall_through(at, behind, &mut next)
+        let behind = step.end();
+        let diverges = match step.flow {
+            Flow::Call(target) => matches!((self.callee)(target), Callee::Diverges(_)),
+            _ => false,
+        };
+        match step.flow {
+            Flow::Call(_) if diverges => {}
+            Flow::Next | Flow::Call(_) | Flow::CallIndirect | Flow::Branch { .. } => {
+                self.fall_through(at, behind, &mut next);
             }
-            _ => {}
+            Flow::Return => next.returns = true,
+            Flow::Trap if self.warns.contains(&at.addr) => self.fall_through(at, behind, &mut next),
+            Flow::Trap | Flow::Jump(_) | Flow::JumpIndirect | Flow::Other => {}
         }
-        if let Some(target) = target.filter(|_| !is_call) {
+        if let Flow::Jump(target) | Flow::Branch { target, .. } = step.flow {
             self.branch(target, &mut next);
         }
         if let Some(&target) = self.labels.get(&at.addr).filter(|_| at.alternative.is_none()) {
@@ -185,7 +190,7 @@ impl<'a> Code<'a> {
     pub fn explore<S: Join>(
         &self,
         starts: Vec<(At, S)>,
-        mut step: impl FnMut(At, &Instruction, &S) -> Result<Vec<(At, S)>, Error>,
+        mut step: impl FnMut(At, &Step, &S) -> Result<Vec<(At, S)>, Error>,
     ) -> Result<BTreeMap<At, S>, Error> {
         let mut known: BTreeMap<At, S> = BTreeMap::new();
         let mut pending = starts;
@@ -208,33 +213,30 @@ impl<'a> Code<'a> {
     pub fn calls_to(&self, wanted: &Callee) -> Vec<Addr> {
         let mut calls = Vec::new();
         for chunk in &self.chunks {
-            let mut decoder = Decoder::with_ip(64, chunk.bytes, chunk.addr.0, DecoderOptions::NONE);
-            for instruction in &mut decoder {
-                if instruction.flow_control() == FlowControl::Call
-                    && is_direct_branch(&instruction)
-                    && (self.callee)(Addr(instruction.near_branch_target())) == *wanted
+            for outline in self.arch.outlines(chunk.bytes, chunk.addr.0) {
+                if let Some(target) = outline.target
+                    && (self.callee)(Addr(target)) == *wanted
+                    && self.is_call(*chunk, Addr(outline.at))
                 {
-                    calls.push(Addr(instruction.ip()));
+                    calls.push(Addr(outline.at));
                 }
             }
         }
         calls
     }
-}
 
-/// Whether the instruction's operand is the address it branches to.
-pub fn is_direct_branch(instruction: &Instruction) -> bool {
-    instruction.op_count() > 0 && instruction.op0_kind() == OpKind::NearBranch64
+    fn is_call(&self, chunk: Chunk<'_>, at: Addr) -> bool {
+        decode(self.arch, chunk, at).is_ok_and(|step| matches!(step.flow, Flow::Call(_)))
+    }
 }
 
 /// The instruction at `addr` of a chunk.
-pub fn decode(chunk: Chunk<'_>, addr: Addr) -> Result<Instruction, Error> {
+pub fn decode(arch: &dyn Arch, chunk: Chunk<'_>, addr: Addr) -> Result<Step, Error> {
     let bytes = chunk.bytes.get((addr - chunk.addr) as usize..).unwrap_or(&[]);
-    let instruction = Decoder::with_ip(64, bytes, addr.0, DecoderOptions::NONE).decode();
-    if instruction.is_invalid() { Err(Error::Undecodable { at: addr }) } else { Ok(instruction) }
+    arch.step(bytes, addr).ok_or(Error::Undecodable { at: addr })
 }
 
 /// An instruction as messages show it.
-pub fn named(instruction: &Instruction) -> Named {
-    Named { at: Addr(instruction.ip()), form: format!("{:?}", instruction.code()) }
+pub fn named(step: &Step) -> Named {
+    Named { at: step.at, form: step.form.clone() }
 }

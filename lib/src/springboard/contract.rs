@@ -1,13 +1,15 @@
 //! The frame that vmlinux's `__schedule` leaves on the stack of a sleeping thread.
 
 use crate::address::Addr;
+use crate::arch::step::Register;
+use crate::vmlinux::Machine;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What the code behind the springboard expects of the stack, and what it does with it.
 ///
-/// Offsets are from the CFA, the caller's stack pointer before it called `__schedule`: the return address is
-/// at −8. All of it is derived from the code behind the springboard; nothing assumes what the compiler's
+/// Offsets are from the CFA, the caller's stack pointer before it called `__schedule`: on x86-64 the return address
+/// is at −8, on arm64 it is in x30 and has a slot like other registers. All of it is derived from the code behind the springboard; nothing assumes what the compiler's
 /// prologue looks like.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Contract {
@@ -15,7 +17,7 @@ pub struct Contract {
     pub function: String,
     /// Its entry.
     pub entry: Addr,
-    /// The springboard: the address of the `call __switch_to_asm`.
+    /// The springboard: the address of the call of the function that switches stacks.
     pub springboard: Addr,
     /// The stack pointer at the springboard, in bytes from the CFA (negative).
     pub stack_pointer: i64,
@@ -26,6 +28,9 @@ pub struct Contract {
     /// The callee-saved registers that the tail leaves alone: they must hold the caller's values already at
     /// the springboard. Sorted by register.
     pub kept: Vec<CalleeSaved>,
+    /// Whether the return address in its slot is signed (arm64), the modifier being the CFA.
+    #[serde(default)]
+    pub signed: bool,
     /// Where the tail looks for the stack guard; `None` on a kernel without stack protector.
     pub canary: Option<Canary>,
     /// What the tail calls, by name, sorted.
@@ -44,9 +49,12 @@ pub enum Base {
     Rsp,
     /// rbp is CFA−16, where the caller's rbp is saved.
     Rbp,
+    /// x29 is this many bytes from the CFA, where the caller's x29 is saved, and the return address behind it.
+    X29(i64),
 }
 
-/// A register that the callee hands back as it got it (System V ABI).
+/// A register that the callee hands back as it got it (System V ABI, AAPCS64); on arm64 also x30, from which it
+/// returns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "they are their own names")]
@@ -57,34 +65,76 @@ pub enum CalleeSaved {
     R13,
     R14,
     R15,
+    X19,
+    X20,
+    X21,
+    X22,
+    X23,
+    X24,
+    X25,
+    X26,
+    X27,
+    X28,
+    X29,
+    X30,
 }
 
+/// Of each machine: the register, its name, and the number that instructions encode.
+type Names = [(CalleeSaved, &'static str, Register)];
+
+const X86_64: &Names = {
+    use CalleeSaved::*;
+    &[
+        (Rbx, "rbx", 3),
+        (Rbp, "rbp", 5),
+        (R12, "r12", 12),
+        (R13, "r13", 13),
+        (R14, "r14", 14),
+        (R15, "r15", 15),
+    ]
+};
+
+const AARCH64: &Names = {
+    use CalleeSaved::*;
+    &[
+        (X19, "x19", 19),
+        (X20, "x20", 20),
+        (X21, "x21", 21),
+        (X22, "x22", 22),
+        (X23, "x23", 23),
+        (X24, "x24", 24),
+        (X25, "x25", 25),
+        (X26, "x26", 26),
+        (X27, "x27", 27),
+        (X28, "x28", 28),
+        (X29, "x29", 29),
+        (X30, "x30", 30),
+    ]
+};
+
 impl CalleeSaved {
-    /// All of them, in order.
-    pub const ALL: [CalleeSaved; 6] = [Self::Rbx, Self::Rbp, Self::R12, Self::R13, Self::R14, Self::R15];
+    /// All of a machine's, in order.
+    pub fn of(machine: Machine) -> impl Iterator<Item = CalleeSaved> {
+        let names = match machine {
+            Machine::X86_64 => X86_64,
+            Machine::Aarch64 => AARCH64,
+        };
+        names.iter().map(|(register, ..)| *register)
+    }
 
     /// The assembler's name, without `%`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Rbx => "rbx",
-            Self::Rbp => "rbp",
-            Self::R12 => "r12",
-            Self::R13 => "r13",
-            Self::R14 => "r14",
-            Self::R15 => "r15",
-        }
+        self.named().1
     }
 
     /// The number that instructions encode.
-    pub(super) fn number(self) -> usize {
-        match self {
-            Self::Rbx => 3,
-            Self::Rbp => 5,
-            Self::R12 => 12,
-            Self::R13 => 13,
-            Self::R14 => 14,
-            Self::R15 => 15,
-        }
+    pub(super) fn number(self) -> Register {
+        self.named().2
+    }
+
+    fn named(self) -> &'static (CalleeSaved, &'static str, Register) {
+        let mut all = X86_64.iter().chain(AARCH64);
+        all.find(|(register, ..)| *register == self).expect("each register is in one of the tables")
     }
 }
 
@@ -112,7 +162,7 @@ pub struct Canary {
     pub guard: Guard,
 }
 
-/// The kernel's stack guard: a per-CPU variable, addressed through `gs`.
+/// The kernel's stack guard: on x86-64 a per-CPU variable, addressed through `gs`; on arm64 one of each thread's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guard {
@@ -120,6 +170,8 @@ pub enum Guard {
     Offset(u64),
     /// At the address of a symbol, which moves with the kernel (per-CPU data that is linked like other data).
     Address(Addr),
+    /// At this offset in the running thread's `task_struct`, whose address is in `sp_el0`.
+    Thread(u64),
 }
 
 impl Guard {
@@ -130,6 +182,11 @@ impl Guard {
     pub(super) fn at(addr: u64) -> Guard {
         if (addr as i64) < 0 { Guard::Address(Addr(addr)) } else { Guard::Offset(addr) }
     }
+
+    /// Whether it is at this offset in the running thread.
+    pub(super) fn is_of_thread(self, offset: i64) -> bool {
+        matches!(self, Guard::Thread(at) if i64::try_from(at) == Ok(offset))
+    }
 }
 
 impl fmt::Display for Guard {
@@ -137,14 +194,19 @@ impl fmt::Display for Guard {
         match self {
             Guard::Offset(offset) => write!(f, "%gs:{offset:#x}"),
             Guard::Address(addr) => write!(f, "%gs:{addr}(%rip)"),
+            Guard::Thread(offset) => write!(f, "current+{offset:#x}"),
         }
     }
 }
 
 impl Contract {
-    /// Bytes between the return address and the stack pointer at the springboard.
+    /// Bytes between the stack pointer at the entry and at the springboard.
     pub fn frame_size(&self) -> u64 {
-        (-8 - self.stack_pointer) as u64
+        let return_address = match self.base {
+            Base::Rsp | Base::Rbp => 8,
+            Base::X29(_) => 0,
+        };
+        (-return_address - self.stack_pointer) as u64
     }
 
     /// Bytes that the stub keeps below the frame for registers that the tail leaves alone.
@@ -166,12 +228,16 @@ impl fmt::Display for Contract {
         match self.base {
             Base::Rbp => writeln!(f, "frame base    rbp = CFA-16")?,
             Base::Rsp => writeln!(f, "frame base    rsp")?,
+            Base::X29(at) => writeln!(f, "frame base    x29 = CFA{at:+}")?,
         }
         for Slot { register, offset } in &self.slots {
             writeln!(f, "{register:<13} restored from CFA{offset:+}", register = register.name())?;
         }
         for register in &self.kept {
             writeln!(f, "{:<13} left alone", register.name())?;
+        }
+        if self.signed {
+            writeln!(f, "return        signed")?;
         }
         match &self.canary {
             Some(Canary { offset, guard }) => {

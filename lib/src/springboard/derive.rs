@@ -5,6 +5,7 @@ use super::contract::{Base, CalleeSaved, Canary, Contract, Slot};
 use super::error::Error;
 use super::{height, orc, tail};
 use crate::address::Addr;
+use crate::vmlinux::Machine;
 
 /// Derives the contract from the code; `unwind` is the kernel's ORC entry for an address.
 pub fn derive_from(
@@ -15,28 +16,24 @@ pub fn derive_from(
     let height = height::at_springboard(code, springboard)?;
     let stack_pointer = height
         .sp
-        .filter(|sp| *sp <= -8 && sp % 8 == 0)
+        .filter(|sp| *sp <= code.abi().entry_sp && sp % 8 == 0)
         .ok_or(Error::StackPointerUnknown { at: springboard })?;
     let tail = tail::explore(code, springboard, height)?;
 
     let of = |register| tail.restored.get(&register).copied().flatten();
-    let slots: Vec<Slot> = CalleeSaved::ALL
-        .into_iter()
-        .filter_map(|register| of(register).map(|offset| Slot { register, offset }))
-        .collect();
-    let base = match height.bp {
-        None => Base::Rsp,
-        Some(-16) if of(CalleeSaved::Rbp) == Some(-16) => Base::Rbp,
-        Some(offset) => return Err(Error::FrameBase { offset }),
-    };
+    let all = || CalleeSaved::of(code.arch.machine());
+    let slots: Vec<Slot> =
+        all().filter_map(|register| of(register).map(|offset| Slot { register, offset })).collect();
+    let base = base(code.arch.machine(), height.fp, of)?;
     let mut contract = Contract {
         function: code.function.to_owned(),
         entry: code.entry(),
         springboard,
         stack_pointer,
         base,
-        kept: CalleeSaved::ALL.into_iter().filter(|register| of(*register).is_none()).collect(),
+        kept: all().filter(|register| of(*register).is_none()).collect(),
         slots,
+        signed: tail.signed.unwrap_or(false),
         canary: tail.canary.map(|(offset, guard)| Canary { offset, guard }),
         calls: tail.calls.into_iter().collect(),
         instructions: tail.instructions.len(),
@@ -50,14 +47,40 @@ pub fn derive_from(
     Ok(contract)
 }
 
+/// How the frame is addressed, from where the frame pointer is and the registers' slots.
+fn base(machine: Machine, fp: Option<i64>, slot: impl Fn(CalleeSaved) -> Option<i64>) -> Result<Base, Error> {
+    match (machine, fp) {
+        (Machine::X86_64, None) => Ok(Base::Rsp),
+        (Machine::X86_64, Some(-16)) if slot(CalleeSaved::Rbp) == Some(-16) => Ok(Base::Rbp),
+        (Machine::X86_64, Some(offset)) => Err(Error::FrameBase {
+            register: "rbp",
+            offset,
+            expected: "CFA-16, where the caller's rbp is saved",
+        }),
+        // Without it, nobody could unwind the stack of a sleeping thread.
+        (Machine::Aarch64, Some(at))
+            if slot(CalleeSaved::X29) == Some(at) && slot(CalleeSaved::X30) == Some(at + 8) =>
+        {
+            Ok(Base::X29(at))
+        }
+        (Machine::Aarch64, fp) => Err(Error::FrameBase {
+            register: "x29",
+            offset: fp.unwrap_or_default(),
+            expected: "the place where the caller's x29 and the return address are saved",
+        }),
+    }
+}
+
 fn only_springboard(code: &Code<'_>) -> Result<Addr, Error> {
     match code.calls_to(&Callee::Switch).as_slice() {
         [springboard] => Ok(*springboard),
         [] => {
-            Err(Error::NoSpringboard { callee: "__switch_to_asm".into(), found: "none of its code".into() })
+            let callee = code.arch.stack_switch().into();
+            Err(Error::NoSpringboard { callee, found: "none of its code".into() })
         }
         several => {
-            Err(Error::SeveralSpringboards { function: code.function.to_owned(), at: several.to_vec() })
+            let (function, callee) = (code.function.to_owned(), code.arch.stack_switch().to_owned());
+            Err(Error::SeveralSpringboards { function, callee, at: several.to_vec() })
         }
     }
 }

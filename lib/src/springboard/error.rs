@@ -27,17 +27,15 @@ impl fmt::Display for Instruction {
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "the messages say what each field is")]
 pub enum Error {
-    #[error("vmlinux is not for x86-64: the springboard is only known there")]
-    Machine,
     #[error("vmlinux has no symbol `{name}`: expected the debug vmlinux of a whole kernel")]
     MissingSymbol { name: String },
-    #[error("no `call {callee}` in a function named __schedule; calls to it are in {found}; {REFUSED}")]
+    #[error("no call of {callee} in a function named __schedule; calls to it are in {found}; {REFUSED}")]
     NoSpringboard { callee: String, found: String },
     #[error(
-        "`{function}` calls `__switch_to_asm` {} times, at {}, where exactly one call was expected; {REFUSED}",
+        "`{function}` calls `{callee}` {} times, at {}, where exactly one call was expected; {REFUSED}",
         at.len(), list(at)
     )]
-    SeveralSpringboards { function: String, at: Vec<Addr> },
+    SeveralSpringboards { function: String, callee: String, at: Vec<Addr> },
     #[error("vmlinux has no bytes for the code at {at}: expected the debug vmlinux, not a stripped one")]
     NoCode { at: Addr },
     #[error("the code at {at} does not decode; {REFUSED}")]
@@ -49,8 +47,8 @@ pub enum Error {
          leads there; {REFUSED}"
     )]
     StackPointerUnknown { at: Addr },
-    #[error("rbp is CFA{offset:+} at the springboard, where a frame base of CFA-16 was expected; {REFUSED}")]
-    FrameBase { offset: i64 },
+    #[error("{register} is CFA{offset:+} at the springboard, expected {expected}; {REFUSED}")]
+    FrameBase { register: &'static str, offset: i64, expected: &'static str },
     #[error(
         "{instruction} behind the springboard reads {register}, which the new __schedule cannot have set; \
          {REFUSED}"
@@ -88,8 +86,10 @@ pub enum Error {
         "{instruction} returns with {register} holding {found}, where the caller's value was expected; {REFUSED}"
     )]
     NotRestored { register: CalleeSaved, found: String, instruction: Instruction },
-    #[error("{instruction} returns with the stack pointer at {found}, where CFA-8 was expected; {REFUSED}")]
-    Unbalanced { found: String, instruction: Instruction },
+    #[error(
+        "{instruction} returns with the stack pointer at {found}, where CFA{expected:+} was expected; {REFUSED}"
+    )]
+    Unbalanced { found: String, expected: i64, instruction: Instruction },
     #[error("{register} is restored from different places on different paths; {REFUSED}")]
     RestoredDifferently { register: CalleeSaved },
     #[error("the slot CFA{offset:+} is used for both {first} and {second}; {REFUSED}")]
@@ -107,7 +107,7 @@ pub enum Error {
     },
     #[error("at {at} the kernel's ORC says {orc}, but the code says {derived}; {REFUSED}")]
     Unwind { at: Addr, orc: String, derived: String },
-    #[error("stub object: {why}; rebuild it from runtime/arch/x86/stub.S")]
+    #[error("stub object: {why}; rebuild it from the stub.S of its architecture below runtime/arch")]
     StubObject { why: String },
     #[error("the assembled stub breaks the springboard's contract: {why}; it was not linked into a module")]
     Broken { why: String },

@@ -32,22 +32,35 @@ pub fn header(contract: &Contract, anchor: Anchor<'_>) -> String {
         let _ = writeln!(text, "{}", format!("#define {name} {value}").trim_end());
     };
     define("SS_SPRINGBOARD", &anchored(contract.springboard));
-    define("SS_BASE_RBP", if contract.base == Base::Rbp { "1" } else { "0" });
+    match contract.base {
+        Base::Rsp => define("SS_BASE_RBP", "0"),
+        Base::Rbp => define("SS_BASE_RBP", "1"),
+        Base::X29(at) => {
+            define("SS_FRAME_RECORD", &contract.from_stack_pointer(at).to_string());
+            define("SS_SIGNED", if contract.signed { "1" } else { "0" });
+        }
+    }
     define("SS_FRAME_SIZE", &contract.frame_size().to_string());
     define("SS_KEPT_SIZE", &contract.kept_size().to_string());
     if let Some(canary) = &contract.canary {
         let operand = match canary.guard {
             Guard::Offset(offset) => format!("%gs:{offset:#x}"),
             Guard::Address(addr) => format!("%gs:({})(%rip)", anchored(addr)),
+            Guard::Thread(offset) => offset.to_string(),
         };
         define("SS_GUARD", &operand);
         define("SS_CANARY", &contract.from_stack_pointer(canary.offset).to_string());
     }
-    let pushed = |slot: &&Slot| contract.base == Base::Rbp && slot.register == CalleeSaved::Rbp;
+    // On x86-64 a frame base is pushed, on arm64 the frame record is stored by itself.
+    let apart = |slot: &&Slot| match contract.base {
+        Base::Rsp => false,
+        Base::Rbp => slot.register == CalleeSaved::Rbp,
+        Base::X29(_) => matches!(slot.register, CalleeSaved::X29 | CalleeSaved::X30),
+    };
     let slots: Vec<String> = contract
         .slots
         .iter()
-        .filter(|slot| !pushed(slot))
+        .filter(|slot| !apart(slot))
         .map(|slot| format!("op({}, {})", slot.register, contract.from_stack_pointer(slot.offset)))
         .collect();
     let kept: Vec<String> = contract.kept.iter().map(|register| format!("op({register})")).collect();

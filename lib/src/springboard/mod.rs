@@ -1,9 +1,10 @@
 //! The springboard: the place in vmlinux's `__schedule` where every sleeping thread's stack ends.
 //!
-//! A thread that sleeps has its stack end in the frame of vmlinux's `__schedule`, at the `call __switch_to_asm`.
+//! A thread that sleeps has its stack end in the frame of vmlinux's `__schedule`, at the call of the function that
+//! switches stacks (`__switch_to_asm` on x86-64, `__switch_to` on arm64).
 //! The new `__schedule` must leave the very same frame behind, because vmlinux's code behind that call runs
 //! when the thread wakes. What this code expects of the frame is the [`Contract`], derived from the code itself:
-//! a kernel whose code expects more than can be provided is refused. `runtime/arch/x86/stub.S` keeps the
+//! a kernel whose code expects more than can be provided is refused. `runtime/arch/*/stub.S` keeps the
 //! contract at run time, told by [`header`] what it is.
 //!
 //! | file | does |
@@ -34,5 +35,4 @@ pub use contract::{Base, CalleeSaved, Canary, Contract, Guard, Slot};
 pub use error::{Error, Instruction};
 pub use header::{Anchor, header};
 pub use prove::{Proof, prove};
-pub(crate) use read::SWITCH;
 pub use read::derive;

@@ -92,7 +92,9 @@ pub fn confirm(contract: &Contract, orc: Orc, at: Addr) -> Result<(), Error> {
             (orc.sp_register == Orc::BP && orc.sp_offset == 16)
                 || (orc.sp_register == Orc::SP && i64::from(orc.sp_offset) == -contract.stack_pointer)
         }
-        Base::Rsp => orc.sp_register == Orc::SP && i64::from(orc.sp_offset) == -contract.stack_pointer,
+        Base::Rsp | Base::X29(_) => {
+            orc.sp_register == Orc::SP && i64::from(orc.sp_offset) == -contract.stack_pointer
+        }
     };
     let bp_agrees = match saved_bp {
         Some(slot) => orc.bp_register == Orc::CFA && i64::from(orc.bp_offset) == slot.offset,
@@ -103,7 +105,7 @@ pub fn confirm(contract: &Contract, orc: Orc, at: Addr) -> Result<(), Error> {
     }
     let cfa = match contract.base {
         Base::Rbp => "rbp+16".to_owned(),
-        Base::Rsp => format!("rsp{:+}", -contract.stack_pointer),
+        Base::Rsp | Base::X29(_) => format!("rsp{:+}", -contract.stack_pointer),
     };
     let bp = saved_bp.map_or("unchanged".to_owned(), |slot| format!("at CFA{:+}", slot.offset));
     Err(Error::Unwind { at, orc: orc.to_string(), derived: format!("CFA = {cfa}, caller's rbp {bp}") })

@@ -6,13 +6,13 @@ use super::derive::derive_from;
 use super::error::Error;
 use super::orc::{self, Orc};
 use crate::address::Addr;
-use crate::vmlinux::{Function, Image, Machine, SiteKind};
+use crate::arch;
+use crate::vmlinux::{Function, Image, SiteKind};
 use std::collections::BTreeSet;
 
-/// The function that switches stacks.
-pub(crate) const SWITCH: &str = "__switch_to_asm";
-const RETURN_THUNK: &str = "__x86_return_thunk";
 const DIVERGES: &str = "__stack_chk_fail";
+/// arch/arm64/kernel/alternative.c
+const WRITES_NOPS: &str = "alt_cb_patch_nops";
 
 /// Functions outside the scheduler that the code behind the switch may call, by how their names begin: static
 /// calls' trampolines and trace points, and the release of the run queue's lock. All are C functions that take
@@ -30,13 +30,13 @@ pub fn derive(image: &Image) -> Result<Contract, Error> {
 
 /// Hands the code of the function with the springboard to `then`.
 pub fn with_code<T>(image: &Image, then: impl FnOnce(&Code<'_>) -> Result<T, Error>) -> Result<T, Error> {
-    if image.machine != Machine::X86_64 {
-        return Err(Error::Machine);
-    }
+    let arch = arch::of(image.machine);
     let missing = |name: &str| Error::MissingSymbol { name: name.to_owned() };
-    let switch = image.unique_symbol(SWITCH).ok_or_else(|| missing(SWITCH))?.addr;
-    let return_thunk = image.unique_symbol(RETURN_THUNK).map(|symbol| symbol.addr);
-    let function = switching_function(image, switch)?;
+    let name = arch.stack_switch();
+    let switch = image.unique_symbol(name).ok_or_else(|| missing(name))?.addr;
+    let return_thunk =
+        arch.return_thunk().and_then(|name| image.unique_symbol(name)).map(|symbol| symbol.addr);
+    let function = switching_function(image, name, switch)?;
 
     let callee = |addr: Addr| {
         if addr == switch {
@@ -59,6 +59,7 @@ pub fn with_code<T>(image: &Image, then: impl FnOnce(&Code<'_>) -> Result<T, Err
         return Err(Error::NoCode { at: function.addr });
     }
     let mut code = Code {
+        arch,
         function: &function.name,
         chunks,
         labels: Default::default(),
@@ -79,7 +80,7 @@ pub fn with_code<T>(image: &Image, then: impl FnOnce(&Code<'_>) -> Result<T, Err
 }
 
 /// `__schedule`, by whatever symbol: the one function that calls the switch.
-fn switching_function(image: &Image, switch: Addr) -> Result<&Function, Error> {
+fn switching_function<'a>(image: &'a Image, name: &str, switch: Addr) -> Result<&'a Function, Error> {
     let calls: Vec<_> = image.uses.branches.iter().filter(|branch| branch.callee == switch).collect();
     let is_schedule = |function: &&Function| {
         let symbol = function.symbol;
@@ -92,11 +93,11 @@ fn switching_function(image: &Image, switch: Addr) -> Result<&Function, Error> {
     } else {
         callers.iter().copied().collect::<Vec<_>>().join(", ")
     };
-    let function =
-        function.ok_or(Error::NoSpringboard { callee: SWITCH.to_owned(), found: found.clone() })?;
+    let function = function.ok_or(Error::NoSpringboard { callee: name.to_owned(), found: found.clone() })?;
     if calls.iter().any(|call| call.caller != function.symbol) {
         // Threads would sleep in frames that are not __schedule's.
-        return Err(Error::SeveralSpringboards { function: found, at: calls.iter().map(|c| c.at).collect() });
+        let at = calls.iter().map(|call| call.at).collect();
+        return Err(Error::SeveralSpringboards { function: found, callee: name.to_owned(), at });
     }
     Ok(function)
 }
@@ -190,12 +191,26 @@ fn read_alternatives<'a>(image: &'a Image, code: &mut Code<'a>) -> Result<(), Er
         let [len, replacement_len] = [entry.1[lengths_at], entry.1[lengths_at + 1]].map(u64::from);
         let addr = relative(entry, 4);
         let bytes = match replacement_len {
+            0 if is_written_by_code(image, addr) => return Err(unknown_writer(image, at, addr)),
             0 => &[],
             _ => image.bytes(addr, replacement_len).ok_or(Error::NoCode { at: addr })?,
         };
         code.alternatives.push(Alternative { at, len, replacement: Chunk { addr, bytes } });
     }
     Ok(())
+}
+
+/// What arm64 has boot code write for it: where the replacement would be, is a function of the kernel.
+fn is_written_by_code(image: &Image, replacement: Addr) -> bool {
+    let names = image.functions_entered_at(replacement).iter().map(|id| &image.symbol(*id).name);
+    let mut names = names.peekable();
+    names.peek().is_some() && !names.any(|name| name == WRITES_NOPS)
+}
+
+fn unknown_writer(image: &Image, at: Addr, writer: Addr) -> Error {
+    let name = image.functions_entered_at(writer).last().map(|id| image.symbol(*id).name.clone());
+    let why = format!("{} writes what {at} becomes at boot, and only {WRITES_NOPS} is known", name.unwrap_or_default());
+    Error::Table { table: "__alt_instructions".to_owned(), why }
 }
 
 /// `struct bug_entry { s32 bug_addr_disp; …; u16 flags; }`: the flags are last but for the padding of the short

@@ -1,24 +1,25 @@
 //! What the code behind the springboard does with the frame.
 //!
-//! An abstract run of every path from the instruction behind the `call __switch_to_asm` to a return. Each
-//! register holds one of the [`Value`]s; the frame is what was there before unless the tail wrote it. Whatever
-//! the new `__schedule` could not have provided must not be read.
+//! An abstract run of every path from the instruction behind the call of the switch to a return. Each register
+//! holds one of the [`Value`]s; the frame is what was there before unless the tail wrote it. Whatever the new
+//! `__schedule` could not have provided must not be read.
 
-use super::code::{At, Callee, Code, Join, is_direct_branch, named};
+use super::code::{At, Callee, Code, Join, named};
 use super::contract::{CalleeSaved, Guard};
 use super::error::Error;
-use super::height::{Height, immediate};
+use super::height::Height;
 use crate::address::Addr;
-use iced_x86::{
-    FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind, Register,
-};
+use crate::arch::step::{Abi, Access, Effect, Flow, Operand, Place, Register, Step, Touched};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the tail asks of the frame.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tail {
-    /// For each callee-saved register, the slot it is loaded from; `None` where the tail leaves it alone.
+    /// For each callee-saved register, the slot it is loaded from; `None` where the tail leaves it alone. The
+    /// register with the return address is among them, where there is one.
     pub restored: BTreeMap<CalleeSaved, Option<i64>>,
+    /// Whether the return address in the frame is signed, with the stack pointer at the entry as the modifier.
+    pub signed: Option<bool>,
     /// The canary's slot and what it is compared with.
     pub canary: Option<(i64, Guard)>,
     /// Names of what it calls.
@@ -32,12 +33,16 @@ pub struct Tail {
 enum Value {
     /// The tail's own: made from what the switch returned, from memory outside the frame or from constants.
     Own,
-    /// What lies at this offset of a per-CPU variable; the tail's own, too.
-    PerCpu(Guard),
+    /// What lies where stack guards may be; the tail's own, too.
+    Guard(Guard),
+    /// The address of the running thread; the tail's own, too.
+    Current,
     /// What the callee-saved register of that number held at the springboard.
-    Live(usize),
+    Live(Register),
     /// What the frame held at this offset at the springboard.
     Slot(i64),
+    /// The same, its signature checked and taken off.
+    Authenticated(i64),
     /// The address at this offset from the CFA.
     Frame(i64),
     /// Nothing: a call left it undefined, or it depends on the path.
@@ -46,7 +51,7 @@ enum Value {
 
 impl Value {
     fn is_own(self) -> bool {
-        matches!(self, Value::Own | Value::PerCpu(_))
+        matches!(self, Value::Own | Value::Guard(_) | Value::Current)
     }
 }
 
@@ -57,19 +62,15 @@ enum Written {
     Sometimes,
 }
 
+/// As many registers as any machine has.
+const REGISTERS: usize = 32;
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct State {
-    registers: [Value; 16],
+    registers: [Value; REGISTERS],
     /// Bytes of the frame that the tail wrote, by offset from the CFA. Only own values are ever written.
     written: BTreeMap<i64, Written>,
 }
-
-const RAX: usize = 0;
-const RDX: usize = 2;
-const RSP: usize = 4;
-const RBP: usize = 5;
-/// The registers that pass arguments.
-const ARGUMENTS: [usize; 6] = [7, 6, 2, 1, 8, 9];
 
 impl Join for State {
     fn join(&mut self, other: &State) -> bool {
@@ -95,17 +96,16 @@ impl Join for State {
     }
 }
 
-/// Explores the tail. `height` is where rsp and rbp are at the springboard.
+/// Explores the tail. `height` is where the stack and frame pointers are at the springboard.
 pub fn explore(code: &Code<'_>, springboard: Addr, height: Height) -> Result<Tail, Error> {
     let call = At { addr: springboard, alternative: None };
     let sp = height.sp.ok_or(Error::StackPointerUnknown { at: springboard })?;
-    let start = State::behind_the_switch(sp, height.bp);
+    let start = State::behind_the_switch(code.abi(), sp, height.fp);
     let next = code.next(call, &code.decode(call)?);
     let starts = next.inside.into_iter().map(|at| (at, start.clone())).collect();
 
-    let mut walk =
-        Walk { code, springboard, lowest: sp, factory: InstructionInfoFactory::new(), tail: Tail::default() };
-    let known = code.explore(starts, |at, instruction, state| walk.step(at, instruction, state))?;
+    let mut walk = Walk { code, abi: code.abi(), springboard, lowest: sp, tail: Tail::default() };
+    let known = code.explore(starts, |at, step, state| walk.step(at, step, state))?;
     let mut tail = walk.tail;
     if tail.restored.is_empty() {
         return Err(Error::NeverReturns);
@@ -115,124 +115,148 @@ pub fn explore(code: &Code<'_>, springboard: Addr, height: Height) -> Result<Tai
 }
 
 impl State {
-    /// `__switch_to_asm` returns the previous thread; like any call it leaves the other registers that are not
+    /// The switch returns the previous thread; like any call it leaves the other registers that are not
     /// callee-saved undefined, and those that are as the new `__schedule` had them.
-    fn behind_the_switch(sp: i64, bp: Option<i64>) -> State {
-        let mut registers = [Value::Undefined; 16];
-        for register in CalleeSaved::ALL {
-            registers[register.number()] = Value::Live(register.number());
+    fn behind_the_switch(abi: &Abi, sp: i64, fp: Option<i64>) -> State {
+        let mut state = State { registers: [Value::Undefined; REGISTERS], written: BTreeMap::new() };
+        for register in abi.callee_saved {
+            state.set(*register, Value::Live(*register));
         }
-        registers[RAX] = Value::Own;
-        registers[RSP] = Value::Frame(sp);
-        if let Some(bp) = bp {
-            registers[RBP] = Value::Frame(bp);
+        state.set(abi.results[0], Value::Own);
+        state.set(abi.stack_pointer, Value::Frame(sp));
+        if let Some(fp) = fp {
+            state.set(abi.frame_pointer, Value::Frame(fp));
         }
-        State { registers, written: BTreeMap::new() }
+        state
+    }
+
+    fn get(&self, register: Register) -> Value {
+        self.registers[usize::from(register)]
+    }
+
+    fn set(&mut self, register: Register, value: Value) {
+        self.registers[usize::from(register)] = value;
+    }
+
+    /// A place in the frame, as an offset from the CFA.
+    fn frame_place(&self, place: Place) -> Option<i64> {
+        let Place::Based { base, offset } = place else { return None };
+        match self.get(base) {
+            Value::Frame(at) => Some(at.wrapping_add(offset)),
+            _ => None,
+        }
     }
 }
 
 struct Walk<'c, 'a> {
     code: &'c Code<'a>,
+    abi: &'static Abi,
     springboard: Addr,
     /// The stack pointer at the springboard: the frame's lowest byte.
     lowest: i64,
-    factory: InstructionInfoFactory,
     tail: Tail,
 }
 
 impl Walk<'_, '_> {
-    fn step(&mut self, at: At, instruction: &Instruction, state: &State) -> Result<Vec<(At, State)>, Error> {
+    fn step(&mut self, at: At, step: &Step, state: &State) -> Result<Vec<(At, State)>, Error> {
         if at.addr == self.springboard {
-            return Err(Error::Loops { instruction: named(instruction) });
+            return Err(Error::Loops { instruction: named(step) });
         }
         let mut state = state.clone();
-        match instruction.flow_control() {
-            FlowControl::Call => self.call(instruction, &mut state)?,
-            FlowControl::IndirectCall => self.indirect_call(instruction, &mut state)?,
-            FlowControl::IndirectBranch => {
-                return Err(Error::IndirectBranch { instruction: named(instruction) });
+        match step.flow {
+            Flow::Call(target) => {
+                self.known_callee(target, step)?;
+                self.called(step, &mut state)?;
             }
-            FlowControl::Return if instruction.op_count() == 0 => {}
-            FlowControl::Next => self.compute(instruction, &mut state)?,
-            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
-                if is_direct_branch(instruction) => {}
-            FlowControl::Exception => {}
-            _ => return Err(Error::Unforeseen { instruction: named(instruction) }),
+            Flow::CallIndirect => self.indirect_call(step, &mut state)?,
+            Flow::JumpIndirect => return Err(Error::IndirectBranch { instruction: named(step) }),
+            Flow::Other => return Err(Error::Unforeseen { instruction: named(step) }),
+            Flow::Next | Flow::Branch { .. } => {
+                for effect in &step.effects {
+                    self.effect(effect, step, &mut state)?;
+                }
+            }
+            Flow::Return | Flow::Jump(_) | Flow::Trap => {}
         }
-        let next = self.code.next(at, instruction);
+        let next = self.code.next(at, step);
         if next.returns {
-            self.returns(instruction, &state)?;
+            self.returns(step, &state)?;
         }
         for target in next.outside {
             match (self.code.callee)(target) {
                 Callee::Return => {}
                 // A sibling call: a call, with the return left to the callee.
-                _ => self.known_callee(target, instruction)?,
+                _ => self.known_callee(target, step)?,
             }
-            self.returns(instruction, &state)?;
+            self.returns(step, &state)?;
         }
         Ok(next.inside.into_iter().map(|at| (at, state.clone())).collect())
     }
 
-    fn known_callee(&mut self, target: Addr, instruction: &Instruction) -> Result<(), Error> {
+    fn known_callee(&mut self, target: Addr, step: &Step) -> Result<(), Error> {
         match (self.code.callee)(target) {
             Callee::Known(name) | Callee::Diverges(name) => {
                 self.tail.calls.insert(name);
                 Ok(())
             }
-            Callee::Switch => Err(Error::Loops { instruction: named(instruction) }),
+            Callee::Switch => Err(Error::Loops { instruction: named(step) }),
             Callee::Return => {
-                Err(Error::UnknownCall { callee: "the return thunk".into(), instruction: named(instruction) })
+                Err(Error::UnknownCall { callee: "the return thunk".into(), instruction: named(step) })
             }
-            Callee::Unknown(callee) => Err(Error::UnknownCall { callee, instruction: named(instruction) }),
+            Callee::Unknown(callee) => Err(Error::UnknownCall { callee, instruction: named(step) }),
         }
     }
 
-    fn call(&mut self, instruction: &Instruction, state: &mut State) -> Result<(), Error> {
-        self.known_callee(Addr(instruction.near_branch_target()), instruction)?;
-        self.called(instruction, state)
-    }
-
-    fn indirect_call(&mut self, instruction: &Instruction, state: &mut State) -> Result<(), Error> {
-        if !self.code.patched_calls.contains(&Addr(instruction.ip())) {
+    fn indirect_call(&mut self, step: &Step, state: &mut State) -> Result<(), Error> {
+        if !self.code.patched_calls.contains(&step.at) {
             let callee = "what it computes".into();
-            return Err(Error::UnknownCall { callee, instruction: named(instruction) });
+            return Err(Error::UnknownCall { callee, instruction: named(step) });
         }
         self.tail.calls.insert("a paravirt operation".into());
-        self.called(instruction, state)
+        self.called(step, state)
     }
 
     /// What any C function may do: it may read its arguments, and leaves only callee-saved registers and its
     /// result behind. It cannot touch the frame, whose address it was not given.
-    fn called(&self, instruction: &Instruction, state: &mut State) -> Result<(), Error> {
-        for argument in ARGUMENTS {
-            if let Value::Frame(offset) = state.registers[argument] {
-                return Err(Error::FrameEscapes { offset, instruction: named(instruction) });
+    fn called(&self, step: &Step, state: &mut State) -> Result<(), Error> {
+        for argument in self.abi.arguments {
+            if let Value::Frame(offset) = state.get(*argument) {
+                return Err(Error::FrameEscapes { offset, instruction: named(step) });
             }
         }
-        for number in [1, 6, 7, 8, 9, 10, 11] {
-            state.registers[number] = Value::Undefined;
+        for register in 0..self.abi.registers {
+            if register != self.abi.stack_pointer && !self.abi.callee_saved.contains(&register) {
+                let is_result = self.abi.results.contains(&register);
+                state.set(register, if is_result { Value::Own } else { Value::Undefined });
+            }
         }
-        state.registers[RAX] = Value::Own;
-        state.registers[RDX] = Value::Own;
-        let Value::Frame(sp) = state.registers[RSP] else {
-            return Err(Error::StackPointerLost { instruction: named(instruction) });
+        let Value::Frame(sp) = state.get(self.abi.stack_pointer) else {
+            return Err(Error::StackPointerLost { instruction: named(step) });
         };
         state.written.retain(|byte, _| *byte >= sp);
         Ok(())
     }
 
-    fn returns(&mut self, instruction: &Instruction, state: &State) -> Result<(), Error> {
-        if state.registers[RSP] != Value::Frame(-8) {
-            let found = describe(state.registers[RSP]);
-            return Err(Error::Unbalanced { found, instruction: named(instruction) });
+    fn returns(&mut self, step: &Step, state: &State) -> Result<(), Error> {
+        let sp = state.get(self.abi.stack_pointer);
+        if sp != Value::Frame(self.abi.entry_sp) {
+            let (found, expected) = (self.describe(sp), self.abi.entry_sp);
+            return Err(Error::Unbalanced { found, expected, instruction: named(step) });
         }
-        for register in CalleeSaved::ALL {
-            let restored = match state.registers[register.number()] {
-                Value::Slot(offset) => Some(offset),
-                Value::Live(number) if number == register.number() => None,
+        for register in CalleeSaved::of(self.code.arch.machine()) {
+            let is_link = self.abi.link == Some(register.number());
+            let restored = match state.get(register.number()) {
+                Value::Slot(offset) => {
+                    self.signed(is_link.then_some(false), register)?;
+                    Some(offset)
+                }
+                Value::Authenticated(offset) if is_link => {
+                    self.signed(Some(true), register)?;
+                    Some(offset)
+                }
+                Value::Live(number) if number == register.number() && !is_link => None,
                 other => {
-                    let (found, instruction) = (describe(other), named(instruction));
+                    let (found, instruction) = (self.describe(other), named(step));
                     return Err(Error::NotRestored { register, found, instruction });
                 }
             };
@@ -244,304 +268,222 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// An instruction that computes, loads or stores.
-    fn compute(&mut self, instruction: &Instruction, state: &mut State) -> Result<(), Error> {
-        let destination = register_number(instruction.op0_register());
-        match instruction.mnemonic() {
-            Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Pause => return Ok(()),
-            Mnemonic::Push => return self.push(instruction, state),
-            Mnemonic::Pop => return self.pop(instruction, destination, state),
-            Mnemonic::Leave => {
-                let Value::Frame(bp) = state.registers[RBP] else {
-                    return Err(Error::StackPointerLost { instruction: named(instruction) });
-                };
-                state.registers[RBP] = self.load(bp, 8, true, instruction, state)?;
-                state.registers[RSP] = Value::Frame(bp + 8);
-                return Ok(());
-            }
-            Mnemonic::Mov if is_whole(instruction) => {
-                if let Some(value) = self.moved(instruction, state)? {
-                    return self.assign(destination, value, instruction, state);
-                }
-            }
-            Mnemonic::Lea if is_whole(instruction) && instruction.memory_index() == Register::None => {
-                if let Some(offset) = frame_operand(instruction, state) {
-                    return self.assign(destination, Value::Frame(offset), instruction, state);
-                }
-            }
-            Mnemonic::Add | Mnemonic::Sub if is_whole(instruction) => {
-                let target = destination.map(|number| state.registers[number]);
-                if let (Some(Value::Frame(offset)), Some(by)) = (target, immediate(instruction)) {
-                    let by = if instruction.mnemonic() == Mnemonic::Add { by } else { -by };
-                    return self.assign(destination, Value::Frame(offset + by), instruction, state);
-                }
-            }
-            _ => {}
+    fn signed(&mut self, signed: Option<bool>, register: CalleeSaved) -> Result<(), Error> {
+        let earlier = self.tail.signed.or(signed);
+        if signed.is_some() && earlier != signed {
+            return Err(Error::RestoredDifferently { register });
         }
-        if self.compares_canary(instruction, destination, state)? {
-            return Ok(());
-        }
-        self.anything_else(instruction, state)
-    }
-
-    /// The value of a whole-register `mov`, unless only general rules apply to it.
-    fn moved(&self, instruction: &Instruction, state: &State) -> Result<Option<Value>, Error> {
-        if let Some(source) = register_number(instruction.op1_register()) {
-            self.readable(source, instruction, state)?;
-            return Ok(Some(state.registers[source]));
-        }
-        if instruction.op1_kind() != OpKind::Memory {
-            return Ok(None);
-        }
-        if let Some(guard) = per_cpu_operand(instruction) {
-            return Ok(Some(Value::PerCpu(guard)));
-        }
-        let Some(offset) = frame_operand(instruction, state) else { return Ok(None) };
-        self.load(offset, 8, true, instruction, state).map(Some)
-    }
-
-    fn push(&self, instruction: &Instruction, state: &mut State) -> Result<(), Error> {
-        self.check_reads(instruction, state)?;
-        let Value::Frame(sp) = state.registers[RSP] else {
-            return Err(Error::StackPointerLost { instruction: named(instruction) });
-        };
-        state.registers[RSP] = Value::Frame(sp - 8);
-        self.store(sp - 8, 8, instruction, state)
-    }
-
-    fn pop(
-        &self,
-        instruction: &Instruction,
-        destination: Option<usize>,
-        state: &mut State,
-    ) -> Result<(), Error> {
-        let (Value::Frame(sp), Some(destination)) = (state.registers[RSP], destination) else {
-            return Err(Error::StackPointerLost { instruction: named(instruction) });
-        };
-        state.registers[destination] = self.load(sp, 8, true, instruction, state)?;
-        state.registers[RSP] = Value::Frame(sp + 8);
+        self.tail.signed = earlier;
         Ok(())
+    }
+
+    fn effect(&mut self, effect: &Effect, step: &Step, state: &mut State) -> Result<(), Error> {
+        match effect {
+            Effect::Copy { to, from } => {
+                self.readable(*from, step, state)?;
+                self.assign(*to, state.get(*from), step, state)
+            }
+            Effect::Add { to, from, by } => match state.get(*from) {
+                Value::Frame(offset) => self.assign(*to, Value::Frame(offset.wrapping_add(*by)), step, state),
+                _ => {
+                    self.own(*from, step, state)?;
+                    self.assign(*to, Value::Own, step, state)
+                }
+            },
+            Effect::Load { to, from } => {
+                let value = self.loaded(*from, step, state)?;
+                self.assign(*to, value, step, state)
+            }
+            Effect::Store { to, from } => {
+                self.own(*from, step, state)?;
+                self.place(*to, step, state)?;
+                self.stored(Access { place: *to, bytes: 8 }, step, state)
+            }
+            Effect::Clear { to } => self.assign(*to, Value::Own, step, state),
+            Effect::Current { to } => self.assign(*to, Value::Current, step, state),
+            // The tail signs nothing of its own before it returns.
+            Effect::Sign { .. } => Err(Error::Unforeseen { instruction: named(step) }),
+            Effect::Authenticate { register, modifier } => {
+                let entry_sp = Value::Frame(self.abi.entry_sp);
+                match (state.get(*register), state.get(*modifier)) {
+                    (Value::Slot(offset), modifier) if modifier == entry_sp => {
+                        state.set(*register, Value::Authenticated(offset));
+                        Ok(())
+                    }
+                    _ => Err(Error::Unforeseen { instruction: named(step) }),
+                }
+            }
+            Effect::Compare { left, right, touched } => {
+                if self.compares_canary(*left, *right, touched, step, state)? {
+                    return Ok(());
+                }
+                self.touch(touched, step, state)
+            }
+            Effect::Touch(touched) => self.touch(touched, step, state),
+        }
     }
 
     /// Puts a value into a register; the stack pointer takes nothing but addresses of the frame.
-    fn assign(
-        &self,
-        destination: Option<usize>,
-        value: Value,
-        instruction: &Instruction,
-        state: &mut State,
-    ) -> Result<(), Error> {
-        let Some(number) = destination else {
-            return Err(Error::StackPointerLost { instruction: named(instruction) });
-        };
-        if number == RSP && !matches!(value, Value::Frame(_)) {
-            return Err(Error::StackPointerLost { instruction: named(instruction) });
+    fn assign(&self, to: Register, value: Value, step: &Step, state: &mut State) -> Result<(), Error> {
+        if to == self.abi.stack_pointer && !matches!(value, Value::Frame(_)) {
+            return Err(Error::StackPointerLost { instruction: named(step) });
         }
-        state.registers[number] = value;
+        state.set(to, value);
         Ok(())
     }
 
-    /// Recognises the comparison of the canary with the guard: `sub`, `xor` or `cmp` of the one, from the frame,
-    /// with the other, from `gs`, in either order, each from a register or from memory.
+    /// What a register is loaded with, all of it.
+    fn loaded(&self, from: Place, step: &Step, state: &State) -> Result<Value, Error> {
+        if let Some(offset) = state.frame_place(from) {
+            return self.load(offset, 8, true, step, state);
+        }
+        if let Some(guard) = guard_at(from, state) {
+            return Ok(Value::Guard(guard));
+        }
+        self.place(from, step, state)?;
+        Ok(Value::Own)
+    }
+
+    /// Recognises the comparison of the canary with the guard: the one from the frame, the other from where guards
+    /// are, in either order, each from a register or from memory.
     fn compares_canary(
         &mut self,
-        instruction: &Instruction,
-        destination: Option<usize>,
+        left: Operand,
+        right: Operand,
+        touched: &Touched,
+        step: &Step,
         state: &mut State,
     ) -> Result<bool, Error> {
-        if !matches!(instruction.mnemonic(), Mnemonic::Sub | Mnemonic::Xor | Mnemonic::Cmp) {
-            return Ok(false);
-        }
-        let operands = [0, 1].map(|index| match instruction.op_kind(index) {
-            OpKind::Register => register_number(instruction.op_register(index))
-                .filter(|_| instruction.op_register(index).is_gpr64())
-                .map(|number| state.registers[number]),
-            OpKind::Memory if instruction.memory_size() == MemorySize::UInt64 => per_cpu_operand(instruction)
-                .map(Value::PerCpu)
-                .or_else(|| frame_operand(instruction, state).map(Value::Slot)),
-            _ => None,
+        let operands = [left, right].map(|operand| match operand {
+            Operand::Register(register) => Some(state.get(register)),
+            Operand::Memory(place) => {
+                guard_at(place, state).map(Value::Guard).or(state.frame_place(place).map(Value::Slot))
+            }
+            Operand::Other => None,
         });
         let (offset, guard) = match operands {
-            [Some(Value::Slot(offset)), Some(Value::PerCpu(guard))]
-            | [Some(Value::PerCpu(guard)), Some(Value::Slot(offset))] => (offset, guard),
+            [Some(Value::Slot(offset)), Some(Value::Guard(guard))]
+            | [Some(Value::Guard(guard)), Some(Value::Slot(offset))] => (offset, guard),
             _ => return Ok(false),
         };
-        self.load(offset, 8, true, instruction, state)?;
+        self.load(offset, 8, true, step, state)?;
         if let Some((earlier_offset, earlier_guard)) = self.tail.canary
             && (earlier_offset, earlier_guard) != (offset, guard)
         {
-            let instruction = named(instruction);
+            let instruction = named(step);
             return Err(Error::SeveralCanaries { offset, guard, earlier_offset, earlier_guard, instruction });
         }
         self.tail.canary = Some((offset, guard));
-        if instruction.mnemonic() != Mnemonic::Cmp {
-            self.assign(destination, Value::Own, instruction, state)?;
+        for register in touched.writes.iter() {
+            self.assign(register, Value::Own, step, state)?;
         }
         Ok(true)
     }
 
     /// Every register and slot read must be the tail's own, every register written becomes so.
-    fn anything_else(&mut self, instruction: &Instruction, state: &mut State) -> Result<(), Error> {
-        self.check_reads(instruction, state)?;
-        let bytes = instruction.memory_size().size() as i64;
-        if let Some(offset) = frame_operand(instruction, state)
-            && instruction.mnemonic() != Mnemonic::Lea
-            && writes_memory(self.factory.info(instruction))
-        {
-            self.store(offset, bytes, instruction, state)?;
+    fn touch(&mut self, touched: &Touched, step: &Step, state: &mut State) -> Result<(), Error> {
+        for access in touched.loads.iter().chain(&touched.stores) {
+            self.place(access.place, step, state)?;
         }
-        for used in self.factory.info(instruction).used_registers() {
-            let written = !matches!(
-                used.access(),
-                OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
-            );
-            if let Some(number) = register_number(used.register()).filter(|_| written) {
-                if number == RSP {
-                    return Err(Error::StackPointerLost { instruction: named(instruction) });
-                }
-                state.registers[number] = Value::Own;
+        for access in &touched.loads {
+            if let Some(offset) = state.frame_place(access.place) {
+                self.load(offset, access.bytes, false, step, state)?;
             }
+        }
+        for register in touched.reads.iter() {
+            self.own(register, step, state)?;
+        }
+        for access in &touched.stores {
+            self.stored(*access, step, state)?;
+        }
+        for register in touched.writes.iter() {
+            self.assign(register, Value::Own, step, state)?;
         }
         Ok(())
     }
 
-    fn check_reads(&self, instruction: &Instruction, state: &State) -> Result<(), Error> {
-        let mut factory = InstructionInfoFactory::new();
-        let info = factory.info(instruction);
-        let slot = frame_operand(instruction, state);
-        if let Some(offset) = slot
-            && instruction.mnemonic() != Mnemonic::Lea
-            && info.used_memory().iter().any(|used| {
-                used.segment() != Register::None
-                    && reads(used.access())
-                    && used.base() == instruction.memory_base()
-            })
-        {
-            self.load(offset, instruction.memory_size().size() as i64, false, instruction, state)?;
+    /// The registers that make up a place must be known, or address the frame.
+    fn place(&self, place: Place, step: &Step, state: &State) -> Result<(), Error> {
+        match place {
+            Place::Based { .. } if state.frame_place(place).is_some() => Ok(()),
+            Place::Based { base, .. } => self.own(base, step, state),
+            Place::PerCpu(_) => Ok(()),
+            Place::Other(registers) => registers.iter().try_for_each(|r| self.own(r, step, state)),
         }
-        for used in info.used_registers() {
-            let Some(number) = register_number(used.register()).filter(|_| reads(used.access())) else {
-                continue;
-            };
-            let implicit_stack = number == RSP && instruction.is_stack_instruction();
-            let base = slot.is_some() && register_number(instruction.memory_base()) == Some(number);
-            if implicit_stack || base {
-                continue;
+    }
+
+    /// Refuses what is not the tail's own.
+    fn own(&self, register: Register, step: &Step, state: &State) -> Result<(), Error> {
+        self.readable(register, step, state)?;
+        match state.get(register) {
+            Value::Slot(offset) | Value::Authenticated(offset) => {
+                Err(Error::LiveSlot { offset, instruction: named(step) })
             }
-            self.readable(number, instruction, state)?;
-            match state.registers[number] {
-                Value::Slot(offset) => {
-                    return Err(Error::LiveSlot { offset, instruction: named(instruction) });
-                }
-                Value::Frame(offset) => {
-                    return Err(Error::FrameEscapes { offset, instruction: named(instruction) });
-                }
-                _ => {}
-            }
+            Value::Frame(offset) => Err(Error::FrameEscapes { offset, instruction: named(step) }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Refuses what the new `__schedule` could not have provided.
-    fn readable(&self, number: usize, instruction: &Instruction, state: &State) -> Result<(), Error> {
-        match state.registers[number] {
+    fn readable(&self, register: Register, step: &Step, state: &State) -> Result<(), Error> {
+        match state.get(register) {
             Value::Live(_) | Value::Undefined => {
-                Err(Error::LiveRegister { register: register_name(number), instruction: named(instruction) })
+                let register = (self.abi.name)(register);
+                Err(Error::LiveRegister { register, instruction: named(step) })
             }
             _ => Ok(()),
         }
     }
 
+    /// The first offset that is the caller's, or holds the return address.
+    fn frame_end(&self) -> i64 {
+        self.abi.entry_sp
+    }
+
     /// What a load from the frame yields. A slot that the tail did not write may only be loaded `whole`.
-    fn load(
-        &self,
-        offset: i64,
-        bytes: i64,
-        whole: bool,
-        instruction: &Instruction,
-        state: &State,
-    ) -> Result<Value, Error> {
+    fn load(&self, offset: i64, bytes: i64, whole: bool, step: &Step, state: &State) -> Result<Value, Error> {
         let written: Vec<_> = (offset..offset + bytes).map(|byte| state.written.get(&byte)).collect();
         if written.iter().all(|byte| *byte == Some(&Written::Always)) {
             return Ok(Value::Own);
         }
-        if offset < self.lowest || offset + bytes > -8 {
-            return Err(Error::OutsideFrame { offset, instruction: named(instruction) });
+        if offset < self.lowest || offset + bytes > self.frame_end() {
+            return Err(Error::OutsideFrame { offset, instruction: named(step) });
         }
         if whole && offset % 8 == 0 && written.iter().all(Option::is_none) {
             return Ok(Value::Slot(offset));
         }
-        Err(Error::LiveSlot { offset, instruction: named(instruction) })
+        Err(Error::LiveSlot { offset, instruction: named(step) })
     }
 
-    fn store(
-        &self,
-        offset: i64,
-        bytes: i64,
-        instruction: &Instruction,
-        state: &mut State,
-    ) -> Result<(), Error> {
-        if offset + bytes > -8 {
-            return Err(Error::OutsideFrame { offset, instruction: named(instruction) });
+    /// Writes to the frame are kept; others do not concern it.
+    fn stored(&self, access: Access, step: &Step, state: &mut State) -> Result<(), Error> {
+        let Some(offset) = state.frame_place(access.place) else { return Ok(()) };
+        if offset + access.bytes > self.frame_end() {
+            return Err(Error::OutsideFrame { offset, instruction: named(step) });
         }
-        state.written.extend((offset..offset + bytes).map(|byte| (byte, Written::Always)));
+        state.written.extend((offset..offset + access.bytes).map(|byte| (byte, Written::Always)));
         Ok(())
     }
+
+    fn describe(&self, value: Value) -> String {
+        match value {
+            Value::Own | Value::Guard(_) | Value::Current => "a value of the tail's own".to_owned(),
+            Value::Live(number) => format!("{} as it was at the springboard", (self.abi.name)(number)),
+            Value::Slot(offset) => format!("the slot CFA{offset:+}"),
+            Value::Authenticated(offset) => format!("the slot CFA{offset:+}, signed"),
+            Value::Frame(offset) => format!("CFA{offset:+}"),
+            Value::Undefined => "nothing certain".to_owned(),
+        }
+    }
 }
 
-fn reads(access: OpAccess) -> bool {
-    matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
-}
-
-fn writes_memory(info: &iced_x86::InstructionInfo) -> bool {
-    info.used_memory().iter().any(|used| {
-        matches!(
-            used.access(),
-            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
-        )
-    })
-}
-
-/// Whether all 64 bits of a register are the first operand.
-fn is_whole(instruction: &Instruction) -> bool {
-    instruction.op0_kind() == OpKind::Register && instruction.op0_register().is_gpr64()
-}
-
-fn register_number(register: Register) -> Option<usize> {
-    register.is_gpr().then(|| register.full_register().number())
-}
-
-/// The offset from the CFA that a memory operand names, if it does.
-fn frame_operand(instruction: &Instruction, state: &State) -> Option<i64> {
-    let base = register_number(instruction.memory_base())?;
-    let Value::Frame(offset) = state.registers[base] else { return None };
-    (instruction.memory_index() == Register::None)
-        .then(|| offset.wrapping_add(instruction.memory_displacement64() as i64))
-}
-
-/// The per-CPU variable that a memory operand names, if it does so by itself.
-fn per_cpu_operand(instruction: &Instruction) -> Option<Guard> {
-    let fixed = matches!(instruction.memory_base(), Register::None | Register::RIP)
-        && instruction.memory_index() == Register::None;
-    // For an operand relative to rip, the decoder's displacement is the address itself.
-    (instruction.segment_prefix() == Register::GS && fixed)
-        .then(|| Guard::at(instruction.memory_displacement64()))
-}
-
-fn register_name(number: usize) -> String {
-    const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
-        "r14", "r15",
-    ];
-    NAMES[number].to_owned()
-}
-
-fn describe(value: Value) -> String {
-    match value {
-        Value::Own | Value::PerCpu(_) => "a value of the tail's own".to_owned(),
-        Value::Live(number) => format!("{} as it was at the springboard", register_name(number)),
-        Value::Slot(offset) => format!("the slot CFA{offset:+}"),
-        Value::Frame(offset) => format!("CFA{offset:+}"),
-        Value::Undefined => "nothing certain".to_owned(),
+/// The guard that may be at a place: in this CPU's own data, or in the running thread.
+fn guard_at(place: Place, state: &State) -> Option<Guard> {
+    match place {
+        Place::PerCpu(addr) => Some(Guard::at(addr)),
+        Place::Based { base, offset } if state.get(base) == Value::Current => {
+            u64::try_from(offset).ok().map(Guard::Thread)
+        }
+        _ => None,
     }
 }

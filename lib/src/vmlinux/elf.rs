@@ -1,9 +1,10 @@
 //! ELF headers, sections and symbols of a vmlinux. Relocation sections that the linker kept (`.rela.*`) are
-//! never looked at: the values are in place.
+//! not looked at: the values are in place. (arm64's are not; see `relocate`.)
 
 use super::error::Error;
 use super::image::{Machine, Section, Symbol, SymbolId};
 use crate::address::Addr;
+use crate::arch::{self, Arch};
 use object::elf;
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use object::{LittleEndian, SectionIndex};
@@ -12,7 +13,7 @@ use std::path::Path;
 
 type Header = elf::FileHeader64<LittleEndian>;
 
-const EXPECTED: &str = "a 64-bit little-endian x86-64 vmlinux";
+const EXPECTED: &str = "a 64-bit little-endian vmlinux for x86-64 or arm64";
 
 /// What the ELF structures say.
 pub(super) struct Elf {
@@ -30,7 +31,8 @@ pub(super) fn read(path: &Path, file: &[u8]) -> Result<Elf, Error> {
         .sections(LittleEndian, file)
         .map_err(|e| malformed(path, "the section header table", &e.to_string()))?;
     let sections = read_sections(path, file, &table)?;
-    let symbols = read_symbols(path, file, &table, sections.len())?;
+    let machine = machine(path, header)?;
+    let symbols = read_symbols(path, file, &table, sections.len(), arch::of(machine))?;
     let mut by_name: HashMap<String, Vec<SymbolId>> = HashMap::with_capacity(symbols.len());
     for (index, symbol) in symbols.iter().enumerate().filter(|(_, s)| s.kind != elf::STT_FILE.0) {
         let id = SymbolId(index as u32);
@@ -40,7 +42,7 @@ pub(super) fn read(path: &Path, file: &[u8]) -> Result<Elf, Error> {
         }
     }
     let functions_by_addr = functions_by_addr(&sections, &symbols);
-    Ok(Elf { machine: Machine::X86_64, sections, symbols, by_name, functions_by_addr })
+    Ok(Elf { machine, sections, symbols, by_name, functions_by_addr })
 }
 
 fn malformed(path: &Path, what: &str, detail: &str) -> Error {
@@ -74,11 +76,7 @@ fn read_header<'a>(path: &Path, file: &'a [u8]) -> Result<&'a Header, Error> {
         return Err(foreign("a big-endian ELF file"));
     }
     let header = Header::parse(file).map_err(|e| malformed(path, "the ELF header", &e.to_string()))?;
-    match header.e_machine(LittleEndian) {
-        elf::EM_X86_64 => {}
-        elf::EM_AARCH64 => return Err(Error::Aarch64 { path: path.to_owned() }),
-        other => return Err(foreign(&format!("for ELF machine {}", other.0))),
-    }
+    machine(path, header)?;
     match header.e_type(LittleEndian) {
         elf::ET_EXEC | elf::ET_DYN => {}
         elf::ET_REL => return Err(foreign("a relocatable object (a module or a .o file)")),
@@ -91,6 +89,16 @@ fn read_header<'a>(path: &Path, file: &'a [u8]) -> Result<&'a Header, Error> {
         return Err(truncated("the section header table", table_end));
     }
     Ok(header)
+}
+
+fn machine(path: &Path, header: &Header) -> Result<Machine, Error> {
+    let found = header.e_machine(LittleEndian).0;
+    let found_text = || format!("for ELF machine {found}");
+    Machine::of_elf(found).ok_or_else(|| Error::Foreign {
+        path: path.to_owned(),
+        found: found_text(),
+        expected: EXPECTED,
+    })
 }
 
 fn read_sections(path: &Path, file: &[u8], table: &SectionTable<'_, Header>) -> Result<Vec<Section>, Error> {
@@ -134,6 +142,7 @@ fn read_symbols(
     file: &[u8],
     table: &SectionTable<'_, Header>,
     section_count: usize,
+    arch: &dyn Arch,
 ) -> Result<Vec<Symbol>, Error> {
     let bad = |e: object::read::Error| malformed(path, "the symbol table", &e.to_string());
     let elf_symbols = table.symbols(LittleEndian, file, elf::SHT_SYMTAB).map_err(bad)?;
@@ -154,8 +163,12 @@ fn read_symbols(
             continue;
         }
         let section = elf_symbols.symbol_section(LittleEndian, symbol, index).map_err(bad)?;
+        let name = String::from_utf8_lossy(name);
+        if arch.is_marker(&name) {
+            continue;
+        }
         symbols.push(Symbol {
-            name: String::from_utf8_lossy(name).into_owned(),
+            name: name.into_owned(),
             addr: Addr(symbol.st_value(LittleEndian)),
             size: symbol.st_size(LittleEndian),
             kind: kind.0,

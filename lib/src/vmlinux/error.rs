@@ -35,12 +35,6 @@ pub enum Error {
         /// What it ought to be.
         expected: &'static str,
     },
-    /// A machine whose decoder is not built in.
-    #[error("{} is an AArch64 kernel: AArch64 is not supported yet by this build", path.display())]
-    Aarch64 {
-        /// The file.
-        path: PathBuf,
-    },
     /// The file ends before what its headers announce.
     #[error(
         "{} is truncated: {what} ends at byte {need}, the file has {have}; copy or unpack it again",

@@ -20,6 +20,17 @@ pub enum Machine {
     Aarch64,
 }
 
+impl Machine {
+    /// Of an ELF file, by `e_machine`.
+    pub fn of_elf(number: u16) -> Option<Machine> {
+        match elf::Machine(number) {
+            elf::EM_X86_64 => Some(Machine::X86_64),
+            elf::EM_AARCH64 => Some(Machine::Aarch64),
+            _ => None,
+        }
+    }
+}
+
 /// The bytes of a vmlinux: mapped from a file, or held in memory (tests, fuzzing).
 pub enum FileBytes {
     /// Mapped read-only; only the pages that are looked at take memory.

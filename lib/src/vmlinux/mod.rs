@@ -7,6 +7,7 @@
 //! | file | reads |
 //! |---|---|
 //! | `elf` | sections, symbols |
+//! | `relocate` | addresses that boot code writes into a kernel that can be moved |
 //! | `provenance` | release, build-id, compiler |
 //! | `exports` | what modules may link to |
 //! | `dwarf` | the scheduler's units, inlined copies, layouts of special sections' entries |
@@ -26,6 +27,7 @@ mod image;
 mod keys;
 mod places;
 mod provenance;
+mod relocate;
 mod sites;
 mod stored;
 #[cfg(test)]
@@ -38,6 +40,7 @@ pub(crate) use places::VariablePlaces;
 
 use crate::arch;
 use crate::progress::{Progress, Silent};
+use memmap2::MmapOptions;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
@@ -72,7 +75,7 @@ fn map_file(path: &Path) -> Result<FileBytes, Error> {
     }
     // SAFETY: the mapping is private and only ever read as bytes, for which any value is valid. Somebody who
     // truncates the file meanwhile makes this process fault; packages replace such files, they do not edit them.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read_error)?;
+    let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(read_error)?;
     Ok(FileBytes::Mapped(map))
 }
 
@@ -84,6 +87,10 @@ fn parse_bytes(
 ) -> Result<Image, Error> {
     progress.begin("symbols", None);
     let elf = elf::read(path, &map)?;
+    let map = match elf.machine {
+        Machine::X86_64 => map,
+        Machine::Aarch64 => relocate::relocated(path, map, &elf.sections)?,
+    };
     let mut image = Image {
         path: path.to_owned(),
         map,
@@ -124,7 +131,7 @@ fn parse_bytes(
 
     progress.begin("code", None);
     let entries = Entries::of(&image);
-    image.uses = arch::x86_64::uses(&image, &entries);
+    image.uses = arch::of(image.machine).uses(&image, &entries);
     image.uses.stored = stored::functions(&image, &entries);
     image.uses.held = stored::variables(&image);
     image.uses.data.extend(keys::branches_on_keys(&image, &debug.layouts));

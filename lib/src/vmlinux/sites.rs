@@ -4,7 +4,7 @@ use super::dwarf::Layouts;
 use super::error::Error;
 use super::image::{Image, Site, SiteKind};
 use crate::address::Addr;
-use crate::arch;
+use crate::arch::{self, Arch};
 
 /// How a table names a place.
 enum Place {
@@ -20,6 +20,8 @@ enum Entry {
     Bare,
     /// A structure: its name, the member with the place, the byte-wide member with the length.
     Structure(&'static str, &'static str, Option<&'static str>),
+    /// `struct alt_instr`, whose members each architecture names otherwise.
+    Alternative,
 }
 
 /// One table: its kind, the symbols at its start and end, how it is written.
@@ -33,7 +35,7 @@ const TABLES: &[Table] = &[
     Table(SiteKind::StaticCall, "__start_static_call_sites", "__stop_static_call_sites", Place::Relative,
         Entry::Structure("static_call_site", "addr", None)),
     Table(SiteKind::Alternative, "__alt_instructions", "__alt_instructions_end", Place::Relative,
-        Entry::Structure("alt_instr", "instr_offset", Some("instrlen"))),
+        Entry::Alternative),
     Table(SiteKind::Paravirt, "__parainstructions", "__parainstructions_end", Place::Absolute,
         Entry::Structure("paravirt_patch_site", "instr", Some("len"))),
     Table(SiteKind::SmpLock, "__smp_locks", "__smp_locks_end", Place::Relative, Entry::Bare),
@@ -43,7 +45,7 @@ const TABLES: &[Table] = &[
     Table(SiteKind::SealedEndbr, "__ibt_endbr_seal", "__ibt_endbr_seal_end", Place::Relative, Entry::Bare),
 ];
 
-/// Longest x86 instruction.
+/// The longest instruction, of x86.
 const INSTRUCTION_BYTES_MAX: u64 = 15;
 
 /// All places, sorted by address.
@@ -73,7 +75,8 @@ fn read_table(image: &Image, layouts: &Layouts, table: &Table, sites: &mut Vec<S
     if len == 0 {
         return Ok(());
     }
-    let columns = Columns::of(place, entry, layouts).map_err(malformed)?;
+    let arch = arch::of(image.machine);
+    let columns = Columns::of(arch, place, entry, layouts).map_err(malformed)?;
     let bytes = image
         .bytes(start.addr, len)
         .ok_or_else(|| malformed("no section of the file holds it".to_owned()))?;
@@ -83,9 +86,10 @@ fn read_table(image: &Image, layouts: &Layouts, table: &Table, sites: &mut Vec<S
             continue;
         };
         let listed_len = columns.len.map(|at| record.get(at).copied().unwrap_or(0));
+        let addr = if *kind == SiteKind::Fentry { arch.fentry(image, addr) } else { addr };
         // Tables are padded with zeros, and `.smp_locks` to a whole page; such entries lead to no code.
         let Some(code) = code_at(image, addr).filter(|_| listed_len != Some(0)) else { continue };
-        let len = listed_len.unwrap_or_else(|| arch::x86_64::site_len(*kind, addr, code));
+        let len = listed_len.unwrap_or_else(|| arch.site_len(*kind, addr, code));
         sites.push(Site { addr, len, kind: *kind });
     }
     Ok(())
@@ -99,13 +103,20 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(place: &Place, entry: &Entry, layouts: &Layouts) -> Result<Columns, String> {
-        let Entry::Structure(name, place_member, len_member) = entry else {
-            let stride = match place {
-                Place::Absolute => 8,
-                Place::Relative => 4,
-            };
-            return Ok(Columns { stride, place: 0, len: None });
+    fn of(arch: &dyn Arch, place: &Place, entry: &Entry, layouts: &Layouts) -> Result<Columns, String> {
+        let (name, place_member, len_member) = match entry {
+            Entry::Bare => {
+                let stride = match place {
+                    Place::Absolute => 8,
+                    Place::Relative => 4,
+                };
+                return Ok(Columns { stride, place: 0, len: None });
+            }
+            Entry::Structure(name, place, len) => (name, *place, *len),
+            Entry::Alternative => {
+                let [place, len] = arch.alternative_members();
+                (&"alt_instr", place, Some(len))
+            }
         };
         let layout =
             layouts.get(*name).ok_or_else(|| format!("the debug information lacks struct {name}"))?;

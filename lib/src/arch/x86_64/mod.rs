@@ -1,33 +1,118 @@
-//! x86-64: decoding a kernel's code.
+//! x86-64.
 
 mod data;
+mod fields;
+mod lift;
 mod sites;
 mod uses;
 
-pub(crate) use sites::site_len;
-pub(crate) use uses::uses;
+use super::Arch;
+use super::relocation::{Field, Fields};
+use super::step::{Abi, Outline, Step};
+use crate::address::Addr;
+use crate::vmlinux::{Entries, Image, Machine, SiteKind, Uses};
+use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind};
+use object::elf;
 
-use crate::vmlinux::{Image, Symbol, SymbolId};
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+/// See [`Arch`].
+pub(super) struct X86_64;
 
-/// The instructions of a symbol's code, from its entry to its end. None for a symbol without code in the file.
-pub fn instructions(image: &Image, function: SymbolId) -> impl Iterator<Item = Instruction> + '_ {
-    decoder_of(image, image.symbol(function)).into_iter().flatten()
-}
+impl Arch for X86_64 {
+    fn machine(&self) -> Machine {
+        Machine::X86_64
+    }
 
-/// The instructions in `len` bytes of code at `addr`.
-pub fn instructions_at(
-    image: &Image,
-    addr: crate::address::Addr,
-    len: u64,
-) -> impl Iterator<Item = Instruction> + '_ {
-    image.bytes(addr, len).map(|code| decoder(code, addr.0)).into_iter().flatten()
-}
+    fn directory(&self) -> &'static str {
+        "x86"
+    }
 
-fn decoder_of<'a>(image: &'a Image, symbol: &Symbol) -> Option<Decoder<'a>> {
-    Some(decoder(image.bytes(symbol.addr, symbol.size)?, symbol.addr.0))
+    fn abi(&self) -> &'static Abi {
+        &lift::ABI
+    }
+
+    fn stack_switch(&self) -> &'static str {
+        "__switch_to_asm"
+    }
+
+    fn return_thunk(&self) -> Option<&'static str> {
+        Some("__x86_return_thunk")
+    }
+
+    fn uses(&self, image: &Image, entries: &Entries) -> Uses {
+        uses::uses(image, entries)
+    }
+
+    fn is_marker(&self, _symbol: &str) -> bool {
+        false
+    }
+
+    fn fentry(&self, _image: &Image, listed: Addr) -> Addr {
+        listed
+    }
+
+    fn site_len(&self, kind: SiteKind, addr: Addr, code: &[u8]) -> u8 {
+        sites::site_len(kind, addr, code)
+    }
+
+    fn alternative_members(&self) -> [&'static str; 2] {
+        ["instr_offset", "instrlen"]
+    }
+
+    fn landing_pad(&self, entry: &[u8]) -> u64 {
+        const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+        if entry.starts_with(ENDBR64) { ENDBR64.len() as u64 } else { 0 }
+    }
+
+    /// `jmp rel32`.
+    fn jump_bytes(&self) -> u64 {
+        5
+    }
+
+    fn is_padding(&self, bytes: &[u8]) -> bool {
+        const INT3: u8 = 0xcc;
+        const NOP: u8 = 0x90;
+        bytes.iter().all(|b| matches!(*b, INT3 | NOP))
+    }
+
+    fn step(&self, code: &[u8], at: Addr) -> Option<Step> {
+        let instruction = decoder(code, at.0).decode();
+        (!instruction.is_invalid()).then(|| lift::lift(&instruction))
+    }
+
+    fn outlines(&self, code: &[u8], at: u64) -> Vec<Outline> {
+        let outline = |instruction: Instruction| Outline {
+            at: instruction.ip(),
+            len: instruction.len() as u64,
+            mnemonic: instruction.mnemonic() as u32,
+            form: instruction.code() as u32,
+            target: near_target(&instruction),
+        };
+        decoder(code, at).into_iter().map(outline).collect()
+    }
+
+    fn field(&self, relocation: u32) -> Option<Field> {
+        fields::field(relocation)
+    }
+
+    fn fields(&self, code: &[u8], start: u64, fields: &mut Fields) {
+        fields::decode(code, start, fields);
+    }
+
+    fn address_relocation(&self) -> u32 {
+        elf::R_X86_64_64.0
+    }
+
+    fn distance_relocation(&self) -> u32 {
+        elf::R_X86_64_PC32.0
+    }
 }
 
 fn decoder(code: &[u8], addr: u64) -> Decoder<'_> {
     Decoder::with_ip(64, code, addr, DecoderOptions::NONE)
+}
+
+/// The address that the instruction's operand is, if it branches there.
+fn near_target(instruction: &Instruction) -> Option<u64> {
+    (instruction.op_count() > 0 && instruction.op0_kind() == OpKind::NearBranch64)
+        .then(|| instruction.near_branch64())
 }

@@ -9,7 +9,7 @@ const BRANCH_BYTES: u8 = 5;
 
 /// Bytes that may change at a place of that kind, where `code` begins there. For those kinds whose table has
 /// no length of its own.
-pub(crate) fn site_len(kind: SiteKind, addr: Addr, code: &[u8]) -> u8 {
+pub(super) fn site_len(kind: SiteKind, addr: Addr, code: &[u8]) -> u8 {
     match kind {
         SiteKind::JumpLabel => match code {
             // `jmp` with 8-bit distance, and the nop as long.

@@ -1,71 +1,26 @@
 //! Which function calls, jumps to, or takes the address of which, from the code of all functions.
 
+use super::super::scan::{self, Code};
 use super::data::{Data, Found};
 use super::decoder;
 use crate::address::Addr;
-use crate::vmlinux::{Branch, Entries, Image, Passed, SiteKind, SymbolId, Taken, Uses};
+use crate::vmlinux::{Branch, Entries, Image, Passed, SiteKind, Taken, Uses};
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
-use rayon::prelude::*;
 use std::collections::HashSet;
 
 /// Instructions looked at, at most, on the way from the load of an argument register to the call.
 const CALL_DISTANCE_MAX: usize = 256;
 
-/// Functions handled as one piece of parallel work.
-const FUNCTIONS_PER_TASK: usize = 256;
-
-/// Decodes all functions. Code is decoded symbol by symbol, since tables and padding between functions would
-/// throw the decoder out of step. `Uses::stored` and `Uses::held` are left empty.
-pub(crate) fn uses(image: &Image, entries: &Entries) -> Uses {
+/// Looks at all functions. `Uses::stored` and `Uses::held` are left empty.
+pub(super) fn uses(image: &Image, entries: &Entries) -> Uses {
     let scan = Scan { image, entries, thunks: indirect_thunks(image), data: Data::of(image) };
-    let functions = functions_without_overlap(image);
-    let parts: Vec<Uses> =
-        functions.par_chunks(FUNCTIONS_PER_TASK).map(|part| scan.functions(part)).collect();
-    let mut uses = Uses::default();
-    for part in parts {
-        uses.branches.extend(part.branches);
-        uses.taken.extend(part.taken);
-        uses.passed.extend(part.passed);
-        uses.indirect.extend(part.indirect);
-        uses.data.extend(part.data);
-    }
-    uses.branches.par_sort_unstable_by_key(|b| (b.callee, b.at));
-    uses.taken.par_sort_unstable_by_key(|t| (t.target, t.at));
-    uses.data.par_sort_unstable_by_key(|u| (u.target, u.at));
-    uses.passed.sort_unstable();
-    uses.passed.dedup();
-    uses.indirect.sort_unstable();
-    uses
+    scan::all(image, |code, uses| scan.function(code, uses))
 }
 
 /// Retpolines: `__x86_indirect_thunk_rax`, `__x86_indirect_call_thunk_rax`, `__x86_indirect_its_thunk_rax`, ….
 fn indirect_thunks(image: &Image) -> HashSet<Addr> {
     let functions = image.functions_by_addr.iter().map(|id| image.symbol(*id));
     functions.filter(|s| s.name.starts_with("__x86_indirect_")).map(|s| s.addr).collect()
-}
-
-/// Symbols with code, each byte of code once: of aliases the one to show, and no label within a function.
-fn functions_without_overlap(image: &Image) -> Vec<SymbolId> {
-    let mut chosen: Vec<SymbolId> = Vec::new();
-    let mut end = Addr(0);
-    for id in image.functions_by_addr.iter().copied() {
-        let symbol = image.symbol(id);
-        if symbol.size == 0 {
-            continue;
-        }
-        let alias_of_last = chosen.last().is_some_and(|last| {
-            let last = image.symbol(*last);
-            last.addr == symbol.addr && last.size <= symbol.size
-        });
-        if alias_of_last {
-            chosen.pop();
-        } else if symbol.addr < end {
-            continue;
-        }
-        end = symbol.end();
-        chosen.push(id);
-    }
-    chosen
 }
 
 struct Scan<'a> {
@@ -75,35 +30,7 @@ struct Scan<'a> {
     data: Data,
 }
 
-/// The function being decoded.
-struct Code<'a> {
-    id: SymbolId,
-    bytes: &'a [u8],
-    start: Addr,
-}
-
-impl<'a> Code<'a> {
-    fn holds(&self, addr: Addr) -> bool {
-        self.start <= addr && addr.0 - self.start.0 < self.bytes.len() as u64
-    }
-
-    fn from(&self, addr: Addr) -> Option<&'a [u8]> {
-        self.bytes.get(usize::try_from(addr.0.checked_sub(self.start.0)?).ok()?..)
-    }
-}
-
 impl Scan<'_> {
-    fn functions(&self, functions: &[SymbolId]) -> Uses {
-        let mut uses = Uses::default();
-        for id in functions {
-            let symbol = self.image.symbol(*id);
-            if let Some(bytes) = self.image.bytes(symbol.addr, symbol.size) {
-                self.function(&Code { id: *id, bytes, start: symbol.addr }, &mut uses);
-            }
-        }
-        uses
-    }
-
     fn function(&self, code: &Code<'_>, uses: &mut Uses) {
         let mut decoder = decoder(code.bytes, code.start.0);
         let mut instruction = Instruction::default();
@@ -212,7 +139,7 @@ fn yields_fixed_address(instruction: &Instruction) -> bool {
 }
 
 fn branch_target(instruction: &Instruction) -> Option<Addr> {
-    (instruction.op0_kind() == OpKind::NearBranch64).then(|| Addr(instruction.near_branch64()))
+    super::near_target(instruction).map(Addr)
 }
 
 /// The six registers in which the ABI passes integers and pointers.

@@ -1,26 +1,29 @@
-//! A machine whose registers hold symbols: enough of x86-64 to run the stub and vmlinux's tail.
+//! A machine whose registers hold symbols: enough of one to run the stub and vmlinux's tail.
 //!
 //! What an instruction is not known to compute becomes junk, and junk equals nothing: a proof can only fail by
 //! it, never succeed.
 
 use super::super::contract::Guard;
-use super::super::height::immediate;
-use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use crate::arch::step::{Abi, Effect, Operand, Place as Operation, Register, Step, Touched};
 use std::collections::BTreeMap;
 
 /// What a register or a stack slot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Value {
     /// What the register of that number held when `__schedule` was called.
-    Entry(usize),
+    Entry(Register),
     /// What the register of that number held when `__schedule.ss` called for the switch.
-    Body(usize),
+    Body(Register),
     /// The address at this offset from the CFA.
     Frame(i64),
     /// The kernel's stack guard.
     Guard,
+    /// The address of the running thread.
+    Current,
     /// The return address into the caller of `__schedule`.
     Caller,
+    /// The same, signed with this offset from the CFA.
+    Signed(i64),
     /// Zero.
     Zero,
     /// Anything.
@@ -40,10 +43,18 @@ pub enum Place {
     Other,
 }
 
+/// As many registers as any machine has.
+const REGISTERS: usize = 32;
+
+/// Bytes of a register.
+const WORD: i64 = 8;
+
 /// Registers, stack and the per-CPU variable.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    registers: [Value; 16],
+    stack_pointer: Register,
+    guard: Option<Guard>,
+    registers: [Value; REGISTERS],
     stack: BTreeMap<i64, Value>,
     /// `ss_frame_sp`.
     pub frame_sp: Value,
@@ -51,33 +62,33 @@ pub struct Machine {
     pub equal: Option<bool>,
 }
 
-/// Register numbers.
-pub const RSP: usize = 4;
-pub const RBP: usize = 5;
-pub const RSI: usize = 6;
-pub const RDI: usize = 7;
-
 impl Machine {
-    /// At the entry of `__schedule`.
-    pub fn at_entry() -> Machine {
-        let mut registers = std::array::from_fn(Value::Entry);
-        registers[RSP] = Value::Frame(-8);
-        Machine {
-            registers,
-            stack: BTreeMap::from([(-8, Value::Caller)]),
+    /// At the entry of `__schedule`; `guard` is the kernel's.
+    pub fn at_entry(abi: &Abi, guard: Option<Guard>) -> Machine {
+        let mut machine = Machine {
+            stack_pointer: abi.stack_pointer,
+            guard,
+            registers: std::array::from_fn(|number| Value::Entry(number as Register)),
+            stack: BTreeMap::new(),
             frame_sp: Value::Junk,
             equal: None,
+        };
+        machine.set(abi.stack_pointer, Value::Frame(abi.entry_sp));
+        match abi.link {
+            Some(link) => machine.set(link, Value::Caller),
+            None => drop(machine.stack.insert(abi.entry_sp, Value::Caller)),
         }
+        machine
     }
 
     /// A register's value.
-    pub fn register(&self, number: usize) -> Value {
-        self.registers[number]
+    pub fn register(&self, number: Register) -> Value {
+        self.registers[usize::from(number)]
     }
 
     /// Sets a register.
-    pub fn set(&mut self, number: usize, value: Value) {
-        self.registers[number] = value;
+    pub fn set(&mut self, number: Register, value: Value) {
+        self.registers[usize::from(number)] = value;
     }
 
     /// What the stack holds at an offset.
@@ -85,19 +96,24 @@ impl Machine {
         self.stack.get(&offset).copied().unwrap_or(Value::Junk)
     }
 
+    /// Puts a value onto the stack.
+    pub fn put(&mut self, offset: i64, value: Value) {
+        self.store(Place::Stack(offset), WORD, value);
+    }
+
     /// Where the stack pointer is, while it points into the stack.
     pub fn sp(&self) -> Option<i64> {
-        match self.registers[RSP] {
+        match self.register(self.stack_pointer) {
             Value::Frame(offset) => Some(offset),
             _ => None,
         }
     }
 
     /// What a C function may do between its call and its return.
-    pub fn call(&mut self, callee_saved: &[usize]) {
-        for number in 0..16 {
-            if number != RSP && !callee_saved.contains(&number) {
-                self.registers[number] = Value::Junk;
+    pub fn call(&mut self, abi: &Abi) {
+        for number in 0..abi.registers {
+            if number != abi.stack_pointer && !abi.callee_saved.contains(&number) {
+                self.set(number, Value::Junk);
             }
         }
         if let Some(sp) = self.sp() {
@@ -113,114 +129,79 @@ impl Machine {
 
     /// Runs one instruction that is no branch. `relocated` is where its operand in memory is, if a relocation
     /// says so.
-    pub fn run(&mut self, instruction: &Instruction, guard: Option<Guard>, relocated: Option<Place>) {
-        let place = relocated.unwrap_or_else(|| self.place(instruction, guard));
-        let op0 = number(instruction.op0_register());
-        let whole = instruction.op0_register().is_gpr64();
-        match instruction.mnemonic() {
-            Mnemonic::Nop | Mnemonic::Endbr64 => return,
-            Mnemonic::Push if instruction.op0_kind() == OpKind::Register => {
-                if let (Some(sp), Some(source)) = (self.sp(), op0) {
-                    self.stack.insert(sp - 8, self.registers[source]);
-                    self.registers[RSP] = Value::Frame(sp - 8);
-                    return;
+    pub fn run(&mut self, step: &Step, relocated: Option<Place>) {
+        let mut equal = self.equal.filter(|_| !step.sets_flags);
+        for effect in &step.effects {
+            match effect {
+                Effect::Copy { to, from } => self.set(*to, self.register(*from)),
+                Effect::Add { to, from, by } => {
+                    let value = match self.register(*from) {
+                        Value::Frame(offset) => Value::Frame(offset.wrapping_add(*by)),
+                        _ => Value::Junk,
+                    };
+                    self.set(*to, value);
                 }
-            }
-            Mnemonic::Pop if whole => {
-                if let (Some(sp), Some(target)) = (self.sp(), op0) {
-                    self.registers[target] = self.stack(sp);
-                    self.registers[RSP] = Value::Frame(sp + 8);
-                    return;
+                Effect::Load { to, from } => self.set(*to, self.load(self.place(*from, relocated))),
+                Effect::Store { to, from } => {
+                    self.store(self.place(*to, relocated), WORD, self.register(*from));
                 }
-            }
-            Mnemonic::Leave => {
-                let Value::Frame(bp) = self.registers[RBP] else {
-                    self.registers[RSP] = Value::Junk;
-                    return;
-                };
-                self.registers[RBP] = self.stack(bp);
-                self.registers[RSP] = Value::Frame(bp + 8);
-                return;
-            }
-            Mnemonic::Mov if whole || instruction.op1_register().is_gpr64() => {
-                let value = match instruction.op1_kind() {
-                    OpKind::Register => {
-                        number(instruction.op1_register()).map_or(Value::Junk, |n| self.registers[n])
-                    }
-                    OpKind::Memory => self.load(place),
-                    _ => Value::Junk,
-                };
-                match op0 {
-                    Some(target) => self.registers[target] = value,
-                    None => self.store(place, 8, value),
+                Effect::Clear { to } => self.set(*to, Value::Zero),
+                Effect::Current { to } => self.set(*to, Value::Current),
+                Effect::Sign { register, modifier } => {
+                    let value = match (self.register(*register), self.register(*modifier)) {
+                        (Value::Caller, Value::Frame(at)) => Value::Signed(at),
+                        _ => Value::Junk,
+                    };
+                    self.set(*register, value);
                 }
-                return;
-            }
-            Mnemonic::Lea if whole => {
-                if let (Some(target), Place::Stack(offset)) = (op0, self.place(instruction, None)) {
-                    self.registers[target] = Value::Frame(offset);
-                    return;
+                Effect::Authenticate { register, modifier } => {
+                    let value = match (self.register(*register), self.register(*modifier)) {
+                        (Value::Signed(with), Value::Frame(at)) if with == at => Value::Caller,
+                        _ => Value::Junk,
+                    };
+                    self.set(*register, value);
                 }
-            }
-            Mnemonic::Xor if op0.is_some() && instruction.op0_register() == instruction.op1_register() => {
-                self.registers[op0.unwrap_or_default()] = Value::Zero;
-                return;
-            }
-            Mnemonic::Add | Mnemonic::Sub if whole => {
-                if let (Some(target), Some(by)) = (op0, immediate(instruction))
-                    && let Value::Frame(offset) = self.registers[target]
-                {
-                    let by = if instruction.mnemonic() == Mnemonic::Add { by } else { -by };
-                    self.registers[target] = Value::Frame(offset + by);
-                    return;
+                Effect::Compare { left, right, touched } => {
+                    let is_guard = |operand| self.operand(operand, relocated) == Value::Guard;
+                    equal = (is_guard(*left) && is_guard(*right)).then_some(true);
+                    self.junk(touched, relocated);
                 }
+                Effect::Touch(touched) => self.junk(touched, relocated),
             }
-            _ => {}
         }
-        self.compare(instruction, place);
-        self.junk(instruction, place);
+        self.equal = equal;
     }
 
-    /// Learns whether a comparison is of the guard with itself.
-    fn compare(&mut self, instruction: &Instruction, place: Place) {
-        let operand = |index: u32| match instruction.op_kind(index) {
-            OpKind::Register if instruction.op_register(index).is_gpr64() => {
-                number(instruction.op_register(index)).map_or(Value::Junk, |n| self.registers[n])
-            }
-            OpKind::Memory => self.load(place),
-            _ => Value::Junk,
-        };
-        let compares = matches!(instruction.mnemonic(), Mnemonic::Sub | Mnemonic::Xor | Mnemonic::Cmp);
-        self.equal = (compares && operand(0) == Value::Guard && operand(1) == Value::Guard).then_some(true);
+    fn operand(&self, operand: Operand, relocated: Option<Place>) -> Value {
+        match operand {
+            Operand::Register(register) => self.register(register),
+            Operand::Memory(place) => self.load(self.place(place, relocated)),
+            Operand::Other => Value::Junk,
+        }
     }
 
     /// Whatever else an instruction writes is unknown from now on.
-    fn junk(&mut self, instruction: &Instruction, place: Place) {
-        let mut factory = InstructionInfoFactory::new();
-        let info = factory.info(instruction);
-        let writes = |access| {
-            !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
-        };
-        for used in info.used_registers().iter().filter(|used| writes(used.access())) {
-            if let Some(number) = number(used.register()) {
-                self.registers[number] = Value::Junk;
-            }
+    fn junk(&mut self, touched: &Touched, relocated: Option<Place>) {
+        for access in &touched.stores {
+            self.store(self.place(access.place, relocated), access.bytes, Value::Junk);
         }
-        if info.used_memory().iter().any(|used| writes(used.access())) {
-            self.store(place, instruction.memory_size().size().max(1) as i64, Value::Junk);
+        for number in touched.writes.iter() {
+            self.set(number, Value::Junk);
         }
     }
 
-    fn place(&self, instruction: &Instruction, guard: Option<Guard>) -> Place {
-        let fixed = instruction.memory_index() == Register::None;
-        let displacement = instruction.memory_displacement64();
-        if instruction.segment_prefix() == Register::GS {
-            let alone = matches!(instruction.memory_base(), Register::None | Register::RIP) && fixed;
-            return if alone && guard == Some(Guard::at(displacement)) { Place::Guard } else { Place::Other };
-        }
-        match number(instruction.memory_base()).map(|base| self.registers[base]) {
-            Some(Value::Frame(offset)) if fixed => Place::Stack(offset.wrapping_add(displacement as i64)),
-            _ => Place::Other,
+    fn place(&self, place: Operation, relocated: Option<Place>) -> Place {
+        match place {
+            Operation::Based { base, offset } => match self.register(base) {
+                Value::Frame(at) => Place::Stack(at.wrapping_add(offset)),
+                Value::Current if self.guard.is_some_and(|guard| guard.is_of_thread(offset)) => Place::Guard,
+                _ => Place::Other,
+            },
+            Operation::PerCpu(addr) => {
+                let is_guard = self.guard == Some(Guard::at(addr));
+                relocated.unwrap_or(if is_guard { Place::Guard } else { Place::Other })
+            }
+            Operation::Other(_) => relocated.unwrap_or(Place::Other),
         }
     }
 
@@ -237,8 +218,8 @@ impl Machine {
         match place {
             Place::Stack(offset) => {
                 // Whatever overlaps is gone.
-                self.stack.retain(|slot, _| *slot + 8 <= offset || *slot >= offset + bytes);
-                if bytes == 8 {
+                self.stack.retain(|slot, _| *slot + WORD <= offset || *slot >= offset + bytes);
+                if bytes == WORD {
                     self.stack.insert(offset, value);
                 }
             }
@@ -246,8 +227,4 @@ impl Machine {
             Place::Guard | Place::Other => {}
         }
     }
-}
-
-fn number(register: Register) -> Option<usize> {
-    register.is_gpr().then(|| register.full_register().number())
 }

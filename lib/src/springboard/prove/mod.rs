@@ -9,14 +9,14 @@ mod machine;
 mod stub;
 
 use super::code::{At, Code};
-use super::contract::{Base, CalleeSaved, Contract, Guard};
+use super::contract::{Base, Contract, Guard};
 use super::error::Error;
 use super::orc::Orc;
 use super::read::with_code;
 use crate::address::Addr;
+use crate::arch::step::{Abi, Condition, Flow, Register, Step};
 use crate::vmlinux::Image;
-use iced_x86::{ConditionCode, FlowControl};
-use machine::{Machine, Place, RBP, RDI, RSI, RSP, Value};
+use machine::{Machine, Place, Value};
 use std::collections::BTreeMap;
 use stub::{Reference, Stub};
 
@@ -42,8 +42,10 @@ pub fn prove_with(
     code: &Code<'_>,
     address_of: &dyn Fn(&str) -> Option<Addr>,
 ) -> Result<Proof, Error> {
-    let stub = Stub::read(stub_object)?;
-    let mut run = Run { contract, stub: &stub, address_of, proof: Proof::default() };
+    let stub = Stub::read(stub_object, code.arch)?;
+    let abi = code.abi();
+    let return_thunk = code.arch.return_thunk();
+    let mut run = Run { contract, stub: &stub, abi, return_thunk, address_of, proof: Proof::default() };
     let at_call = run.until_the_body()?;
     run.body_returns(at_call.clone())?;
     let at_springboard = run.body_switches(at_call.machine)?;
@@ -70,6 +72,8 @@ struct AtCall {
 struct Run<'a> {
     contract: &'a Contract,
     stub: &'a Stub<'a>,
+    abi: &'static Abi,
+    return_thunk: Option<&'static str>,
     address_of: &'a dyn Fn(&str) -> Option<Addr>,
     proof: Proof,
 }
@@ -81,10 +85,6 @@ const PATHS_MAX: usize = 4096;
 /// Where the switch's return address lies when the body calls for it: anywhere below the stub's frame.
 const BODY_BYTES: i64 = 0x100;
 
-fn callee_saved() -> [usize; 6] {
-    CalleeSaved::ALL.map(CalleeSaved::number)
-}
-
 fn broken<T>(why: impl std::fmt::Display) -> Result<T, Error> {
     Err(Error::Broken { why: why.to_string() })
 }
@@ -92,22 +92,24 @@ fn broken<T>(why: impl std::fmt::Display) -> Result<T, Error> {
 impl Run<'_> {
     /// From vmlinux's entry to the call of the new `__schedule`.
     fn until_the_body(&mut self) -> Result<AtCall, Error> {
-        let mut machine = Machine::at_entry();
+        let mut machine = Machine::at_entry(self.abi, self.guard());
         let stop = self.stub(self.stub.entry, &mut machine, None)?;
         let Stop::Body(behind) = stop else { return broken("the stub does not call __schedule.ss") };
-        for argument in [RDI, RSI, 2, 1, 8, 9] {
-            if machine.register(argument) != Value::Entry(argument) {
-                return broken(format!("argument register {argument} does not reach __schedule.ss"));
+        for argument in self.abi.arguments {
+            if machine.register(*argument) != Value::Entry(*argument) {
+                let name = (self.abi.name)(*argument);
+                return broken(format!("argument register {name} does not reach __schedule.ss"));
             }
         }
+        self.frame_record(&machine)?;
         Ok(AtCall { machine, behind })
     }
 
     /// The new `__schedule` found nobody to switch to.
     fn body_returns(&mut self, AtCall { mut machine, behind }: AtCall) -> Result<(), Error> {
-        machine.call(&callee_saved());
+        machine.call(self.abi);
         match self.stub(behind, &mut machine, None)? {
-            Stop::Return => back_at_the_caller(&machine, "without a switch"),
+            Stop::Return => self.back_at_the_caller(&machine, "without a switch"),
             _ => broken("the stub does not return when __schedule.ss does"),
         }
     }
@@ -116,27 +118,47 @@ impl Run<'_> {
     fn body_switches(&mut self, mut machine: Machine) -> Result<Machine, Error> {
         let Some(stub_sp) = machine.sp() else { return broken("the stub's stack pointer is lost") };
         machine.drop_below(stub_sp);
-        for number in (0..16).filter(|number| *number != RSP) {
+        let sp = self.abi.stack_pointer;
+        let stubs_frame = machine.register(self.abi.frame_pointer);
+        for number in (0..self.abi.registers).filter(|number| *number != sp) {
             machine.set(number, Value::Body(number));
         }
         let switch_sp = stub_sp - BODY_BYTES;
-        machine.set(RSP, Value::Frame(switch_sp));
+        machine.set(sp, Value::Frame(switch_sp));
+        if let Base::X29(_) = self.contract.base {
+            // AAPCS64: wherever the body has its frame record, the caller's is linked to it.
+            machine.set(self.abi.frame_pointer, Value::Frame(switch_sp));
+            machine.put(switch_sp, stubs_frame);
+        }
         match self.stub(self.stub.switch_to, &mut machine, Some(switch_sp))? {
             Stop::Vmlinux(target) if target == self.contract.springboard => {}
             Stop::Vmlinux(target) => return broken(format!("it jumps to {target}, not to the springboard")),
             _ => return broken("ss_switch_to does not jump to vmlinux"),
         }
-        for (number, name) in [(RDI, "rdi (the previous thread)"), (RSI, "rsi (the next thread)")] {
-            if machine.register(number) != Value::Body(number) {
-                return broken(format!("{name} does not reach the springboard"));
+        for (number, thread) in self.abi.arguments.iter().zip(["previous", "next"]) {
+            if machine.register(*number) != Value::Body(*number) {
+                let name = (self.abi.name)(*number);
+                return broken(format!("{name} (the {thread} thread) does not reach the springboard"));
             }
         }
-        if machine.register(RSP) != Value::Frame(self.contract.stack_pointer) {
-            return broken(format!("rsp is {:?} at the springboard", machine.register(RSP)));
+        let expected = [
+            (sp, Some(self.contract.stack_pointer)),
+            (
+                self.abi.frame_pointer,
+                match self.contract.base {
+                    Base::Rsp => None,
+                    Base::Rbp => Some(-16),
+                    Base::X29(at) => Some(at),
+                },
+            ),
+        ];
+        for (number, expected) in expected {
+            let found = machine.register(number);
+            if expected.is_some_and(|expected| found != Value::Frame(expected)) {
+                return broken(format!("{} is {found:?} at the springboard", (self.abi.name)(number)));
+            }
         }
-        if self.contract.base == Base::Rbp && machine.register(RBP) != Value::Frame(-16) {
-            return broken(format!("rbp is {:?} at the springboard", machine.register(RBP)));
-        }
+        self.frame_record(&machine)?;
         if let Some(canary) = self.contract.canary
             && machine.stack(canary.offset) != Value::Guard
         {
@@ -146,34 +168,51 @@ impl Run<'_> {
         Ok(machine)
     }
 
+    /// The kernel unwinds arm64's stacks by frame records alone: the stub's must lead to the caller's.
+    fn frame_record(&self, machine: &Machine) -> Result<(), Error> {
+        let Base::X29(at) = self.contract.base else { return Ok(()) };
+        let fp = self.abi.frame_pointer;
+        let found = [machine.register(fp), machine.stack(at), machine.stack(at + 8)];
+        let returns = if self.contract.signed { Value::Signed(self.abi.entry_sp) } else { Value::Caller };
+        if found != [Value::Frame(at), Value::Entry(fp), returns] {
+            return broken(format!("the frame record is {found:?}"));
+        }
+        Ok(())
+    }
+
+    fn guard(&self) -> Option<Guard> {
+        self.contract.canary.map(|canary| canary.guard)
+    }
+
     /// Runs the stub until something outside takes over. `switch_sp` is the stack pointer at `ss_switch_to`.
     fn stub(&mut self, start: u64, machine: &mut Machine, switch_sp: Option<i64>) -> Result<Stop, Error> {
         let mut offset = start;
         for _ in 0..STEPS_MAX {
-            let (instruction, reference) = self.stub.instruction(offset)?;
+            let (step, reference) = self.stub.instruction(offset)?;
             self.unwinds(offset, machine, switch_sp)?;
-            let behind = instruction.next_ip();
-            match instruction.flow_control() {
-                FlowControl::Next => {
+            let behind = step.end().0;
+            match step.flow {
+                Flow::Next => {
                     let relocated = reference.map(|reference| self.place(reference));
-                    machine.run(&instruction, self.contract.canary.map(|canary| canary.guard), relocated);
+                    machine.run(&step, relocated);
                     offset = behind;
                 }
-                FlowControl::Return => return Ok(Stop::Return),
-                FlowControl::UnconditionalBranch => match reference {
-                    None => offset = instruction.near_branch_target(),
-                    Some(Reference { symbol, .. }) if symbol.starts_with("__x86_return_thunk") => {
+                Flow::Return => return Ok(Stop::Return),
+                Flow::Jump(target) => match reference {
+                    None => offset = target.0,
+                    Some(Reference { symbol, .. })
+                        if self.return_thunk.is_some_and(|thunk| symbol.starts_with(thunk)) =>
+                    {
                         return Ok(Stop::Return);
                     }
-                    Some(Reference { symbol, addend }) => {
+                    Some(Reference { symbol, offset }) => {
                         let Some(anchor) = (self.address_of)(symbol) else {
                             return broken(format!("it jumps to `{symbol}`, which vmlinux does not have"));
                         };
-                        // The field's own four bytes are part of the addend.
-                        return Ok(Stop::Vmlinux(anchor.offset(addend + 4)));
+                        return Ok(Stop::Vmlinux(anchor.offset(*offset)));
                     }
                 },
-                FlowControl::Call if reference.is_some_and(|r| r.symbol == "__schedule.ss") => {
+                Flow::Call(_) if reference.is_some_and(|r| r.symbol == "__schedule.ss") => {
                     return Ok(Stop::Body(behind));
                 }
                 _ => return broken(format!("unexpected instruction at .text+{offset:#x}")),
@@ -187,9 +226,8 @@ impl Run<'_> {
         if reference.symbol == "ss_frame_sp" {
             return Place::FrameSp;
         }
-        let guard = self.contract.canary.map(|canary| canary.guard);
-        match (guard, (self.address_of)(&reference.symbol)) {
-            (Some(Guard::Address(guard)), Some(anchor)) if anchor.offset(reference.addend + 4) == guard => {
+        match (self.guard(), (self.address_of)(&reference.symbol)) {
+            (Some(Guard::Address(guard)), Some(anchor)) if anchor.offset(reference.offset) == guard => {
                 Place::Guard
             }
             _ => Place::Other,
@@ -199,9 +237,10 @@ impl Run<'_> {
     /// Checks what the kernel's unwinder makes of an interrupt at this instruction.
     fn unwinds(&mut self, offset: u64, machine: &Machine, switch_sp: Option<i64>) -> Result<(), Error> {
         let Some(orc) = self.stub.unwind_at(offset) else { return Ok(()) };
+        let fp: Register = self.abi.frame_pointer;
         let base = match orc.sp_register {
-            Orc::SP => machine.register(RSP),
-            Orc::BP => machine.register(RBP),
+            Orc::SP => machine.register(self.abi.stack_pointer),
+            Orc::BP => machine.register(fp),
             _ => Value::Junk,
         };
         let cfa = match base {
@@ -209,13 +248,13 @@ impl Run<'_> {
             _ => None,
         };
         let bp = match (orc.bp_register, cfa) {
-            (Orc::UNDEFINED, _) => machine.register(RBP),
+            (Orc::UNDEFINED, _) => machine.register(fp),
             (Orc::CFA, Some(cfa)) => machine.stack(cfa + i64::from(orc.bp_offset)),
             _ => Value::Junk,
         };
         // Either the frame of vmlinux's __schedule, whose caller comes next, or the call in __schedule.ss.
-        let leads_to_caller = cfa == Some(0) && bp == Value::Entry(RBP);
-        let leads_to_body = switch_sp.is_some_and(|sp| cfa == Some(sp + 8)) && bp == Value::Body(RBP);
+        let leads_to_caller = cfa == Some(0) && bp == Value::Entry(fp);
+        let leads_to_body = switch_sp.is_some_and(|sp| cfa == Some(sp + 8)) && bp == Value::Body(fp);
         if leads_to_caller || leads_to_body {
             self.proof.unwound += 1;
             return Ok(());
@@ -225,10 +264,9 @@ impl Run<'_> {
 
     /// The thread is switched to again: vmlinux's own code from the springboard to the return.
     fn tail(&mut self, code: &Code<'_>, mut machine: Machine) -> Result<(), Error> {
-        machine.call(&callee_saved());
+        machine.call(self.abi);
         let call = At { addr: self.contract.springboard, alternative: None };
         let starts = code.next(call, &code.decode(call)?).inside;
-        let guard = self.contract.canary.map(|canary| canary.guard);
         let mut pending: Vec<(At, Machine, BTreeMap<At, u8>)> =
             starts.into_iter().map(|at| (at, machine.clone(), BTreeMap::new())).collect();
         let mut paths = 0;
@@ -238,18 +276,18 @@ impl Run<'_> {
             if *count > 2 {
                 continue;
             }
-            let instruction = code.decode(at)?;
-            match instruction.flow_control() {
-                FlowControl::Next => machine.run(&instruction, guard, None),
-                FlowControl::Call | FlowControl::IndirectCall => machine.call(&callee_saved()),
+            let step = code.decode(at)?;
+            match step.flow {
+                Flow::Next => machine.run(&step, None),
+                Flow::Call(_) | Flow::CallIndirect => machine.call(self.abi),
                 _ => {}
             }
-            let mut next = code.next(at, &instruction);
+            let mut next = code.next(at, &step);
             if let Some(true) = machine.equal {
-                follow_equal(&instruction, &mut next);
+                follow_equal(&step, &mut next);
             }
             if next.returns || !next.outside.is_empty() {
-                back_at_the_caller(&machine, "after a switch")?;
+                self.back_at_the_caller(&machine, "after a switch")?;
                 self.proof.returns += 1;
             }
             paths += next.inside.len().saturating_sub(1);
@@ -260,31 +298,36 @@ impl Run<'_> {
         }
         if self.proof.returns == 0 { broken("the tail never returns") } else { Ok(()) }
     }
+
+    /// Checks that a return finds everything as the caller left it.
+    fn back_at_the_caller(&self, machine: &Machine, when: &str) -> Result<(), Error> {
+        let (sp, entry_sp) = (self.abi.stack_pointer, self.abi.entry_sp);
+        if machine.register(sp) != Value::Frame(entry_sp) {
+            return broken(format!("{when} the stack pointer is {:?} on return", machine.register(sp)));
+        }
+        let returns_to = self.abi.link.map_or_else(|| machine.stack(entry_sp), |link| machine.register(link));
+        if returns_to != Value::Caller {
+            return broken(format!("{when} it returns to {returns_to:?}"));
+        }
+        for number in self.abi.callee_saved {
+            let found = machine.register(*number);
+            if found != Value::Entry(*number) {
+                return broken(format!("{when} {} comes back as {found:?}", (self.abi.name)(*number)));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Of a conditional branch after a comparison of equals, keeps the side that is taken.
-fn follow_equal(instruction: &iced_x86::Instruction, next: &mut super::code::Next) {
-    let target = Addr(instruction.near_branch_target());
-    match instruction.condition_code() {
-        ConditionCode::e => next.inside.retain(|at| at.addr == target || at.alternative.is_some()),
-        ConditionCode::ne => {
+fn follow_equal(step: &Step, next: &mut super::code::Next) {
+    let Flow::Branch { target, condition } = step.flow else { return };
+    match condition {
+        Condition::Equal => next.inside.retain(|at| at.addr == target || at.alternative.is_some()),
+        Condition::NotEqual => {
             next.inside.retain(|at| at.addr != target);
             next.outside.retain(|addr| *addr != target);
         }
-        _ => {}
+        Condition::Other => {}
     }
-}
-
-/// Checks that a return finds everything as the caller left it.
-fn back_at_the_caller(machine: &Machine, when: &str) -> Result<(), Error> {
-    if machine.register(RSP) != Value::Frame(-8) || machine.stack(-8) != Value::Caller {
-        return broken(format!("{when} the stack pointer is {:?} on return", machine.register(RSP)));
-    }
-    for register in CalleeSaved::ALL {
-        let found = machine.register(register.number());
-        if found != Value::Entry(register.number()) {
-            return broken(format!("{when} {register} comes back as {found:?}"));
-        }
-    }
-    Ok(())
 }

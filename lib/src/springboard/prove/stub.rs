@@ -4,8 +4,10 @@ use super::super::code::{Chunk, decode};
 use super::super::error::Error;
 use super::super::orc::{ENTRY_BYTES, Orc};
 use crate::address::Addr;
-use iced_x86::Instruction;
-use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
+use crate::arch::Arch;
+use crate::arch::relocation::Fields;
+use crate::arch::step::Step;
+use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget};
 use std::collections::BTreeMap;
 
 /// What an instruction of the stub refers to outside of it.
@@ -13,12 +15,13 @@ use std::collections::BTreeMap;
 pub struct Reference {
     /// Symbol.
     pub symbol: String,
-    /// What the relocation adds to it.
-    pub addend: i64,
+    /// Bytes from it to what is meant.
+    pub offset: i64,
 }
 
 /// The stub's text with its relocations and unwind table.
 pub struct Stub<'a> {
+    arch: &'static dyn Arch,
     text: &'a [u8],
     relocations: BTreeMap<u64, Reference>,
     /// Where ORC entries take effect, as offsets; empty when the object has none.
@@ -35,21 +38,29 @@ fn broken(why: impl std::fmt::Display) -> Error {
 
 impl<'a> Stub<'a> {
     /// Reads an ELF object assembled from `stub.S`.
-    pub fn read(object: &'a [u8]) -> Result<Stub<'a>, Error> {
+    pub fn read(object: &'a [u8], arch: &'static dyn Arch) -> Result<Stub<'a>, Error> {
         let file = object::File::parse(object).map_err(broken)?;
         let text = file.section_by_name(".text").ok_or_else(|| broken("no section .text"))?;
+        let code = text.data().map_err(broken)?;
         let offset_of = |name: &str| {
             file.symbols()
                 .find(|symbol| symbol.name() == Ok(name) && symbol.section_index() == Some(text.index()))
                 .map(|symbol| symbol.address())
                 .ok_or_else(|| broken(format!("no symbol {name} in .text")))
         };
+        let mut fields = Fields::default();
+        arch.fields(code, 0, &mut fields);
         let mut relocations = BTreeMap::new();
         for (offset, relocation) in text.relocations() {
             let RelocationTarget::Symbol(index) = relocation.target() else { continue };
+            let RelocationFlags::Elf { r_type, .. } = relocation.flags() else { continue };
+            let field = arch
+                .field(r_type.0)
+                .ok_or_else(|| broken(format!("relocation type {} at .text+{offset:#x}", r_type.0)))?;
             let symbol = file.symbol_by_index(index).map_err(broken)?;
             let symbol = symbol.name().map_err(broken)?.to_owned();
-            relocations.insert(offset, Reference { symbol, addend: relocation.addend() });
+            let to_end = fields.to_end(&field, offset);
+            relocations.insert(offset, Reference { symbol, offset: relocation.addend() + to_end });
         }
         let mut unwind = BTreeMap::new();
         if let (Some(ips), Some(entries)) =
@@ -68,15 +79,15 @@ impl<'a> Stub<'a> {
             }
         }
         let (entry, switch_to) = (offset_of("ss_schedule_stub")?, offset_of("ss_switch_to")?);
-        Ok(Stub { text: text.data().map_err(broken)?, relocations, unwind, entry, switch_to })
+        Ok(Stub { arch, text: code, relocations, unwind, entry, switch_to })
     }
 
     /// The instruction at an offset, and what it refers to.
-    pub fn instruction(&self, offset: u64) -> Result<(Instruction, Option<&Reference>), Error> {
-        let instruction = decode(Chunk { addr: Addr(0), bytes: self.text }, Addr(offset))
+    pub fn instruction(&self, offset: u64) -> Result<(Step, Option<&Reference>), Error> {
+        let step = decode(self.arch, Chunk { addr: Addr(0), bytes: self.text }, Addr(offset))
             .map_err(|_| broken(format!("no instruction at .text+{offset:#x}")))?;
-        let reference = self.relocations.range(offset..instruction.next_ip()).next();
-        Ok((instruction, reference.map(|(_, reference)| reference)))
+        let reference = self.relocations.range(offset..step.end().0).next();
+        Ok((step, reference.map(|(_, reference)| reference)))
     }
 
     /// What the unwinder goes by at an offset; `None` for an object without ORC.

@@ -6,6 +6,8 @@ use super::super::derive::derive_from;
 use super::super::error::Error;
 use super::super::orc::Orc;
 use crate::address::Addr;
+use crate::arch;
+use crate::vmlinux::Machine;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the function is, and what is around it.
@@ -210,6 +212,7 @@ impl Assembled {
             addr = addr + bytes.len() as u64;
         }
         Code {
+            arch: arch::of(Machine::X86_64),
             function: "__schedule",
             chunks: vec![Chunk { addr: ENTRY, bytes: &self.bytes }],
             labels: self.labels.clone(),

@@ -1,7 +1,8 @@
 //! The contract of a real kernel, whose debug vmlinux `SCHEDSWAP_TEST_VMLINUX` names.
 
 use super::super::{Anchor, Base, CalleeSaved, derive, header};
-use crate::vmlinux::{self, Image};
+use crate::arch;
+use crate::vmlinux::{self, Image, Machine};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -31,20 +32,31 @@ fn contract_of_a_stock_kernel_is_whole() {
     let mut registers: Vec<_> = contract.slots.iter().map(|slot| slot.register).collect();
     registers.extend(&contract.kept);
     registers.sort();
-    assert_eq!(registers, CalleeSaved::ALL);
+    assert!(registers.iter().copied().eq(CalleeSaved::of(image.machine)), "{registers:?}");
+    let highest = arch::of(image.machine).abi().entry_sp - 8;
     for slot in &contract.slots {
-        assert!((contract.stack_pointer..=-16).contains(&slot.offset), "{slot:?} lies in the frame");
+        assert!((contract.stack_pointer..=highest).contains(&slot.offset), "{slot:?} lies in the frame");
     }
-    // x86-64 distributions build with the stack protector and, since 4.14, with ORC.
+    // Distributions build with the stack protector, and x86-64, since 4.14, with ORC.
     let canary = contract.canary.expect("a canary");
-    assert!((contract.stack_pointer..=-16).contains(&canary.offset));
-    assert!(contract.unwind_confirmed);
+    assert!((contract.stack_pointer..=highest).contains(&canary.offset));
+    assert_eq!(contract.unwind_confirmed, image.machine == Machine::X86_64);
     assert!(contract.calls.iter().any(|name| name.starts_with("finish_task_switch")), "{:?}", contract.calls);
 
     let (at, bytes) = (contract.springboard, image.bytes(contract.springboard, 5).expect("its bytes"));
-    let switch = image.unique_symbol("__switch_to_asm").expect("the switch").addr;
-    let distance = i32::from_le_bytes(bytes[1..5].try_into().expect("four bytes"));
-    assert_eq!((bytes[0], (at + 5).offset(distance.into())), (0xe8, switch), "it is the call itself");
+    match image.machine {
+        Machine::X86_64 => {
+            let switch = image.unique_symbol("__switch_to_asm").expect("the switch").addr;
+            let distance = i32::from_le_bytes(bytes[1..5].try_into().expect("four bytes"));
+            assert_eq!((bytes[0], (at + 5).offset(distance.into())), (0xe8, switch), "it is the call itself");
+        }
+        Machine::Aarch64 => {
+            let switch = image.unique_symbol("__switch_to").expect("the switch").addr;
+            let word = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
+            let words = i64::from((word << 6).cast_signed() >> 6);
+            assert_eq!((word >> 26, at.offset(words * 4)), (0b10_0101, switch), "it is the call itself");
+        }
+    }
 
     let json = serde_json::to_string(&contract).expect("serialises");
     assert_eq!(serde_json::from_str::<super::super::Contract>(&json).expect("reads back"), contract);
@@ -67,4 +79,5 @@ fn header_points_at_the_springboard() {
         i64::from_str_radix(distance, 16).expect("a number") * if sign == Some("-") { -1 } else { 1 };
     assert_eq!(anchor.addr.offset(distance), contract.springboard);
     assert_eq!(text.contains("#define SS_BASE_RBP 1"), contract.base == Base::Rbp);
+    assert_eq!(text.contains("#define SS_FRAME_RECORD "), matches!(contract.base, Base::X29(_)));
 }

@@ -24,13 +24,14 @@ struct Wanted {
     structure: &'static str,
     /// Symbol at the start of the table of such entries. A kernel without it may lack the structure.
     table: &'static str,
-    /// A unit that walks such entries and so describes them fully. It only says where to look first.
+    /// How the name of a unit ends that walks such entries and so describes them fully. It only says where to look
+    /// first.
     usual_unit: &'static str,
 }
 
 const WANTED: &[Wanted] = &[
-    wanted("alt_instr", "__alt_instructions", "arch/x86/kernel/alternative.c"),
-    wanted("paravirt_patch_site", "__parainstructions", "arch/x86/kernel/alternative.c"),
+    wanted("alt_instr", "__alt_instructions", "kernel/alternative.c"),
+    wanted("paravirt_patch_site", "__parainstructions", "kernel/alternative.c"),
     wanted("jump_entry", "__start___jump_table", "kernel/jump_label.c"),
     wanted("static_call_site", "__start_static_call_sites", "kernel/static_call_inline.c"),
     wanted("bug_entry", "__start___bug_table", "lib/bug.c"),

@@ -5,7 +5,7 @@ mod fixture;
 
 use super::*;
 use crate::address::Addr;
-use crate::arch::x86_64::instructions;
+use crate::arch;
 
 fn image_of(bytes: &[u8]) -> Image {
     parse(Path::new("vmlinux"), bytes.to_vec()).expect("the miniature kernel is read")
@@ -217,10 +217,14 @@ fn places_that_the_kernel_rewrites() {
 fn one_functions_instructions() {
     let image = image_of(&fixture::DWARF5);
     let [id] = image.symbols_named("schedule") else { panic!("one schedule") };
-    let decoded: Vec<_> = instructions(&image, *id).collect();
-    assert_eq!(decoded[0].ip(), image.symbol(*id).addr.0);
-    assert!(decoded.iter().any(|i| i.is_call_near() && i.near_branch64() == addr_of(&image, "__schedule").0));
-    assert!(decoded.iter().all(|i| !i.is_invalid()));
+    let symbol = image.symbol(*id);
+    let code = image.bytes(symbol.addr, symbol.size).expect("its code");
+    let arch = arch::of(image.machine);
+    let decoded = arch.outlines(code, symbol.addr.0);
+    assert_eq!(decoded[0].at, symbol.addr.0);
+    assert!(decoded.iter().any(|outline| outline.target == Some(addr_of(&image, "__schedule").0)));
+    let is_one = |at: u64| arch.step(&code[(at - symbol.addr.0) as usize..], Addr(at)).is_some();
+    assert!(decoded.iter().all(|outline| is_one(outline.at)));
 }
 
 #[test]

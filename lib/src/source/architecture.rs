@@ -1,0 +1,76 @@
+//! Which architecture's packages make up a kernel, and which of them run on this machine.
+
+/// Debian's name of an architecture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Architecture {
+    Amd64,
+    Arm64,
+}
+
+impl Architecture {
+    /// The one that a flavour (`cloud-arm64`) or a release (`6.1.0-13-arm64`) ends with; this machine's where the
+    /// name does not say.
+    pub fn of_kernel(name: &str) -> Option<Architecture> {
+        match name.rsplit('-').next()? {
+            "amd64" => Some(Architecture::Amd64),
+            "arm64" => Some(Architecture::Arm64),
+            _ => Architecture::of_machine(),
+        }
+    }
+
+    /// This machine's; `None` on one of which nothing is known here.
+    pub fn of_machine() -> Option<Architecture> {
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Architecture::Amd64),
+            "aarch64" => Some(Architecture::Arm64),
+            _ => None,
+        }
+    }
+
+    /// As packages spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "amd64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+}
+
+/// The kernel's architecture, where it is not this machine's.
+pub(super) fn foreign(kernel: &str) -> Option<Architecture> {
+    Architecture::of_kernel(kernel).filter(|found| Some(*found) != Architecture::of_machine())
+}
+
+/// Of a kernel's packages those whose programs run while something is built, whatever it is built for.
+pub(super) fn runs_here(package: &str) -> bool {
+    package.starts_with("linux-kbuild-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flavours_and_releases_end_with_their_architecture() {
+        for (name, expected) in [
+            ("cloud-amd64", Some(Architecture::Amd64)),
+            ("arm64", Some(Architecture::Arm64)),
+            ("6.12.9+deb13-cloud-arm64", Some(Architecture::Arm64)),
+            ("6.1.0-13-rt-arm64", Some(Architecture::Arm64)),
+            ("6.1.0", Architecture::of_machine()),
+        ] {
+            assert_eq!(Architecture::of_kernel(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_two_architectures_one_is_foreign() {
+        let foreign: Vec<&str> =
+            ["amd64", "arm64"].into_iter().filter(|name| foreign(name).is_some()).collect();
+        match std::env::consts::ARCH {
+            "x86_64" => assert_eq!(foreign, ["arm64"]),
+            "aarch64" => assert_eq!(foreign, ["amd64"]),
+            _ => assert_eq!(foreign.len(), 2),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The same for arm64: the smallest `__schedule` that switches, as gcc 12 compiles it, every fault that must be
+//! refused, and the real stub run together with it.
+
+use super::super::code::{Callee, Chunk, Code};
+use super::super::contract::{Base, CalleeSaved, Canary, Contract, Guard, Slot};
+use super::super::derive::derive_from;
+use super::super::error::Error;
+use super::super::header::{Anchor, header};
+use super::super::prove::prove_with;
+use crate::address::Addr;
+use crate::arch;
+use crate::vmlinux::Machine;
+use std::path::Path;
+use std::process::Command;
+
+const ENTRY: Addr = Addr(0xffff_8000_0800_0000);
+const SWITCH: Addr = Addr(0xffff_8000_0801_0000);
+const FINISH_TASK_SWITCH: Addr = Addr(0xffff_8000_0801_0100);
+const STACK_CHK_FAIL: Addr = Addr(0xffff_8000_0801_0200);
+const STRANGER: Addr = Addr(0xffff_8000_0801_0300);
+const PRINTK: Addr = Addr(0xffff_8000_0802_0000);
+
+/// An instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Piece {
+    /// As it is.
+    W(u32),
+    /// `bl` of something outside.
+    Call(Addr),
+    /// `b.ne` to the call of `__stack_chk_fail`, which is last.
+    Fail,
+}
+use Piece::*;
+
+const PACIASP: Piece = W(0xd503_233f);
+const AUTIASP: Piece = W(0xd503_23bf);
+/// `ldp x19, x20, [sp, #48]`
+const RESTORE_X19_X20: Piece = W(0xa943_53f3);
+/// `ldp x29, x30, [sp, #32]`
+const RESTORE_RECORD: Piece = W(0xa942_7bfd);
+/// `add sp, sp, #64`
+const DROP_FRAME: Piece = W(0x9101_03ff);
+/// `ldur x2, [x29, #-8]`
+const LOAD_CANARY: Piece = W(0xf85f_83a2);
+/// `ldr x1, [x0, #1360]`
+const LOAD_GUARD: Piece = W(0xf942_a801);
+/// `subs x2, x2, x1`
+const COMPARE: Piece = W(0xeb01_0042);
+/// `mov x0, x20`, which is the previous thread here
+const PREVIOUS: Piece = W(0xaa14_03e0);
+
+/// As gcc 12 compiles 6.1, with two of the callee-saved registers in use.
+fn schedule() -> Vec<Piece> {
+    vec![
+        PACIASP,
+        W(0xd101_03ff), // sub sp, sp, #64
+        W(0xd538_4101), // mrs x1, sp_el0
+        W(0xa902_7bfd), // stp x29, x30, [sp, #32]
+        W(0x9100_83fd), // add x29, sp, #32
+        W(0xa903_53f3), // stp x19, x20, [sp, #48]
+        W(0xf942_a820), // ldr x0, [x1, #1360]
+        W(0xf81f_83a0), // stur x0, [x29, #-8]
+        PREVIOUS,
+        Call(SWITCH),
+        Call(FINISH_TASK_SWITCH),
+        W(0xd538_4100), // mrs x0, sp_el0
+        LOAD_CANARY,
+        LOAD_GUARD,
+        COMPARE,
+        W(0xd280_0001), // mov x1, #0
+        Fail,
+        RESTORE_RECORD,
+        RESTORE_X19_X20,
+        DROP_FRAME,
+        AUTIASP,
+        W(0xd65f_03c0), // ret
+        Call(STACK_CHK_FAIL),
+    ]
+}
+
+fn replacing(pieces: &[Piece], old: Piece, new: &[Piece]) -> Vec<Piece> {
+    let places: Vec<usize> = (0..pieces.len()).filter(|index| pieces[*index] == old).collect();
+    let [place] = places.as_slice() else { panic!("{old:?} occurs {} times", places.len()) };
+    let mut pieces = pieces.to_vec();
+    pieces.splice(place..=place, new.iter().copied());
+    pieces
+}
+
+fn assemble(pieces: &[Piece]) -> Vec<u8> {
+    let last = pieces.len() as i64 - 1;
+    let word = |(index, piece): (usize, &Piece)| match piece {
+        W(word) => *word,
+        Call(target) => {
+            let distance = target.distance_from(ENTRY + 4 * index as u64) / 4;
+            0x9400_0000 | distance as u32 & 0x03ff_ffff
+        }
+        Fail => 0x5400_0001 | ((last - index as i64) as u32) << 5,
+    };
+    pieces.iter().enumerate().map(word).flat_map(u32::to_le_bytes).collect()
+}
+
+fn callee(addr: Addr) -> Callee {
+    match addr {
+        SWITCH => Callee::Switch,
+        FINISH_TASK_SWITCH => Callee::Known("finish_task_switch".into()),
+        STACK_CHK_FAIL => Callee::Diverges("__stack_chk_fail".into()),
+        other => Callee::Unknown(other.to_string()),
+    }
+}
+
+fn code(bytes: &[u8]) -> Code<'_> {
+    Code {
+        arch: arch::of(Machine::Aarch64),
+        function: "__schedule",
+        chunks: vec![Chunk { addr: ENTRY, bytes }],
+        labels: Default::default(),
+        alternatives: Vec::new(),
+        warns: Default::default(),
+        patched_calls: Default::default(),
+        callee: &callee,
+    }
+}
+
+fn contract_of(pieces: &[Piece]) -> Result<Contract, Error> {
+    derive_from(&code(&assemble(pieces)), None)
+}
+
+fn refusal(pieces: &[Piece]) -> Error {
+    contract_of(pieces).expect_err("it must be refused")
+}
+
+#[test]
+fn frame_record_signature_and_canary_of_the_thread() {
+    use CalleeSaved::*;
+    let contract = contract_of(&schedule()).expect("a contract");
+    assert_eq!((contract.base, contract.stack_pointer, contract.frame_size()), (Base::X29(-32), -64, 64));
+    let slots: Vec<_> = contract.slots.iter().map(|Slot { register, offset }| (*register, *offset)).collect();
+    assert_eq!(slots, [(X19, -16), (X20, -8), (X29, -32), (X30, -24)]);
+    assert_eq!(contract.kept, [X21, X22, X23, X24, X25, X26, X27, X28]);
+    assert_eq!(contract.canary, Some(Canary { offset: -40, guard: Guard::Thread(1360) }));
+    assert!(contract.signed);
+    assert_eq!(contract.calls, ["__stack_chk_fail", "finish_task_switch"]);
+    assert_eq!(contract.springboard, ENTRY + 36);
+}
+
+#[test]
+fn without_signatures() {
+    let plain: Vec<Piece> = schedule().into_iter().filter(|p| ![PACIASP, AUTIASP].contains(p)).collect();
+    assert!(!contract_of(&plain).expect("a contract").signed);
+}
+
+#[test]
+fn faults() {
+    let replaced = |old, new: &[Piece]| refusal(&replacing(&schedule(), old, new));
+    let named = |error: &Error, name: &str| matches!(error, Error::LiveRegister { register, .. } if register == name);
+
+    // mov x0, x19 behind the switch: what the body has there
+    let live = replaced(Call(FINISH_TASK_SWITCH), &[W(0xaa13_03e0), Call(FINISH_TASK_SWITCH)]);
+    assert!(named(&live, "x19"), "{live}");
+    // ldr x0, [x9]: undefined behind a call
+    let dead = replaced(Call(FINISH_TASK_SWITCH), &[W(0xf940_0120), Call(FINISH_TASK_SWITCH)]);
+    assert!(named(&dead, "x9"), "{dead}");
+    // cbz x19, .+4
+    let tested = replaced(Call(FINISH_TASK_SWITCH), &[W(0xb400_0033), Call(FINISH_TASK_SWITCH)]);
+    assert!(named(&tested, "x19"), "{tested}");
+    // ldr w0, [sp, #8]: a local of the body
+    let local = replaced(Call(FINISH_TASK_SWITCH), &[W(0xb940_0be0), Call(FINISH_TASK_SWITCH)]);
+    assert!(matches!(local, Error::LiveSlot { offset: -56, .. }), "{local}");
+    // add x0, sp, #8: handed on
+    let escapes = replaced(Call(FINISH_TASK_SWITCH), &[W(0x9100_23e0), Call(FINISH_TASK_SWITCH)]);
+    assert!(matches!(escapes, Error::FrameEscapes { offset: -56, .. }), "{escapes}");
+    let stranger = replaced(Call(FINISH_TASK_SWITCH), &[Call(STRANGER)]);
+    assert!(matches!(stranger, Error::UnknownCall { .. }), "{stranger}");
+    // blr x0
+    let computed = replaced(Call(FINISH_TASK_SWITCH), &[W(0xd63f_0000)]);
+    assert!(matches!(computed, Error::UnknownCall { .. }), "{computed}");
+    // add sp, sp, #48
+    let unbalanced = replaced(DROP_FRAME, &[W(0x9100_c3ff)]);
+    assert!(matches!(unbalanced, Error::Unbalanced { expected: 0, .. }), "{unbalanced}");
+    // The frame is dropped after the signature was checked.
+    let unsigned = refusal(&replacing(&replacing(&schedule(), AUTIASP, &[]), DROP_FRAME, &[AUTIASP, DROP_FRAME]));
+    assert!(matches!(unsigned, Error::Unforeseen { .. }), "{unsigned}");
+    // mov x19, x0 on the way out
+    let clobbered = replaced(RESTORE_X19_X20, &[W(0xaa00_03f3)]);
+    assert!(matches!(clobbered, Error::NotRestored { register: CalleeSaved::X19, .. }), "{clobbered}");
+    // The frame record without the return address: ldr x29, [sp, #32]
+    let lost = replaced(RESTORE_RECORD, &[W(0xf940_13fd)]);
+    assert!(matches!(lost, Error::Unforeseen { .. } | Error::NotRestored { .. }), "{lost}");
+    let twice = replaced(PREVIOUS, &[PREVIOUS, Call(SWITCH)]);
+    assert!(matches!(twice, Error::SeveralSpringboards { .. }), "{twice}");
+    // fmov x0, d0
+    let simd = replaced(Call(FINISH_TASK_SWITCH), &[W(0x9e66_0000)]);
+    assert!(matches!(simd, Error::Undecodable { .. }), "{simd}");
+    // br x0
+    let jump = replaced(Call(FINISH_TASK_SWITCH), &[W(0xd61f_0000)]);
+    assert!(matches!(jump, Error::IndirectBranch { .. }), "{jump}");
+}
+
+const LINKAGE: &str = "#define SYM_START(name, linkage...) .globl name; name:\n\
+    #define SYM_INNER_LABEL(name, linkage) .globl name; name:\n\
+    #define SYM_FUNC_END(name)\n";
+
+/// Assembles `stub.S` with a `springboard.h` of this text; `None` where there is no assembler for arm64.
+fn assemble_stub(springboard_h: &str) -> Option<Vec<u8>> {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("linux")).expect("a directory");
+    std::fs::write(dir.path().join("linux/linkage.h"), LINKAGE).expect("a file");
+    std::fs::write(dir.path().join("springboard.h"), springboard_h).expect("a file");
+    let stub = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/arch/arm64/stub.S");
+    let [text, object] = ["stub.s", "stub.o"].map(|name| dir.path().join(name));
+    let expanded = Command::new("gcc")
+        .args(["-E", "-P", "-D__ASSEMBLY__", "-I"])
+        .arg(dir.path())
+        .arg(&stub)
+        .arg("-o")
+        .arg(&text)
+        .output()
+        .expect("gcc runs: the kernel is built with it");
+    assert!(expanded.status.success(), "{}", String::from_utf8_lossy(&expanded.stderr));
+    let output = Command::new("aarch64-linux-gnu-as").arg(&text).arg("-o").arg(&object).output();
+    let Ok(output) = output else {
+        eprintln!("SKIPPED: there is no aarch64-linux-gnu-as (package binutils-aarch64-linux-gnu)");
+        return None;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(std::fs::read(object).expect("the object"))
+}
+
+fn proved(contract: &Contract, text: &str, bytes: &[u8]) -> Option<Result<usize, Error>> {
+    let address_of = |name: &str| (name == "_printk").then_some(PRINTK);
+    let stub = assemble_stub(text)?;
+    Some(prove_with(contract, &stub, &code(bytes), &address_of).map(|proof| proof.returns))
+}
+
+fn header_of(contract: &Contract) -> String {
+    header(contract, Anchor { name: "_printk", addr: PRINTK })
+}
+
+#[test]
+fn stub_keeps_the_contract() {
+    let plain: Vec<Piece> = schedule().into_iter().filter(|p| ![PACIASP, AUTIASP].contains(p)).collect();
+    for pieces in [schedule(), plain] {
+        let contract = contract_of(&pieces).expect("a contract");
+        let Some(outcome) = proved(&contract, &header_of(&contract), &assemble(&pieces)) else { return };
+        assert_eq!(outcome, Ok(1), "{contract}");
+    }
+}
+
+#[test]
+fn stub_that_breaks_its_contract_is_caught() {
+    let contract = contract_of(&schedule()).expect("a contract");
+    let text = header_of(&contract);
+    let springboard = format!("{:#x}", PRINTK.distance_from(contract.springboard));
+    for (right, wrong, named) in [
+        ("op(x19, 48) op(x20, 56)", "op(x19, 56) op(x20, 48)", "x19"),
+        ("#define SS_SIGNED 1", "#define SS_SIGNED 0", "frame record"),
+        ("#define SS_CANARY 24", "#define SS_CANARY 16", "canary"),
+        ("#define SS_GUARD 1360", "#define SS_GUARD 1368", "canary"),
+        ("#define SS_FRAME_SIZE 64", "#define SS_FRAME_SIZE 80", "frame record"),
+        ("#define SS_FRAME_RECORD 32", "#define SS_FRAME_RECORD 16", "frame record"),
+        ("op(x28)", "", "x28"),
+        (springboard.as_str(), "0x1fff0", "springboard"),
+    ] {
+        assert!(text.contains(right), "{right} in\n{text}");
+        let Some(outcome) = proved(&contract, &text.replacen(right, wrong, 1), &assemble(&schedule())) else {
+            return;
+        };
+        match outcome {
+            Err(Error::Broken { why }) => assert!(why.contains(named), "{wrong}: {why}"),
+            other => panic!("{wrong}: {other:?}"),
+        }
+    }
+}
