@@ -4,8 +4,8 @@
 //! its immediate. At boot the value of the variable NAME is written there, in vmlinux and nowhere else: a module's
 //! copy would run with the placeholder. The variable holds the same value, so the module reads that.
 
-use super::x86_64;
 use crate::address::Addr;
+use crate::arch;
 use crate::objects::{Object, Place, Relocation, SectionId, Symbol, SymbolId};
 use crate::vmlinux::Image;
 use object::elf;
@@ -23,8 +23,11 @@ const NOP3: [u8; MOVE_BYTES - LOAD_BYTES] = [0x0f, 0x1f, 0x00];
 const DISPLACEMENT: usize = 3;
 
 /// Turns every such instruction into a load of the variable. One of another form is left as it is, listed in its
-/// section, and refused by name if the module would carry it.
+/// section, and refused by name if the module would carry it; so are those of other architectures.
 pub(super) fn read_variables(object: &mut Object) {
+    if object.machine != elf::EM_X86_64.0 {
+        return;
+    }
     for table in 0..object.sections.len() {
         let Some(variable) = object.sections[table].name.strip_prefix(SECTION).map(str::to_owned) else {
             continue;
@@ -37,7 +40,8 @@ pub(super) fn read_variables(object: &mut Object) {
 
 fn read_variable(object: &mut Object, entry: &Relocation, variable: &str) -> bool {
     let symbol = object.symbol(entry.symbol);
-    let is_relative = x86_64::kind(entry.kind).is_some_and(|kind| kind.is_relative);
+    let field = arch::of_elf(object.machine).and_then(|arch| arch.field(entry.kind));
+    let is_relative = field.is_some_and(|field| field.is_relative());
     let Place::Section(SectionId(code)) = symbol.place else { return false };
     let start = (symbol.value as i64).wrapping_add(entry.addend) - OPCODE_BYTES as i64;
     let Ok(start) = usize::try_from(start) else { return false };
@@ -59,7 +63,9 @@ fn read_variable(object: &mut Object, entry: &Relocation, variable: &str) -> boo
 /// The load, with `distance` from its end to the variable, that takes the place of a move of an immediate.
 fn load_instead(movabs: &[u8], distance: i32) -> Option<[u8; MOVE_BYTES]> {
     // REX.W, with B for r8 to r15, whose bit is R in the load; the opcode's low bits are the register's.
-    let (&[prefix @ (0x48 | 0x49), opcode @ 0xb8..=0xbf], _) = movabs.split_first_chunk()? else { return None };
+    let (&[prefix @ (0x48 | 0x49), opcode @ 0xb8..=0xbf], _) = movabs.split_first_chunk()? else {
+        return None;
+    };
     let extended = prefix & 1;
     let mut load = [0; MOVE_BYTES];
     load[..DISPLACEMENT].copy_from_slice(&[0x48 | extended << 2, 0x8b, (opcode & 7) << 3 | 0b101]);
@@ -121,7 +127,8 @@ impl BootPointers {
             let after = *place + LOAD_BYTES as u64;
             let distance = i32::try_from(variable.0.wrapping_sub(after.0) as i64);
             if let (Some(original), Ok(distance)) = (theirs.get(here.clone()), distance)
-                && load_instead(original, distance).is_some_and(|load| ours.get(here.clone()) == Some(&load[..]))
+                && load_instead(original, distance)
+                    .is_some_and(|load| ours.get(here.clone()) == Some(&load[..]))
             {
                 ours[here].copy_from_slice(original);
             }

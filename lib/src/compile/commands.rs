@@ -87,10 +87,8 @@ const MODULE_C: &str = "schedswap_probe_c";
 const MODULE_ASM: &str = "schedswap_probe_asm";
 /// Variables for make. Kernels with IBT or LTO run objtool on what is linked, not on each object. With these it
 /// runs on each, and does all but what it can do on the whole only: `--ibt`, which changes no code.
-pub(crate) const OBJTOOL_ON_EACH_OBJECT: [&str; 2] = [
-    "delay-objtool=",
-    "objtool-args=$(filter-out --ibt,$(objtool-args-y)) $(if $(part-of-module),--module)",
-];
+pub(crate) const OBJTOOL_ON_EACH_OBJECT: [&str; 2] =
+    ["delay-objtool=", "objtool-args=$(filter-out --ibt,$(objtool-args-y)) $(if $(part-of-module),--module)"];
 
 /// Marks the probe's own line in make's output.
 const MARK: &str = "schedswap-probe:";

@@ -209,7 +209,10 @@ fn is_written_by_code(image: &Image, replacement: Addr) -> bool {
 
 fn unknown_writer(image: &Image, at: Addr, writer: Addr) -> Error {
     let name = image.functions_entered_at(writer).last().map(|id| image.symbol(*id).name.clone());
-    let why = format!("{} writes what {at} becomes at boot, and only {WRITES_NOPS} is known", name.unwrap_or_default());
+    let why = format!(
+        "{} writes what {at} becomes at boot, and only {WRITES_NOPS} is known",
+        name.unwrap_or_default()
+    );
     Error::Table { table: "__alt_instructions".to_owned(), why }
 }
 
