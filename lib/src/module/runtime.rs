@@ -78,7 +78,8 @@ mod tests {
     /// Files are compiled side by side, so no two may have one name.
     #[test]
     fn each_machine_has_its_own_stub() {
-        for (machine, own) in [(Machine::X86_64, "arch/x86/stub.S"), (Machine::Aarch64, "arch/arm64/stub.S")] {
+        for (machine, own) in [(Machine::X86_64, "arch/x86/stub.S"), (Machine::Aarch64, "arch/arm64/stub.S")]
+        {
             let stubs: Vec<&str> =
                 sources(machine).map(|(path, _)| path).filter(|path| path.ends_with("/stub.S")).collect();
             assert_eq!(stubs, [own]);

@@ -152,7 +152,8 @@ fn without_signatures() {
 #[test]
 fn faults() {
     let replaced = |old, new: &[Piece]| refusal(&replacing(&schedule(), old, new));
-    let named = |error: &Error, name: &str| matches!(error, Error::LiveRegister { register, .. } if register == name);
+    let named =
+        |error: &Error, name: &str| matches!(error, Error::LiveRegister { register, .. } if register == name);
 
     // mov x0, x19 behind the switch: what the body has there
     let live = replaced(Call(FINISH_TASK_SWITCH), &[W(0xaa13_03e0), Call(FINISH_TASK_SWITCH)]);
@@ -178,7 +179,8 @@ fn faults() {
     let unbalanced = replaced(DROP_FRAME, &[W(0x9100_c3ff)]);
     assert!(matches!(unbalanced, Error::Unbalanced { expected: 0, .. }), "{unbalanced}");
     // The frame is dropped after the signature was checked.
-    let unsigned = refusal(&replacing(&replacing(&schedule(), AUTIASP, &[]), DROP_FRAME, &[AUTIASP, DROP_FRAME]));
+    let unsigned =
+        refusal(&replacing(&replacing(&schedule(), AUTIASP, &[]), DROP_FRAME, &[AUTIASP, DROP_FRAME]));
     assert!(matches!(unsigned, Error::Unforeseen { .. }), "{unsigned}");
     // mov x19, x0 on the way out
     let clobbered = replaced(RESTORE_X19_X20, &[W(0xaa00_03f3)]);
