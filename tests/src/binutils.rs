@@ -254,7 +254,12 @@ impl Binutils {
         for line in lines(&self.tools.name("readelf"), &["-rW"], &self.path)? {
             let words: Vec<&str> = line.split_whitespace().collect();
             if let [at, _, "R_AARCH64_RELATIVE", value] = words.as_slice() {
-                found.insert(hex(at).context("an address")?, hex(value).context("a value")?);
+                // Addends are signed, and addresses of the kernel negative: `-7ffff75e4d40`.
+                let value = match value.strip_prefix('-') {
+                    Some(digits) => hex(digits).map(u64::wrapping_neg),
+                    None => hex(value),
+                };
+                found.insert(hex(at).context("an address")?, value.context("a value")?);
             }
         }
         Ok(found)
