@@ -42,6 +42,17 @@ integration_tests() {
     done
 }
 
+# Gets an arm64 kernel (ARM64_KERNEL), which is only read, and what its analysis is held against. The arguments are the
+# command to run as schedswap.
+get_arm64_kernel() {
+    local fetched
+    scripts/setup.sh arm64
+    "$@" fetch "${ARM64_KERNEL:=bookworm/arm64}"
+    fetched=$("$@" fetch --json "$ARM64_KERNEL")
+    SCHEDSWAP_TEST_ARM64_VMLINUX=$(field vmlinux <<<"$fetched")
+    export SCHEDSWAP_TEST_ARM64_VMLINUX
+}
+
 # One string of a JSON object that is printed one member a line.
 field() {
     sed -n "s/^  \"$1\": \"\(.*\)\",\{0,1\}$/\1/p"

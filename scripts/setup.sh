@@ -7,6 +7,7 @@
 #   scripts/setup.sh disk          what makes the disks of guests that have one, and the packages they are given
 #   scripts/setup.sh load          what the tests put on a guest
 #   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
+#   scripts/setup.sh arm64         what the analysis of arm64 kernels is held against
 #   scripts/setup.sh compiler CC   the compiler that a kernel was built with
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -80,6 +81,12 @@ first_known() {
         fi
     done
     printf '%s\n' "$package"
+}
+
+setup_arm64() {
+    local missing
+    mapfile -t missing < <(packages_of_missing aarch64-linux-gnu-objdump:binutils-aarch64-linux-gnu)
+    install "${missing[@]}"
 }
 
 setup_guest() {
@@ -185,6 +192,7 @@ guest) setup_guest ;;
 disk) setup_disk ;;
 load) setup_load ;;
 package) setup_package ;;
+arm64) setup_arm64 ;;
 compiler) setup_compiler "${2:?which compiler}" ;;
-*) die "usage: setup.sh rust | build | guest | disk | load | package | compiler CC" ;;
+*) die "usage: setup.sh rust | build | guest | disk | load | package | arm64 | compiler CC" ;;
 esac

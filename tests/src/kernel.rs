@@ -35,7 +35,15 @@ pub fn kernel() -> Result<Kernel> {
     })
 }
 
-/// Its vmlinux, read once for all tests of a program.
+/// The debug vmlinux of the arm64 kernel that `make soak` fetches.
+pub fn arm64_vmlinux() -> Result<PathBuf> {
+    let name = "SCHEDSWAP_TEST_ARM64_VMLINUX";
+    let path =
+        env::var(name).with_context(|| format!("{name} is not set; run the tests through `make soak`"));
+    Ok(path?.into())
+}
+
+/// The vmlinux of the kernel under test, read once for all tests of a program.
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(|| {

@@ -7,6 +7,7 @@
 //! guest.shutdown()?;
 //! ```
 
+pub mod binutils;
 pub mod container;
 pub mod counting;
 pub mod edit;
@@ -19,7 +20,7 @@ mod modules;
 pub mod packages;
 
 pub use guests::{MODULE, guest, memory, stock_guest};
-pub use kernel::{Kernel, image, kernel};
+pub use kernel::{Kernel, arm64_vmlinux, image, kernel};
 pub use machines::{SUITE, kernel_under_test, machine, other_kernel};
 pub use modules::{
     Built, Packages, build, build_configured, build_in, configured_work_dir, kernel_module, package,

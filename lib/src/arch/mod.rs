@@ -26,6 +26,9 @@ pub(crate) trait Arch: Sync {
     /// The kernel's own name of it: the directory below `arch/`.
     fn directory(&self) -> &'static str;
 
+    /// How compilers and binutils for it are called on other machines.
+    fn triplet(&self) -> &'static str;
+
     /// How functions call each other.
     fn abi(&self) -> &'static Abi;
 

@@ -4,8 +4,10 @@
 //! sources; after `make -C <headers> M=<probe>` the `.NAME.o.cmd` files beside the objects hold the commands.
 
 use super::compiler::Compiler;
+use super::cross;
 use super::shell_words::{saved_command, simple_commands};
 use super::{Error, Result};
+use crate::vmlinux::Machine;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +19,8 @@ use std::process::Command;
 pub struct Commands {
     /// The directory in which the commands run: what `make -C` was given.
     pub cwd: PathBuf,
-    /// Variables that the commands need (`SRCARCH`, which objtool's wrapper in some packages reads).
+    /// Variables that the commands need (`SRCARCH`, which objtool's wrapper in some packages reads), and make, to
+    /// compile for another machine.
     pub env: BTreeMap<String, String>,
     /// The kernel's name of the architecture: `x86`, `arm64`.
     pub srcarch: String,
@@ -94,15 +97,17 @@ pub(crate) const OBJTOOL_ON_EACH_OBJECT: [&str; 2] =
 const MARK: &str = "schedswap-probe:";
 
 /// Asks the kernel's build system how `units` (`kernel/sched/core.c`, …) are compiled as built-in code, and
-/// how a module is. `kbuild` is a directory for `make -C`; `tree` holds the Makefile of each unit's directory.
-pub fn commands(kbuild: &Path, tree: &Path, units: &[String]) -> Result<Commands> {
+/// how a module is. `kbuild` is a directory for `make -C`; `tree` holds the Makefile of each unit's directory; `machine` is
+/// what the kernel runs on.
+pub fn commands(kbuild: &Path, tree: &Path, units: &[String], machine: Machine) -> Result<Commands> {
+    let mut env = cross::environment(machine);
     let directories: BTreeSet<&Path> = units.iter().map(|unit| directory(unit)).collect();
     let mut templates = BTreeMap::new();
     let mut module = None;
     for directory in directories {
         let of_directory: Vec<&str> =
             units.iter().map(String::as_str).filter(|unit| self::directory(unit) == directory).collect();
-        let probe = Probe::run(kbuild, tree, directory, &of_directory)?;
+        let probe = Probe::run(kbuild, &env, tree, directory, &of_directory)?;
         for unit in of_directory {
             let mut template = probe.template(stem(unit), ".c")?;
             name_file(&mut template.compile, unit.strip_suffix(".c").unwrap_or(unit));
@@ -121,9 +126,10 @@ pub fn commands(kbuild: &Path, tree: &Path, units: &[String]) -> Result<Commands
     name_module(&mut module_c.compile);
     name_module(&mut module_asm.compile);
     let compiler = Compiler::of(&module_c.compile, kbuild, &probe.dir.join(format!("{MODULE_C}.o")))?;
+    env.insert("SRCARCH".to_owned(), probe.srcarch.clone());
     Ok(Commands {
         cwd: kbuild.to_owned(),
-        env: BTreeMap::from([("SRCARCH".to_owned(), probe.srcarch.clone())]),
+        env,
         srcarch: probe.srcarch,
         units: templates,
         module_c,
@@ -154,7 +160,13 @@ struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    fn run(kbuild: &Path, tree: &Path, stands_for: &'a Path, units: &[&str]) -> Result<Probe<'a>> {
+    fn run(
+        kbuild: &Path,
+        env: &BTreeMap<String, String>,
+        tree: &Path,
+        stands_for: &'a Path,
+        units: &[&str],
+    ) -> Result<Probe<'a>> {
         let held =
             tempfile::tempdir().map_err(|e| Error::io("make a directory in", std::env::temp_dir(), e))?;
         let dir = fs::canonicalize(held.path()).map_err(|e| Error::io("find", held.path(), e))?;
@@ -168,7 +180,8 @@ impl<'a> Probe<'a> {
             .arg(format!("M={}", dir.display()))
             .args(OBJTOOL_ON_EACH_OBJECT)
             .args(targets)
-            .env("LC_ALL", "C");
+            .env("LC_ALL", "C")
+            .envs(env);
         // A make above us must not pass its own flags down.
         for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "KBUILD_VERBOSE", "V"] {
             make.env_remove(variable);

@@ -7,6 +7,7 @@
 mod build;
 mod commands;
 mod compiler;
+mod cross;
 mod freshness;
 mod shell_words;
 

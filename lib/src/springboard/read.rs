@@ -202,9 +202,11 @@ fn read_alternatives<'a>(image: &'a Image, code: &mut Code<'a>) -> Result<(), Er
 
 /// What arm64 has boot code write for it: where the replacement would be, is a function of the kernel.
 fn is_written_by_code(image: &Image, replacement: Addr) -> bool {
-    let names = image.functions_entered_at(replacement).iter().map(|id| &image.symbol(*id).name);
-    let mut names = names.peekable();
-    names.peek().is_some() && !names.any(|name| name == WRITES_NOPS)
+    let functions = || {
+        let entered = image.functions_entered_at(replacement).iter().map(|id| image.symbol(*id));
+        entered.filter(|symbol| symbol.is_function())
+    };
+    functions().next().is_some() && !functions().any(|symbol| symbol.name == WRITES_NOPS)
 }
 
 fn unknown_writer(image: &Image, at: Addr, writer: Addr) -> Error {

@@ -21,6 +21,24 @@ pub enum Machine {
 }
 
 impl Machine {
+    /// What this program runs on; `None` for a machine that no kernel here is for.
+    pub fn host() -> Option<Machine> {
+        Machine::named(std::env::consts::ARCH)
+    }
+
+    /// By its name, as `uname -m` prints it.
+    pub fn named(name: &str) -> Option<Machine> {
+        [Machine::X86_64, Machine::Aarch64].into_iter().find(|machine| machine.name() == name)
+    }
+
+    /// As `uname -m` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Machine::X86_64 => "x86_64",
+            Machine::Aarch64 => "aarch64",
+        }
+    }
+
     /// Of an ELF file, by `e_machine`.
     pub fn of_elf(number: u16) -> Option<Machine> {
         match elf::Machine(number) {

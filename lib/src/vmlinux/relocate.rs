@@ -10,51 +10,76 @@ use std::path::Path;
 const ENTRY_BYTES: usize = 24;
 const WORD_BYTES: usize = 8;
 
+/// Bytes of an `Elf64_Sym`, and where in it the value is.
+const SYMBOL_BYTES: usize = 24;
+const SYMBOL_VALUE: usize = 8;
+
 /// Writes the addresses that the kernel has where it is linked to be. The file itself stays as it is.
 pub(super) fn relocated(path: &Path, map: FileBytes, sections: &[Section]) -> Result<FileBytes, Error> {
     let is_list = |s: &&Section| s.is_alloc() && s.kind == elf::SHT_RELA.0 && !s.file.is_empty();
-    if sections.iter().find(is_list).is_none() {
+    let mut words = Vec::new();
+    for list in sections.iter().filter(is_list) {
+        words.extend(words_of(path, &map, sections, map.get(list.file.clone()).unwrap_or_default())?);
+    }
+    if words.is_empty() {
         return Ok(map);
     }
-    let lists: Vec<Vec<u8>> = sections
-        .iter()
-        .filter(is_list)
-        .map(|section| map.get(section.file.clone()).unwrap_or_default().to_vec())
-        .collect();
-    let write = |bytes: &mut [u8]| lists.iter().try_for_each(|list| apply(path, bytes, sections, list));
     match map {
         FileBytes::Owned(mut bytes) => {
-            write(&mut bytes)?;
+            write(&mut bytes, sections, &words);
             Ok(FileBytes::Owned(bytes))
         }
         FileBytes::Mapped(map) => {
             let failed = |source| Error::Read { path: path.to_owned(), source };
             // A private mapping: only the pages that are written to are copied.
             let mut map = map.make_mut().map_err(failed)?;
-            write(&mut map)?;
+            write(&mut map, sections, &words);
             Ok(FileBytes::Mapped(map.make_read_only().map_err(failed)?))
         }
     }
 }
 
-fn apply(path: &Path, bytes: &mut [u8], sections: &[Section], list: &[u8]) -> Result<(), Error> {
+/// Where boot code writes what.
+fn words_of(path: &Path, map: &[u8], sections: &[Section], list: &[u8]) -> Result<Vec<(u64, u64)>, Error> {
     let malformed = |detail: String| Error::Malformed {
         path: path.to_owned(),
         what: "the list of addresses that boot code writes".to_owned(),
         detail,
     };
-    let mut data: Vec<&Section> = sections.iter().filter(|s| s.is_alloc() && !s.file.is_empty()).collect();
-    data.sort_unstable_by_key(|s| s.addr);
+    let symbols = [elf::SHT_DYNSYM.0, elf::SHT_SYMTAB.0]
+        .iter()
+        .find_map(|kind| sections.iter().find(|section| section.kind == *kind))
+        .and_then(|section| map.get(section.file.clone()))
+        .unwrap_or_default();
+    let mut words = Vec::with_capacity(list.len() / ENTRY_BYTES);
     for entry in list.as_chunks::<ENTRY_BYTES>().0 {
         let word =
             |at: usize| u64::from_le_bytes(entry[at..at + WORD_BYTES].try_into().expect("eight bytes"));
-        let (at, kind, value) = (word(0), word(WORD_BYTES) as u32, word(2 * WORD_BYTES));
-        match elf::RelocationType(kind) {
+        let (at, info, addend) = (word(0), word(WORD_BYTES), word(2 * WORD_BYTES));
+        let (symbol, kind) = ((info >> 32) as usize, info as u32);
+        let value = match elf::RelocationType(kind) {
             elf::R_AARCH64_NONE => continue,
-            elf::R_AARCH64_RELATIVE => {}
-            _ => return Err(malformed(format!("type {kind} at {at:#x}; only RELATIVE (1027) was expected"))),
-        }
-        let after = data.partition_point(|s| s.addr.0 <= at);
+            elf::R_AARCH64_RELATIVE => addend,
+            // Of the few symbols that the linker takes for another file's.
+            elf::R_AARCH64_ABS64 | elf::R_AARCH64_GLOB_DAT => {
+                let record = symbols.as_chunks::<SYMBOL_BYTES>().0.get(symbol);
+                let record = record
+                    .ok_or_else(|| malformed(format!("{at:#x} is of symbol {symbol}, which is missing")))?;
+                let value = record[SYMBOL_VALUE..SYMBOL_VALUE + WORD_BYTES].try_into().expect("eight bytes");
+                u64::from_le_bytes(value).wrapping_add(addend)
+            }
+            _ => return Err(malformed(format!("type {kind} at {at:#x} is not known"))),
+        };
+        words.push((at, value));
+    }
+    Ok(words)
+}
+
+fn write(bytes: &mut [u8], sections: &[Section], words: &[(u64, u64)]) {
+    let mut data: Vec<&Section> = sections.iter().filter(|s| s.is_alloc() && !s.file.is_empty()).collect();
+    data.sort_unstable_by_key(|s| s.addr);
+    for (at, value) in words {
+        let after = data.partition_point(|s| s.addr.0 <= *at);
         let place = data[..after].last().and_then(|section| {
             let offset = usize::try_from(at - section.addr.0).ok()?;
             let start = section.file.start.checked_add(offset)?;
@@ -66,7 +91,6 @@ fn apply(path: &Path, bytes: &mut [u8], sections: &[Section], list: &[u8]) -> Re
             place.copy_from_slice(&value.to_le_bytes());
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -102,7 +126,8 @@ mod tests {
         for outside in [0, 0xffff_8000_0001_000c, 0xffff_8000_0001_0010, u64::MAX] {
             assert_eq!(written(&[entry(outside, 1027, value)]).unwrap(), [0; 16], "{outside:#x}");
         }
-        let error = written(&[entry(0xffff_8000_0001_0008, 257, value)]).unwrap_err().to_string();
-        assert!(error.contains("type 257 at 0xffff800000010008"), "{error}");
+        let refusal = |kind| written(&[entry(0xffff_8000_0001_0008, kind, value)]).unwrap_err().to_string();
+        assert!(refusal(1026).contains("type 1026 at 0xffff800000010008"), "{}", refusal(1026));
+        assert!(refusal(257).contains("of symbol 0, which is missing"), "{}", refusal(257));
     }
 }

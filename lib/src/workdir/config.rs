@@ -1,6 +1,6 @@
 //! What a work dir was made for. Kept as `config.json`.
 
-use crate::vmlinux::{Image, Machine};
+use crate::vmlinux::Image;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -51,16 +51,12 @@ pub struct KernelFacts {
 
 impl KernelFacts {
     pub(super) fn of(image: &Image) -> KernelFacts {
-        let machine = match image.machine {
-            Machine::X86_64 => "x86_64",
-            Machine::Aarch64 => "aarch64",
-        };
         KernelFacts {
             release: image.release.clone(),
             build_id: build_id(image),
             banner: banner(image).unwrap_or_default(),
             compiler: image.compiler.clone(),
-            machine: machine.to_owned(),
+            machine: image.machine.name().to_owned(),
             units: image.units.iter().map(|unit| unit.name.clone()).collect(),
         }
     }

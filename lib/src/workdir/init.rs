@@ -17,7 +17,7 @@ use crate::objects::Object;
 use crate::progress::{Progress, Silent};
 use crate::source::{Kernel, shadow_headers};
 use crate::springboard;
-use crate::vmlinux::{self, Image, Sidecars};
+use crate::vmlinux::{self, Image, Machine, Sidecars};
 use kernel_source::Found;
 use std::cell::OnceCell;
 use std::fs;
@@ -251,7 +251,8 @@ impl Run<'_> {
 
     fn ask_kbuild(&self, kernel: &KernelFacts) -> Result<String> {
         let kbuild: PathBuf = read_json(&self.kbuild_path())?;
-        let commands = compile::commands(&kbuild, &self.layout.tree(), &kernel.units)?;
+        let machine = Machine::named(&kernel.machine).or(Machine::host()).unwrap_or(Machine::X86_64);
+        let commands = compile::commands(&kbuild, &self.layout.tree(), &kernel.units, machine)?;
         write_json(&self.layout.commands(), &commands)?;
         Ok(commands.compiler.version)
     }

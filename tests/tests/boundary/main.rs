@@ -2,12 +2,10 @@
 //! against its tables read by hand. Nothing here goes through our own decoder, DWARF reader or tables, except
 //! for the list of the scheduler's functions and their extents.
 
-mod binutils;
-
 use anyhow::{Context, Result, ensure};
-use binutils::{Binutils, Branch};
 use schedswap::boundary::{self, Boundary, BoundaryFunction, Class, Fate, PatchSite, StayReason};
 use schedswap::springboard::{self, Base};
+use schedswap_tests::binutils::{Binutils, Branch};
 use schedswap_tests::{image, kernel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;

@@ -33,6 +33,10 @@ impl Arch for Aarch64 {
         "arm64"
     }
 
+    fn triplet(&self) -> &'static str {
+        "aarch64-linux-gnu"
+    }
+
     fn abi(&self) -> &'static Abi {
         &lift::ABI
     }

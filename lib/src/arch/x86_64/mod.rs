@@ -26,6 +26,10 @@ impl Arch for X86_64 {
         "x86"
     }
 
+    fn triplet(&self) -> &'static str {
+        "x86_64-linux-gnu"
+    }
+
     fn abi(&self) -> &'static Abi {
         &lift::ABI
     }

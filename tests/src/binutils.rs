@@ -31,7 +31,9 @@ impl fmt::Display for Branch {
 
 /// One symbol of `nm`.
 pub struct Symbol {
+    /// Its name.
     pub name: String,
+    /// Its value.
     pub addr: u64,
     /// Absent for symbols without one (labels).
     pub size: u64,
@@ -41,8 +43,38 @@ pub struct Symbol {
 
 /// One instruction, as objdump prints it.
 pub struct Instruction {
+    /// Where.
     pub at: u64,
+    /// What, blanks made single.
     pub text: String,
+}
+
+/// Whose binutils.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tools {
+    /// This machine's, for an x86-64 kernel.
+    Native,
+    /// Those of the package binutils-aarch64-linux-gnu.
+    Aarch64,
+}
+
+impl Tools {
+    fn name(self, tool: &str) -> String {
+        match self {
+            Tools::Native => tool.to_owned(),
+            Tools::Aarch64 => format!("aarch64-linux-gnu-{tool}"),
+        }
+    }
+
+    /// Whether an instruction goes where its last operand says.
+    fn is_branch(self, mnemonic: &str) -> bool {
+        match self {
+            Tools::Native => mnemonic == "call" || mnemonic.starts_with('j') || mnemonic.starts_with("loop"),
+            Tools::Aarch64 => {
+                matches!(mnemonic, "b" | "bl" | "cbz" | "cbnz" | "tbz" | "tbnz") || mnemonic.starts_with("b.")
+            }
+        }
+    }
 }
 
 /// One section that has bytes in the file.
@@ -55,6 +87,7 @@ struct Section {
 
 /// A vmlinux as the tools see it.
 pub struct Binutils {
+    tools: Tools,
     path: PathBuf,
     file: File,
     sections: Vec<Section>,
@@ -86,9 +119,14 @@ fn hex(text: &str) -> Option<u64> {
 impl Binutils {
     /// Reads sections and symbols.
     pub fn of(path: &Path) -> Result<Binutils> {
+        Binutils::with(Tools::Native, path)
+    }
+
+    /// … by these tools.
+    pub fn with(tools: Tools, path: &Path) -> Result<Binutils> {
         let mut sections = Vec::new();
         // `  [ 1] .text  PROGBITS  ffffffff81000000 200000 e01ef2 00  AX …`
-        for line in lines("readelf", &["-SW"], path)? {
+        for line in lines(&tools.name("readelf"), &["-SW"], path)? {
             let Some((_, rest)) = line.split_once("] ") else { continue };
             let words: Vec<&str> = rest.split_whitespace().collect();
             let &[name, kind, addr, offset, size, ..] = words.as_slice() else { continue };
@@ -101,7 +139,7 @@ impl Binutils {
         }
         let mut symbols = Vec::new();
         // `ffffffff81a114f0 00000000000000c7 T schedule`, the size missing for some
-        for line in lines("nm", &["-S", "-n"], path)? {
+        for line in lines(&tools.name("nm"), &["-S", "-n"], path)? {
             let words: Vec<&str> = line.split(' ').collect();
             let (addr, size, letter, name) = match *words.as_slice() {
                 [addr, letter, name] => (addr, "0", letter, name),
@@ -119,7 +157,7 @@ impl Binutils {
             path.display()
         );
         let file = File::open(path)?;
-        Ok(Binutils { path: path.to_owned(), file, sections, symbols })
+        Ok(Binutils { tools, path: path.to_owned(), file, sections, symbols })
     }
 
     /// The address of the only symbol of that name.
@@ -164,7 +202,8 @@ impl Binutils {
         let mut found = Vec::new();
         let mut from = String::new();
         let sections = ["-j.text", "-j.noinstr.text", "-j.init.text", "-j.exit.text"];
-        for line in lines("objdump", &[&["-d", "--no-show-raw-insn"], &sections[..]].concat(), &self.path)? {
+        let arguments = [&["-d", "--no-show-raw-insn"], &sections[..]].concat();
+        for line in lines(&self.tools.name("objdump"), &arguments, &self.path)? {
             // `ffffffff81a10af0 <__schedule>:`
             if let Some(name) = line.strip_suffix(">:").and_then(|rest| rest.split_once(" <")) {
                 from = name.1.to_owned();
@@ -172,13 +211,14 @@ impl Binutils {
             }
             // `ffffffff81a10e38:\tcall   ffffffff81003270 <__switch_to_asm>`
             let Some((at, text)) = line.split_once(":\t") else { continue };
-            let mut words = text.split_whitespace();
-            let (Some(mut mnemonic), Some(mut target)) = (words.next(), words.next()) else { continue };
-            // `bnd jmp`, `notrack jmp`, and branch hints such as `jne,pn`
-            if matches!(mnemonic, "bnd" | "notrack" | "data16") {
-                (mnemonic, target) = (target, words.next().unwrap_or_default());
-            }
-            if !(mnemonic == "call" || mnemonic.starts_with('j') || mnemonic.starts_with("loop")) {
+            // `tbz\tw0, #23, ffff800008ce077c <__schedule+0x70c>  // b.none`
+            let text = text.split(" <").next().unwrap_or(text);
+            let mut words = text.split_whitespace().filter(|word| {
+                // `bnd jmp`, `notrack jmp`, and branch hints such as `jne,pn`
+                !matches!(*word, "bnd" | "notrack" | "data16")
+            });
+            let (Some(mnemonic), Some(target)) = (words.next(), words.next_back()) else { continue };
+            if !self.tools.is_branch(mnemonic) {
                 continue;
             }
             let Some(to) = hex(target) else { continue };
@@ -197,7 +237,8 @@ impl Binutils {
         let (start, stop) = (symbol.addr, symbol.addr + symbol.size);
         let range = [format!("--start-address={start:#x}"), format!("--stop-address={stop:#x}")];
         let mut instructions = Vec::new();
-        for line in lines("objdump", &["-d", "--no-show-raw-insn", &range[0], &range[1]], &self.path)? {
+        let arguments = ["-d", "--no-show-raw-insn", &range[0], &range[1]];
+        for line in lines(&self.tools.name("objdump"), &arguments, &self.path)? {
             let Some((at, text)) = line.split_once(":\t") else { continue };
             let Some(at) = hex(at.trim()) else { continue };
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -206,10 +247,28 @@ impl Binutils {
         Ok(instructions)
     }
 
+    /// The words that boot code writes: where, and what.
+    pub fn relative_relocations(&self) -> Result<BTreeMap<u64, u64>> {
+        let mut found = BTreeMap::new();
+        // `ffff800008d000c8  0000000000000403 R_AARCH64_RELATIVE  ffff800008a1b2c0`
+        for line in lines(&self.tools.name("readelf"), &["-rW"], &self.path)? {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let [at, _, "R_AARCH64_RELATIVE", value] = words.as_slice() {
+                // Addends are signed, and addresses of the kernel negative: `-7ffff75e4d40`.
+                let value = match value.strip_prefix('-') {
+                    Some(digits) => hex(digits).map(u64::wrapping_neg),
+                    None => hex(value),
+                };
+                found.insert(hex(at).context("an address")?, value.context("a value")?);
+            }
+        }
+        Ok(found)
+    }
+
     /// The source file of each address, by the line table; of what is inlined there, that of the outermost
     /// function.
     pub fn source_files(&self, addresses: &[u64]) -> Result<Vec<String>> {
-        let mut child = Command::new("addr2line")
+        let mut child = Command::new(self.tools.name("addr2line"))
             .args(["-a", "-i", "-e"])
             .arg(&self.path)
             .stdin(Stdio::piped())
