@@ -2,7 +2,7 @@
 //! part.
 
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -225,6 +225,35 @@ impl Binutils {
             if wanted.range(..=to).next_back().is_some_and(|(_, end)| to < *end) {
                 let at = hex(at.trim()).with_context(|| line.clone())?;
                 found.push(Branch { at, from: from.clone(), mnemonic: mnemonic.to_owned(), to });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where an `adrp` and the `add` right behind it, in the same register, make one of the `wanted` addresses: the
+    /// place of the `add`, and the address.
+    pub fn addresses_made(&self, wanted: &BTreeSet<u64>) -> Result<Vec<(u64, u64)>> {
+        let mut found = Vec::new();
+        // The register and page of the line before.
+        let mut page: Option<(String, u64)> = None;
+        for line in lines(&self.tools.name("objdump"), &["-d", "--no-show-raw-insn", "-j.text"], &self.path)?
+        {
+            // `ffff800008083f64:\tadrp\tx1, ffff800008d1b000 <…>`, `…:\tadd\tx1, x1, #0x894`
+            let before = page.take();
+            let Some((at, text)) = line.split_once(":\t") else { continue };
+            let (mnemonic, operands) = text.split_once('\t').unwrap_or((text, ""));
+            let operands: Vec<&str> = operands.split(", ").collect();
+            match (mnemonic, operands.as_slice(), before) {
+                ("adrp", [register, target], _) => {
+                    let target = hex(target.split(' ').next().unwrap_or_default());
+                    page = target.map(|target| ((*register).to_owned(), target));
+                }
+                ("add", [to, from, by], Some((register, page))) if *to == register && *from == register => {
+                    let by = by.strip_prefix("#0x").and_then(hex);
+                    let made = by.map(|by| page + by).filter(|made| wanted.contains(made));
+                    found.extend(hex(at.trim()).zip(made));
+                }
+                _ => {}
             }
         }
         Ok(found)

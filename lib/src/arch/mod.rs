@@ -58,6 +58,10 @@ pub(crate) trait Arch: Sync {
     /// Bytes at a function's entry that must stay where they are: what an indirect branch has to land on.
     fn landing_pad(&self, entry: &[u8]) -> u64;
 
+    /// Whether these bytes, from a function's entry on, are none that the compiler made of its source: landing pad and
+    /// nops for ftrace, which its debug information leaves out.
+    fn is_before_body(&self, bytes: &[u8]) -> bool;
+
     /// Bytes of the jump that diverts a function.
     fn jump_bytes(&self) -> u64;
 

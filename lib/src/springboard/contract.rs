@@ -29,7 +29,7 @@ pub struct Contract {
     /// the springboard. Sorted by register.
     pub kept: Vec<CalleeSaved>,
     /// Whether the return address in its slot is signed (arm64), the modifier being the CFA.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub signed: bool,
     /// Where the tail looks for the stack guard; `None` on a kernel without stack protector.
     pub canary: Option<Canary>,

@@ -103,6 +103,8 @@ fn may_hold_pointers(section: &Section) -> bool {
     section.is_alloc()
         && !section.is_text()
         && section.kind != elf::SHT_NOBITS.0
+        // What boot code writes into data, and then frees.
+        && section.kind != elf::SHT_RELA.0
         && !DESCRIPTIVE_SECTIONS.iter().any(|(name, _)| *name == section.name)
 }
 

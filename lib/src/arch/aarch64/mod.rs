@@ -17,6 +17,10 @@ use object::elf;
 /// See [`Arch`].
 pub(super) struct Aarch64;
 
+const NOP: u32 = 0xd503_201f;
+const BTI_C: u32 = 0xd503_245f;
+const BTI_JC: u32 = 0xd503_24df;
+
 /// Bytes of ftrace's two nops.
 const FENTRY_BYTES: u8 = 8;
 
@@ -79,12 +83,14 @@ impl Arch for Aarch64 {
     }
 
     fn landing_pad(&self, entry: &[u8]) -> u64 {
-        const BTI_C: u32 = 0xd503_245f;
-        const BTI_JC: u32 = 0xd503_24df;
         match words(entry, 0).next() {
             Some((_, Word(BTI_C | BTI_JC))) => BYTES,
             _ => 0,
         }
+    }
+
+    fn is_before_body(&self, bytes: &[u8]) -> bool {
+        words(bytes, 0).all(|(_, word)| matches!(word.0, NOP | BTI_C | BTI_JC))
     }
 
     /// `b`.
@@ -93,7 +99,6 @@ impl Arch for Aarch64 {
     }
 
     fn is_padding(&self, bytes: &[u8]) -> bool {
-        const NOP: u32 = 0xd503_201f;
         words(bytes, 0).all(|(_, word)| matches!(word, Word(NOP | 0)))
     }
 

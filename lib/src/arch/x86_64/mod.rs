@@ -67,6 +67,10 @@ impl Arch for X86_64 {
         if entry.starts_with(ENDBR64) { ENDBR64.len() as u64 } else { 0 }
     }
 
+    fn is_before_body(&self, _bytes: &[u8]) -> bool {
+        false
+    }
+
     /// `jmp rel32`.
     fn jump_bytes(&self) -> u64 {
         5

@@ -3,6 +3,7 @@
 use super::super::image::{Function, Image, InlinedCopy, Overridden, SymbolId};
 use super::tables::{Die, Tables};
 use crate::address::Addr;
+use crate::arch;
 use gimli::constants as dw;
 use std::ops::Range;
 
@@ -33,6 +34,8 @@ fn function(
 ) -> Function {
     let mut ranges = ranges(die);
     ranges[..=first].rotate_right(1);
+    // The nops before what the debug information describes are the function's as well.
+    ranges[0].start = image.symbol(symbol).addr;
     let (decl_file, decl_line) = tables.declared_at(die);
     Function {
         name: image.symbol(symbol).name.clone(),
@@ -72,7 +75,7 @@ fn entry_symbol(image: &Image, die: &Die<'_>, source_name: &str) -> Option<(usiz
         let rest = image.symbol(**id).name.strip_prefix(source_name);
         rest.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('.'))
     };
-    let candidates = |range: &Range<u64>| image.functions_entered_at(Addr(range.start));
+    let candidates = |range: &Range<u64>| image.functions_entered_at(entry(image, Addr(range.start)));
     let is_entry =
         |id: &&SymbolId| image.symbol(**id).is_function() && !is_cold_part(&image.symbol(**id).name);
     let own_name = die.code.iter().enumerate().find_map(|(index, range)| {
@@ -86,6 +89,22 @@ fn entry_symbol(image: &Image, die: &Die<'_>, source_name: &str) -> Option<(usiz
             .find_map(|(index, range)| candidates(range).iter().rfind(is_entry).map(|id| (index, *id)))
     })
 }
+
+/// Where the function is entered whose code begins at `addr` by the debug information. gcc describes arm64's functions
+/// from behind ftrace's nops on.
+fn entry(image: &Image, addr: Addr) -> Addr {
+    let arch = arch::of(image.machine);
+    let is_entry = |addr: Addr| !image.functions_entered_at(addr).is_empty();
+    let before = (1..=ENTRY_BYTES_MAX).filter_map(|bytes| Some(Addr(addr.0.checked_sub(bytes)?)));
+    let mut before = before.take_while(|_| !is_entry(addr));
+    let found = before.find(|start| is_entry(*start));
+    let is_before_body =
+        |start: &Addr| image.bytes(*start, addr - *start).is_some_and(|b| arch.is_before_body(b));
+    found.filter(is_before_body).unwrap_or(addr)
+}
+
+/// Bytes of what indirect branches land on and of ftrace's nops, at most.
+const ENTRY_BYTES_MAX: u64 = 16;
 
 /// `foo.cold`, `foo.isra.0.cold`, `foo.cold.12`: gcc's name for the unlikely part of `foo`.
 fn is_cold_part(name: &str) -> bool {
