@@ -20,6 +20,11 @@ pub const KERNEL_PARAMETERS: &[(&str, &str)] = &[
         "a busy host stops single virtual CPUs for seconds; a real stall lasts",
     ),
     (
+        "rcupdate.rcu_task_stall_info=25000",
+        "the same for grace periods of all tasks, noted after 10 s else; in jiffies, of which most kernels have 250 a \
+         second",
+    ),
+    (
         "watchdog_thresh=60",
         "the same for soft lockups, found after twice that many seconds; more is not allowed",
     ),

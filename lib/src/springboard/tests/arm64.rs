@@ -143,10 +143,14 @@ fn frame_record_signature_and_canary_of_the_thread() {
     assert_eq!(contract.springboard, ENTRY + 36);
 }
 
+/// Without signatures.
+fn plain() -> Vec<Piece> {
+    schedule().into_iter().filter(|p| ![PACIASP, AUTIASP].contains(p)).collect()
+}
+
 #[test]
 fn without_signatures() {
-    let plain: Vec<Piece> = schedule().into_iter().filter(|p| ![PACIASP, AUTIASP].contains(p)).collect();
-    assert!(!contract_of(&plain).expect("a contract").signed);
+    assert!(!contract_of(&plain()).expect("a contract").signed);
 }
 
 #[test]
@@ -176,8 +180,11 @@ fn faults() {
     let computed = replaced(Call(FINISH_TASK_SWITCH), &[W(0xd63f_0000)]);
     assert!(matches!(computed, Error::UnknownCall { .. }), "{computed}");
     // add sp, sp, #48
-    let unbalanced = replaced(DROP_FRAME, &[W(0x9100_c3ff)]);
+    let unbalanced = refusal(&replacing(&plain(), DROP_FRAME, &[W(0x9100_c3ff)]));
     assert!(matches!(unbalanced, Error::Unbalanced { expected: 0, .. }), "{unbalanced}");
+    // The same where the signature would be checked with it.
+    let moved = replaced(DROP_FRAME, &[W(0x9100_c3ff)]);
+    assert!(matches!(moved, Error::Unforeseen { .. }), "{moved}");
     // The frame is dropped after the signature was checked.
     let unsigned =
         refusal(&replacing(&replacing(&schedule(), AUTIASP, &[]), DROP_FRAME, &[AUTIASP, DROP_FRAME]));
@@ -240,8 +247,7 @@ fn header_of(contract: &Contract) -> String {
 
 #[test]
 fn stub_keeps_the_contract() {
-    let plain: Vec<Piece> = schedule().into_iter().filter(|p| ![PACIASP, AUTIASP].contains(p)).collect();
-    for pieces in [schedule(), plain] {
+    for pieces in [schedule(), plain()] {
         let contract = contract_of(&pieces).expect("a contract");
         let Some(outcome) = proved(&contract, &header_of(&contract), &assemble(&pieces)) else { return };
         assert_eq!(outcome, Ok(1), "{contract}");
