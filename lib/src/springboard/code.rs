@@ -43,6 +43,8 @@ pub enum Callee {
     Switch,
     /// The return thunk: a jump to it is a return.
     Return,
+    /// A retpoline: calls the function whose address is in the general register of that number.
+    Thunk(usize),
     /// Does not come back.
     Diverges(String),
     /// A function that keeps to the C calling convention and that the tail may call.

@@ -5,6 +5,7 @@ use super::contract::Contract;
 use super::derive::derive_from;
 use super::error::Error;
 use super::orc::{self, Orc};
+use super::tail::register_of;
 use crate::address::Addr;
 use crate::vmlinux::{Function, Image, Machine, SiteKind};
 use std::collections::BTreeSet;
@@ -15,9 +16,11 @@ const RETURN_THUNK: &str = "__x86_return_thunk";
 const DIVERGES: &str = "__stack_chk_fail";
 
 /// Functions outside the scheduler that the code behind the switch may call, by how their names begin: static
-/// calls' trampolines and trace points, and the release of the run queue's lock. All are C functions that take
+/// calls' trampolines and trace points, and what takes and releases the run queue's lock. All are C functions that take
 /// nothing from the frame.
-const KNOWN: &[&str] = &["__SCT__", "__traceiter_", "_raw_spin_unlock"];
+const KNOWN: &[&str] = &["__SCT__", "__traceiter_", "_raw_spin_lock", "_raw_spin_unlock"];
+/// What the names of retpolines begin with; the register follows.
+const THUNK: &str = "__x86_indirect_thunk_";
 
 /// Derives the contract of a kernel's `__schedule`, or says why it has none.
 pub fn derive(image: &Image) -> Result<Contract, Error> {
@@ -104,7 +107,9 @@ fn switching_function(image: &Image, switch: Addr) -> Result<&Function, Error> {
 fn outsider_or_known(image: &Image, addr: Addr) -> Callee {
     let names = || image.functions_entered_at(addr).iter().map(|id| image.symbol(*id).name.as_str());
     let name = || names().next_back().map_or_else(|| addr.to_string(), str::to_owned);
-    if names().any(|name| name == DIVERGES) {
+    if let Some(register) = names().find_map(|name| register_of(name.strip_prefix(THUNK)?)) {
+        Callee::Thunk(register)
+    } else if names().any(|name| name == DIVERGES) {
         Callee::Diverges(DIVERGES.to_owned())
     } else if let Some(function) =
         image.units.iter().flat_map(|unit| &unit.functions).find(|function| function.addr == addr)

@@ -184,12 +184,25 @@ impl Walk<'_, '_> {
             Callee::Return => {
                 Err(Error::UnknownCall { callee: "the return thunk".into(), instruction: named(instruction) })
             }
+            // As a sibling call: the register is not looked at there.
+            Callee::Thunk(register) => Err(Error::UnknownCall {
+                callee: format!("what {} holds", register_name(register)),
+                instruction: named(instruction),
+            }),
             Callee::Unknown(callee) => Err(Error::UnknownCall { callee, instruction: named(instruction) }),
         }
     }
 
     fn call(&mut self, instruction: &Instruction, state: &mut State) -> Result<(), Error> {
-        self.known_callee(Addr(instruction.near_branch_target()), instruction)?;
+        let target = Addr(instruction.near_branch_target());
+        match (self.code.callee)(target) {
+            // A callback that the kernel's own data names (`balance_callback` of a run queue, until 5.17): called with
+            // what the tail has, like any C function.
+            Callee::Thunk(register) if state.registers[register].is_own() => {
+                self.tail.calls.insert("what the kernel's data names".into());
+            }
+            _ => self.known_callee(target, instruction)?,
+        }
         self.called(instruction, state)
     }
 
@@ -528,12 +541,18 @@ fn per_cpu_operand(instruction: &Instruction) -> Option<Guard> {
         .then(|| Guard::at(instruction.memory_displacement64()))
 }
 
+const NAMES: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
+];
+
 fn register_name(number: usize) -> String {
-    const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
-        "r14", "r15",
-    ];
     NAMES[number].to_owned()
+}
+
+/// The number of a general register.
+pub(super) fn register_of(name: &str) -> Option<usize> {
+    NAMES.iter().position(|known| *known == name)
 }
 
 fn describe(value: Value) -> String {
