@@ -2,8 +2,9 @@
 //! over vmlinux at vmlinux's own addresses and must be vmlinux, byte for byte.
 //!
 //! Branches between functions of the module are evaluated at their vmlinux addresses. The module build differs
-//! from the kernel's in one thing: a jump to a function in the same file needs room for 32 bits, as every
-//! function has a section of its own. Where lengths differ, instructions are compared one by one.
+//! from the kernel's in what follows from every function having a section of its own: a jump to a function in the
+//! same file needs room for 32 bits, and the padding that aligns loops (gcc 14 aligns them to more than a function)
+//! begins elsewhere. There, instructions are compared one by one.
 
 use super::boot_pointers::BootPointers;
 use super::rename::stem;
@@ -15,9 +16,9 @@ use crate::address::Addr;
 use crate::boundary::Fate;
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use crate::vmlinux::Image;
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use object::elf;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// What was compared, and what differs.
@@ -79,6 +80,8 @@ struct Prover<'a> {
     counterparts: Vec<Counterpart>,
     by_name: HashMap<&'a str, SymbolId>,
     boot_pointers: BootPointers,
+    /// Places in code that an entry of a table describes.
+    described: HashSet<(SectionId, u64)>,
     proof: Proof,
 }
 
@@ -112,6 +115,7 @@ impl<'a> Prover<'a> {
             counterparts: vec![Counterpart::default(); object.symbols.len()],
             by_name,
             boot_pointers: BootPointers::of(image),
+            described: described(object),
             proof: Proof::default(),
         };
         let no_anchor = || Error::NoAnchor(binding.anchor.into());
@@ -174,30 +178,38 @@ impl<'a> Prover<'a> {
         found
     }
 
-    /// For a function of another length than vmlinux's: which instruction of ours is which of vmlinux's.
+    /// For a function whose instructions lie elsewhere than vmlinux's: which of ours is which of vmlinux's.
     fn relay(&mut self, id: SymbolId, range: &Range<Addr>) {
         let symbol = self.object.symbol(id);
-        let Place::Section(section) = symbol.place else { return };
+        let Some(pairs) = self.pairs(id, range) else { return };
+        let offset = |theirs: u64| theirs - range.start.0;
         let length = range.end - range.start;
-        if symbol.size == length {
+        if symbol.size == length && pairs.iter().all(|(a, b)| a.ip() == offset(b.ip())) {
             return;
         }
-        let Some(theirs) = self.image.bytes(range.start, length) else { return };
-        let mut ours =
-            Decoder::with_ip(64, code(self.object.section(section), symbol), 0, DecoderOptions::NONE);
-        let mut theirs = Decoder::with_ip(64, theirs, 0, DecoderOptions::NONE);
-        let mut map = BTreeMap::new();
-        while ours.can_decode() && theirs.can_decode() {
-            let (a, b) = (ours.decode(), theirs.decode());
-            if a.mnemonic() != b.mnemonic() {
-                return;
-            }
-            map.insert(a.ip(), b.ip());
-        }
-        if !ours.can_decode() && !theirs.can_decode() {
-            map.insert(symbol.size, length);
-            self.counterparts[id.0 as usize].relaid = Some(map);
-        }
+        let mut map: BTreeMap<u64, u64> = pairs.iter().map(|(a, b)| (a.ip(), offset(b.ip()))).collect();
+        map.insert(symbol.size, length);
+        self.counterparts[id.0 as usize].relaid = Some(map);
+    }
+
+    /// The instructions of a function, ours and vmlinux's, without the padding that aligns loops: it depends on
+    /// where the function begins in its section. `None` if they are not the same instructions.
+    fn pairs(&self, id: SymbolId, range: &Range<Addr>) -> Option<Vec<(Instruction, Instruction)>> {
+        let symbol = self.object.symbol(id);
+        let Place::Section(section) = symbol.place else { return None };
+        let theirs = self.image.bytes(range.start, range.end - range.start)?;
+        let ours = Decoder::with_ip(64, code(self.object.section(section), symbol), 0, DecoderOptions::NONE);
+        let theirs = Decoder::with_ip(64, theirs, range.start.0, DecoderOptions::NONE);
+        let ours: Vec<Instruction> = ours
+            .into_iter()
+            .filter(|i| is_no_padding(i) || self.described.contains(&(section, symbol.value + i.ip())))
+            .collect();
+        let is_site = |i: &Instruction| self.image.sites.binary_search_by_key(&i.ip(), |s| s.addr.0).is_ok();
+        let theirs: Vec<Instruction> =
+            theirs.into_iter().filter(|i| is_no_padding(i) || is_site(i)).collect();
+        let same =
+            ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic() == b.mnemonic());
+        same.then(|| ours.into_iter().zip(theirs).collect())
     }
 
     fn compare_function(&mut self, id: SymbolId, range: &Range<Addr>) {
@@ -348,17 +360,15 @@ impl<'a> Prover<'a> {
     ) -> Result<(), String> {
         let symbol = self.object.symbol(id);
         let source = self.object.section(section);
-        let (Some(map), Some(theirs)) = (
+        let (Some(map), Some(theirs), Some(pairs)) = (
             &self.counterparts[id.0 as usize].relaid,
             self.image.bytes(range.start, range.end - range.start),
+            self.pairs(id, range),
         ) else {
             return Err("vmlinux has no bytes of it".into());
         };
         let ours = code(source, symbol);
-        let mut a = Decoder::with_ip(64, ours, 0, DecoderOptions::NONE);
-        let mut b = Decoder::with_ip(64, theirs, range.start.0, DecoderOptions::NONE);
-        while a.can_decode() {
-            let (x, y) = (a.decode(), b.decode());
+        for (x, y) in pairs {
             let here = |what: &str| format!("{what} at +{:#x} ({:#x} in vmlinux)", x.ip(), y.ip());
             let list = relocations(source, symbol.value + x.ip(), symbol.value + x.next_ip());
             if is_direct_branch(&x) && is_direct_branch(&y) {
@@ -385,6 +395,10 @@ impl<'a> Prover<'a> {
                 if goes_to != y.near_branch_target() {
                     return Err(here("a branch goes elsewhere"));
                 }
+                continue;
+            }
+            if x.mnemonic() == Mnemonic::Nop {
+                // A jump label that is off, as long as its jump would be; the tables are compared.
                 continue;
             }
             if x.len() != y.len() {
@@ -476,7 +490,7 @@ impl<'a> Prover<'a> {
             if ours.iter().all(|b| *b == 0) {
                 continue;
             }
-            let Ok(Some(code)) = self.code_described(section, n * 4) else { continue };
+            let Some(code) = self.code_unwound(section, n) else { continue };
             self.proof.entries += 1;
             let after = starts.partition_point(|a| *a <= code) as u64;
             let theirs = after.checked_sub(1).and_then(|k| self.image.bytes(orcs.start + k * size, size));
@@ -486,6 +500,22 @@ impl<'a> Prover<'a> {
                 self.proof.different.push(Difference { symbol, what });
             }
         }
+    }
+
+    /// Where vmlinux's first instruction is for which the `n`-th entry of `.orc_unwind_ip` holds. An entry may begin
+    /// in padding, which is elsewhere in vmlinux; of one that ends there as well, nothing is asked.
+    fn code_unwound(&self, section: &Section, n: u64) -> Option<Addr> {
+        let entry = |n: u64| relocations(section, n * 4, n * 4 + 1).first();
+        let ours = entry(n)?;
+        let Some(map) = &self.counterparts[ours.symbol.0 as usize].relaid else {
+            return self.code_described(section, n * 4).ok()?;
+        };
+        let (first, theirs) = map.range(ours.addend as u64..).next()?;
+        let next = entry(n + 1).filter(|next| next.symbol == ours.symbol);
+        if next.is_some_and(|next| next.addend as u64 <= *first) {
+            return None;
+        }
+        Some(*self.counterparts[ours.symbol.0 as usize].addrs.first()? + *theirs)
     }
 
     /// Where vmlinux's code is that the entry at `start` describes; nothing for code without a name.
@@ -573,4 +603,20 @@ fn is_direct_branch(instruction: &Instruction) -> bool {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn is_no_padding(instruction: &Instruction) -> bool {
+    instruction.mnemonic() != Mnemonic::Nop
+}
+
+/// What the entries of tables refer to.
+fn described(object: &Object) -> HashSet<(SectionId, u64)> {
+    let tables =
+        object.sections.iter().filter(|s| matches!(policy(&s.name, s.flags), Some((Policy::Table(_), _))));
+    let places = tables.flat_map(|table| &table.relocations).filter_map(|relocation| {
+        let symbol = object.symbol(relocation.symbol);
+        let Place::Section(section) = symbol.place else { return None };
+        Some((section, symbol.value.wrapping_add_signed(relocation.addend)))
+    });
+    places.collect()
 }
