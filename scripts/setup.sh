@@ -7,7 +7,6 @@
 #   scripts/setup.sh disk          what makes the disks of guests that have one, and the packages they are given
 #   scripts/setup.sh load          what the tests put on a guest
 #   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
-#   scripts/setup.sh compiler CC   the compiler that a kernel was built with
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -171,13 +170,6 @@ setup_package() {
     install "${missing[@]}"
 }
 
-setup_compiler() {
-    local compiler=$1
-    command -v "$compiler" >/dev/null && return
-    install "$compiler" ||
-        die "the kernel was built with $compiler, which this machine's archive does not have: use a machine of the kernel's own suite"
-}
-
 case "${1:-}" in
 rust) check_rust ;;
 build) setup_build ;;
@@ -185,6 +177,5 @@ guest) setup_guest ;;
 disk) setup_disk ;;
 load) setup_load ;;
 package) setup_package ;;
-compiler) setup_compiler "${2:?which compiler}" ;;
-*) die "usage: setup.sh rust | build | guest | disk | load | package | compiler CC" ;;
+*) die "usage: setup.sh rust | build | guest | disk | load | package" ;;
 esac

@@ -59,7 +59,9 @@ fn read_variable(object: &mut Object, entry: &Relocation, variable: &str) -> boo
 /// The load, with `distance` from its end to the variable, that takes the place of a move of an immediate.
 fn load_instead(movabs: &[u8], distance: i32) -> Option<[u8; MOVE_BYTES]> {
     // REX.W, with B for r8 to r15, whose bit is R in the load; the opcode's low bits are the register's.
-    let (&[prefix @ (0x48 | 0x49), opcode @ 0xb8..=0xbf], _) = movabs.split_first_chunk()? else { return None };
+    let (&[prefix @ (0x48 | 0x49), opcode @ 0xb8..=0xbf], _) = movabs.split_first_chunk()? else {
+        return None;
+    };
     let extended = prefix & 1;
     let mut load = [0; MOVE_BYTES];
     load[..DISPLACEMENT].copy_from_slice(&[0x48 | extended << 2, 0x8b, (opcode & 7) << 3 | 0b101]);
@@ -121,7 +123,8 @@ impl BootPointers {
             let after = *place + LOAD_BYTES as u64;
             let distance = i32::try_from(variable.0.wrapping_sub(after.0) as i64);
             if let (Some(original), Ok(distance)) = (theirs.get(here.clone()), distance)
-                && load_instead(original, distance).is_some_and(|load| ours.get(here.clone()) == Some(&load[..]))
+                && load_instead(original, distance)
+                    .is_some_and(|load| ours.get(here.clone()) == Some(&load[..]))
             {
                 ours[here].copy_from_slice(original);
             }

@@ -1,6 +1,7 @@
 //! Running the commands, several at a time, only where an object is out of date.
 
 use super::commands::spawn_error;
+use super::compiler::look_first_in;
 use super::freshness::{FileHashes, Made, hash_of, prerequisites, still_fresh, write_stamp};
 use super::{Commands, Error, Result, Slots, Template};
 use crate::author;
@@ -213,12 +214,10 @@ fn make_one(commands: &Commands, job: &Job, compiler: &str, hashes: &FileHashes)
 
 fn run(commands: &Commands, argv: &[String], job: &Job) -> Result<String> {
     let (program, arguments) = argv.split_first().expect("a template's command names its program");
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(&commands.cwd)
-        .envs(&commands.env)
-        .output()
-        .map_err(|e| spawn_error(program, e))?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&commands.cwd).envs(&commands.env);
+    look_first_in(commands.compiler.programs.as_deref(), &mut command);
+    let output = command.output().map_err(|e| spawn_error(program, e))?;
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() {

@@ -3,7 +3,7 @@
 //! A probe directory holds the Makefile of one directory of the kernel (for its per-object flags) and empty
 //! sources; after `make -C <headers> M=<probe>` the `.NAME.o.cmd` files beside the objects hold the commands.
 
-use super::compiler::Compiler;
+use super::compiler::{Compiler, look_first_in};
 use super::shell_words::{saved_command, simple_commands};
 use super::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -87,24 +87,23 @@ const MODULE_C: &str = "schedswap_probe_c";
 const MODULE_ASM: &str = "schedswap_probe_asm";
 /// Variables for make. Kernels with IBT or LTO run objtool on what is linked, not on each object. With these it
 /// runs on each, and does all but what it can do on the whole only: `--ibt`, which changes no code.
-pub(crate) const OBJTOOL_ON_EACH_OBJECT: [&str; 2] = [
-    "delay-objtool=",
-    "objtool-args=$(filter-out --ibt,$(objtool-args-y)) $(if $(part-of-module),--module)",
-];
+pub(crate) const OBJTOOL_ON_EACH_OBJECT: [&str; 2] =
+    ["delay-objtool=", "objtool-args=$(filter-out --ibt,$(objtool-args-y)) $(if $(part-of-module),--module)"];
 
 /// Marks the probe's own line in make's output.
 const MARK: &str = "schedswap-probe:";
 
 /// Asks the kernel's build system how `units` (`kernel/sched/core.c`, …) are compiled as built-in code, and
-/// how a module is. `kbuild` is a directory for `make -C`; `tree` holds the Makefile of each unit's directory.
-pub fn commands(kbuild: &Path, tree: &Path, units: &[String]) -> Result<Commands> {
+/// how a module is. `kbuild` is a directory for `make -C`; `tree` holds the Makefile of each unit's directory;
+/// `programs` the compiler, if it is not the machine's own.
+pub fn commands(kbuild: &Path, tree: &Path, units: &[String], programs: Option<&Path>) -> Result<Commands> {
     let directories: BTreeSet<&Path> = units.iter().map(|unit| directory(unit)).collect();
     let mut templates = BTreeMap::new();
     let mut module = None;
     for directory in directories {
         let of_directory: Vec<&str> =
             units.iter().map(String::as_str).filter(|unit| self::directory(unit) == directory).collect();
-        let probe = Probe::run(kbuild, tree, directory, &of_directory)?;
+        let probe = Probe::run(kbuild, tree, directory, &of_directory, programs)?;
         for unit in of_directory {
             let mut template = probe.template(stem(unit), ".c")?;
             name_file(&mut template.compile, unit.strip_suffix(".c").unwrap_or(unit));
@@ -122,7 +121,8 @@ pub fn commands(kbuild: &Path, tree: &Path, units: &[String]) -> Result<Commands
     let mut module_asm = probe.template(MODULE_ASM, ".S")?;
     name_module(&mut module_c.compile);
     name_module(&mut module_asm.compile);
-    let compiler = Compiler::of(&module_c.compile, kbuild, &probe.dir.join(format!("{MODULE_C}.o")))?;
+    let compiler =
+        Compiler::of(&module_c.compile, kbuild, programs, &probe.dir.join(format!("{MODULE_C}.o")))?;
     Ok(Commands {
         cwd: kbuild.to_owned(),
         env: BTreeMap::from([("SRCARCH".to_owned(), probe.srcarch.clone())]),
@@ -156,7 +156,13 @@ struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    fn run(kbuild: &Path, tree: &Path, stands_for: &'a Path, units: &[&str]) -> Result<Probe<'a>> {
+    fn run(
+        kbuild: &Path,
+        tree: &Path,
+        stands_for: &'a Path,
+        units: &[&str],
+        programs: Option<&Path>,
+    ) -> Result<Probe<'a>> {
         let held =
             tempfile::tempdir().map_err(|e| Error::io("make a directory in", std::env::temp_dir(), e))?;
         let dir = fs::canonicalize(held.path()).map_err(|e| Error::io("find", held.path(), e))?;
@@ -175,6 +181,7 @@ impl<'a> Probe<'a> {
         for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "KBUILD_VERBOSE", "V"] {
             make.env_remove(variable);
         }
+        look_first_in(programs, &mut make);
         let output = make.output().map_err(|e| spawn_error("make", e))?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let said = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
@@ -224,7 +231,8 @@ fn lay_out_probe(dir: &Path, makefile: &Path, stems: &[&str]) -> Result<()> {
     for stem in stems.iter().chain([&MODULE_C]) {
         write(&format!("{stem}.c"), "")?;
     }
-    write(&format!("{MODULE_ASM}.S"), "")
+    // objtool refuses an object without any symbol (7.x).
+    write(&format!("{MODULE_ASM}.S"), "\t.data\n\t.globl schedswap_probe\nschedswap_probe:\n\t.long 0\n")
 }
 
 /// The program of which make's shell said that it is not there.
