@@ -19,8 +19,10 @@ triple = $(shell rustc -vV | sed -n 's/^host: //p')
 export SCHEDSWAP := $(abspath $(release)/schedswap)
 export SCHEDSWAP_LIBEXEC := $(abspath $(libexec))
 export KERNEL WHAT
+# Those of the matrix; the script has the default.
+export KERNELS
 
-.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static demo test bench soak install packages vendor container clean
+.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static demo test bench soak matrix install packages vendor container clean
 all: setup-build ## build the command, and the programs that run on the swapped machine
 	cargo build --release --package schedswap-cli
 	$(MAKE) --no-print-directory static
@@ -70,6 +72,9 @@ bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, t
 
 soak: all setup-guest setup-disk setup-load setup-package ## swap in and out for a long time (CYCLES=200 THREADS=2000)
 	scripts/soak.sh
+
+matrix: all setup-guest setup-load ## every kernel line from fetch to cycles under load, into docs/kernels.md (KERNELS=…)
+	scripts/matrix.sh
 
 install: all ## install below PREFIX (/usr/local): command, programs, manual pages, completions
 	rm -rf $(target)/man

@@ -7,6 +7,9 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
+#if __has_include(<linux/hex.h>)	/* bin2hex; in linux/kernel.h before */
+#include <linux/hex.h>
+#endif
 #include "runtime.h"
 
 #ifndef NT_GNU_BUILD_ID		/* private to lib/buildid.c in older kernels */

@@ -8,13 +8,15 @@
 
 #include <linux/version.h>
 /* What sched.h uses and leaves to its includers to include. */
+#include <linux/kprobes.h>
 #include <linux/mmu_context.h>
 #include <linux/sched/cputime.h>
-#include "sched.h"
-
 #if defined(CONFIG_X86_64)
 #include "arch/x86/text.h"
-#else
+#endif
+#include "sched.h"
+
+#if !defined(CONFIG_X86_64)
 #error "schedswap: no runtime/arch/ for this architecture"
 #endif
 
@@ -29,6 +31,18 @@
 #else
 #define SS_SWITCH_PROBE_ARGS \
 	void *data, bool preempt, struct task_struct *prev, struct task_struct *next
+#endif
+
+/* What a kretprobe puts in a return address's place has had a predicate since 5.15 (96fed8ac2bb6). */
+#ifdef CONFIG_KRETPROBES
+static inline bool ss_is_kretprobe_trampoline(unsigned long addr)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+	return is_kretprobe_trampoline(addr);
+#else
+	return addr == (unsigned long)&kretprobe_trampoline;
+#endif
+}
 #endif
 
 /* A deadline server is an entity in dl.root that is no task: since 6.8 (63ba8422f876). */

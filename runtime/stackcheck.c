@@ -81,7 +81,7 @@ static bool hides_return_address(unsigned long word)
 		return true;
 #endif
 #ifdef CONFIG_KRETPROBES
-	if (is_kretprobe_trampoline(word))
+	if (ss_is_kretprobe_trampoline(word))
 		return true;
 #endif
 	return false;

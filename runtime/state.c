@@ -5,6 +5,7 @@
  * way of vmlinux's, so that it does not matter what the other version makes of the variable.
  * The build lists only what can be copied, that is, nothing that holds a pointer, and of vmlinux's nothing read-only.
  */
+#include <linux/mm.h>
 #include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -59,8 +60,10 @@ static void copy(void *to, const void *from, const struct ss_variable *like)
 		memcpy(to, from, like->size);
 		return;
 	}
+	/* By way of a number: to gcc, per-CPU data may be in another address space (CONFIG_USE_X86_SEG_SUPPORT). */
 	for_each_possible_cpu(cpu)
-		memcpy(per_cpu_ptr((void __percpu *)to, cpu), per_cpu_ptr((const void __percpu *)from, cpu), like->size);
+		memcpy(per_cpu_ptr((void __percpu *)(unsigned long)to, cpu),
+		       per_cpu_ptr((const void __percpu *)(unsigned long)from, cpu), like->size);
 }
 
 static void take_from_vmlinux(void)

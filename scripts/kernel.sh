@@ -1,10 +1,10 @@
 # Sourced by the scripts beside it: gets $KERNEL into the cache and says where it is, and tells cargo what to build and run.
 # shellcheck shell=bash disable=SC2034 # set for who sources it
 
-# Sets release, sysroot, source, vmlinux and bzimage; installs the compiler that the kernel was built with. The arguments are
-# the command to run as schedswap.
+# Sets release, sysroot, source, vmlinux and bzimage; gets the compiler that the kernel was built with, if it is not this
+# machine's. The arguments are the command to run as schedswap.
 get_kernel() {
-    local fetched compiler
+    local fetched
     "$@" fetch "$KERNEL"
     fetched=$("$@" fetch --json "$KERNEL")
     release=$(field release <<<"$fetched")
@@ -12,8 +12,7 @@ get_kernel() {
     source=$(field source <<<"$fetched")
     vmlinux=$(field vmlinux <<<"$fetched")
     bzimage=$(field bzimage <<<"$fetched")
-    compiler=$(field compiler <<<"$fetched")
-    scripts/setup.sh compiler "${compiler%% *}"
+    "$@" toolchain "$release"
 }
 
 # Gets what machines with a disk are made of: their root file system, and a kernel beside that of get_kernel to boot them

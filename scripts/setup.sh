@@ -8,7 +8,6 @@
 #   scripts/setup.sh load          what the tests put on a guest
 #   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
 #   scripts/setup.sh arm64         what the analysis of arm64 kernels is held against
-#   scripts/setup.sh compiler CC   the compiler that a kernel was built with
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -178,13 +177,6 @@ setup_package() {
     install "${missing[@]}"
 }
 
-setup_compiler() {
-    local compiler=$1
-    command -v "$compiler" >/dev/null && return
-    install "$compiler" ||
-        die "the kernel was built with $compiler, which this machine's archive does not have: use a machine of the kernel's own suite"
-}
-
 case "${1:-}" in
 rust) check_rust ;;
 build) setup_build ;;
@@ -193,6 +185,5 @@ disk) setup_disk ;;
 load) setup_load ;;
 package) setup_package ;;
 arm64) setup_arm64 ;;
-compiler) setup_compiler "${2:?which compiler}" ;;
-*) die "usage: setup.sh rust | build | guest | disk | load | package | arm64 | compiler CC" ;;
+*) die "usage: setup.sh rust | build | guest | disk | load | package | arm64" ;;
 esac

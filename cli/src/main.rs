@@ -30,12 +30,14 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check.";
 #[derive(Subcommand)]
 enum Command {
     Fetch(commands::fetch::FetchArgs),
+    Toolchain(commands::toolchain::ToolchainArgs),
     Init(commands::init::InitArgs),
     Build(commands::build::BuildArgs),
     Check(commands::check::CheckArgs),
     Explain(commands::explain::ExplainArgs),
     Holes(commands::holes::HolesArgs),
     Try(commands::r#try::TryArgs),
+    Cache(commands::cache::CacheArgs),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
 }
@@ -47,12 +49,14 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Fetch(args) => commands::fetch::run(args),
+        Command::Toolchain(args) => commands::toolchain::run(args),
         Command::Init(args) => commands::init::run(args),
         Command::Build(args) => commands::build::run(args),
         Command::Check(args) => commands::check::run(args),
         Command::Explain(args) => commands::explain::run(args),
         Command::Holes(args) => commands::holes::run(args),
         Command::Try(args) => commands::r#try::run(args),
+        Command::Cache(args) => commands::cache::run(args),
         Command::Completions(args) => commands::completions::run(args, Cli::command()),
         Command::Man(args) => commands::man::run(args, Cli::command()),
     };

@@ -51,7 +51,7 @@ fn kernel() -> Option<&'static Kernel> {
             let image = schedswap::vmlinux::open(&vmlinux).unwrap();
             let boundary = boundary::compute(&image, &schedswap::config::Config::default()).unwrap();
             let units: Vec<String> = image.units.iter().map(|u| u.name.clone()).collect();
-            let commands = compile::commands(&kbuild, &source, &units, image.machine).unwrap();
+            let commands = compile::commands(&kbuild, &source, &units, image.machine, None).unwrap();
             let out = path("SCHEDSWAP_TEST_OUT").unwrap_or_else(|| tempfile::tempdir().unwrap().keep());
             let build = |build: Build, dir: &str| -> Vec<(String, Object)> {
                 let jobs = compile::scheduler_jobs(&commands, build, &source, &out.join(dir));

@@ -36,6 +36,7 @@ fn options(work: &Path) -> Option<Options> {
     let kernel = locate(release.to_str().unwrap(), &search).unwrap();
     Some(Options {
         kernel,
+        toolchain: None,
         source,
         work: work.to_owned(),
         allow_different: false,

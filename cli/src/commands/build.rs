@@ -7,7 +7,7 @@ use crate::progress::Shown;
 use anyhow::Context;
 use clap::Args;
 use schedswap::binding::UnitObject;
-use schedswap::module::{self, extension::Extension};
+use schedswap::module::{self, extension::Extension, link::Kbuild};
 use schedswap::package::{self, Payload};
 use schedswap::progress::Progress;
 use schedswap::workdir::Workdir;
@@ -93,13 +93,14 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     let units: Vec<UnitObject> =
         edited.into_iter().map(|(unit, object)| UnitObject::new(unit, object)).collect();
     let version = name.version();
+    let commands = work.commands()?;
     let input = module::Input {
         image: &image,
         boundary: &boundary,
         addresses: &work.addresses()?,
         contract: &work.springboard()?,
         units: &units,
-        kbuild: &work.kbuild()?,
+        kbuild: Kbuild { dir: &commands.cwd, programs: commands.compiler.programs.as_deref() },
         dir: &work.build_dir(),
         sched: &work.root().join("kernel/sched"),
         version: &version,

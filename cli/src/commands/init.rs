@@ -5,7 +5,7 @@ use crate::progress::Shown;
 use anyhow::Context;
 use clap::Args;
 use schedswap::config::{self, Config};
-use schedswap::source::{Cache, Overrides, Search, locate};
+use schedswap::source::{Cache, Kernel, Overrides, Search, Toolchain, WantedCompiler, locate};
 use schedswap::workdir;
 use std::path::PathBuf;
 
@@ -58,6 +58,22 @@ fn configuration(args: &InitArgs) -> Result<Config, config::Error> {
     file.map_or(Ok(Config::default()), |file| config::read(&file))
 }
 
+/// The compiler from the cache, if the machine's own is not the one that built the kernel.
+fn toolchain_of(kernel: &Kernel, cache: Option<&Cache>) -> anyhow::Result<Option<Toolchain>> {
+    let Some(wanted) = WantedCompiler::of(kernel)?.filter(|wanted| !wanted.is_at_hand(None)) else {
+        return Ok(None);
+    };
+    let found = cache.and_then(|cache| Toolchain::cached(&wanted, cache));
+    if found.is_none() {
+        eprintln!(
+            "warning: the kernel was built by {}, which this machine has not; `schedswap toolchain {}` gets it",
+            wanted.text(),
+            kernel.release
+        );
+    }
+    Ok(found)
+}
+
 /// Makes the work dir and prints the gate's table.
 pub fn run(args: InitArgs) -> anyhow::Result<Outcome> {
     let boundary = configuration(&args)?;
@@ -71,8 +87,10 @@ pub fn run(args: InitArgs) -> anyhow::Result<Outcome> {
         sysroot: args.sysroot,
         cache: Cache::from_environment().ok(),
     };
+    let kernel = locate(&args.release, &search)?;
     let options = workdir::Options {
-        kernel: locate(&args.release, &search)?,
+        toolchain: toolchain_of(&kernel, search.cache.as_ref())?,
+        kernel,
         source: args.kernel_src,
         work: args.work_dir,
         allow_different: args.allow_different,

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod build;
+pub mod cache;
 pub mod check;
 pub mod completions;
 pub mod explain;
@@ -8,4 +9,5 @@ pub mod fetch;
 pub mod holes;
 pub mod init;
 pub mod man;
+pub mod toolchain;
 pub mod r#try;

@@ -16,7 +16,7 @@ mod x86_64;
 use crate::address::Addr;
 use crate::vmlinux::{Entries, Image, Machine, SiteKind, SymbolId, Uses};
 use relocation::{Field, Fields};
-use step::{Abi, Outline, Step};
+use step::{Abi, Outline, Register, Step};
 
 /// One architecture.
 pub(crate) trait Arch: Sync {
@@ -31,6 +31,9 @@ pub(crate) trait Arch: Sync {
 
     /// How functions call each other.
     fn abi(&self) -> &'static Abi;
+
+    /// The register whose value a retpoline calls, if a function of that name is one.
+    fn retpoline(&self, name: &str) -> Option<Register>;
 
     /// The function that `__schedule` calls to switch stacks: every sleeping thread is inside it.
     fn stack_switch(&self) -> &'static str;

@@ -193,6 +193,8 @@ pub(crate) struct Outline {
     pub mnemonic: u32,
     /// The same for instructions that differ in their operands' values only.
     pub form: u32,
+    /// Whether it does nothing.
+    pub nop: bool,
     /// Where it goes, if it calls, jumps or branches there.
     pub target: Option<u64>,
 }

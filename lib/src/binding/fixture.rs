@@ -244,6 +244,7 @@ pub fn kernel() -> Kernel {
     add("fair_sched_class", RODATA + 0x20, 16, elf::STT_OBJECT.0, true, 2);
     add("counter", DATA + 0x10, 4, elf::STT_OBJECT.0, false, 3);
     add("only_sleeper", DATA + 0x20, 4, elf::STT_OBJECT.0, false, 3);
+    add("limit", DATA + 0x30, 8, elf::STT_OBJECT.0, true, 3);
     add("runqueues", 0x80, 64, elf::STT_OBJECT.0, true, 4);
     let mut by_name: std::collections::HashMap<String, Vec<vmlinux::SymbolId>> = Default::default();
     for (i, symbol) in symbols.iter().enumerate() {

@@ -2,8 +2,9 @@
 //! over vmlinux at vmlinux's own addresses and must be vmlinux, byte for byte.
 //!
 //! Branches between functions of the module are evaluated at their vmlinux addresses. The module build differs
-//! from the kernel's in one thing: a jump to a function in the same file needs room for 32 bits, as every
-//! function has a section of its own. Where lengths differ, instructions are compared one by one.
+//! from the kernel's in what follows from every function having a section of its own: a jump to a function in the
+//! same file needs room for 32 bits, and the padding that aligns loops (gcc 14 aligns them to more than a function)
+//! begins elsewhere. There, instructions are compared one by one.
 
 use super::boot_pointers::BootPointers;
 use super::rename::stem;
@@ -12,12 +13,13 @@ use super::tables::entry_size;
 use super::{Binding, Error, Rewritten, layout};
 use crate::address::Addr;
 use crate::arch::relocation::{Field, Fields, Filled};
+use crate::arch::step::Outline;
 use crate::arch::{self, Arch};
 use crate::boundary::Fate;
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use crate::vmlinux::Image;
 use object::elf;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// What was compared, and what differs.
@@ -80,6 +82,8 @@ struct Prover<'a> {
     counterparts: Vec<Counterpart>,
     by_name: HashMap<&'a str, SymbolId>,
     boot_pointers: BootPointers,
+    /// Places in code that an entry of a table describes.
+    described: HashSet<(SectionId, u64)>,
     proof: Proof,
 }
 
@@ -115,6 +119,7 @@ impl<'a> Prover<'a> {
             counterparts: vec![Counterpart::default(); object.symbols.len()],
             by_name,
             boot_pointers: BootPointers::of(image),
+            described: described(object),
             proof: Proof::default(),
         };
         let no_anchor = || Error::NoAnchor(binding.anchor.into());
@@ -177,25 +182,32 @@ impl<'a> Prover<'a> {
         found
     }
 
-    /// For a function of another length than vmlinux's: which instruction of ours is which of vmlinux's.
+    /// For a function whose instructions lie elsewhere than vmlinux's: which of ours is which of vmlinux's.
     fn relay(&mut self, id: SymbolId, range: &Range<Addr>) {
         let symbol = self.object.symbol(id);
-        let Place::Section(section) = symbol.place else { return };
+        let Some(pairs) = self.pairs(id, range) else { return };
+        let offset = |theirs: u64| theirs - range.start.0;
         let length = range.end - range.start;
-        if symbol.size == length {
+        if symbol.size == length && pairs.iter().all(|(a, b)| a.at == offset(b.at)) {
             return;
         }
-        let Some(theirs) = self.image.bytes(range.start, length) else { return };
-        let ours = self.arch.outlines(code(self.object.section(section), symbol), 0);
-        let theirs = self.arch.outlines(theirs, 0);
-        if ours.iter().zip(&theirs).any(|(a, b)| a.mnemonic != b.mnemonic) {
-            return;
-        }
-        let mut map: BTreeMap<u64, u64> = ours.iter().zip(&theirs).map(|(a, b)| (a.at, b.at)).collect();
-        if ours.len() == theirs.len() {
-            map.insert(symbol.size, length);
-            self.counterparts[id.0 as usize].relaid = Some(map);
-        }
+        let mut map: BTreeMap<u64, u64> = pairs.iter().map(|(a, b)| (a.at, offset(b.at))).collect();
+        map.insert(symbol.size, length);
+        self.counterparts[id.0 as usize].relaid = Some(map);
+    }
+
+    /// The instructions of a function, ours and vmlinux's, without the padding that aligns loops: it depends on
+    /// where the function begins in its section. `None` if they are not the same instructions.
+    fn pairs(&self, id: SymbolId, range: &Range<Addr>) -> Option<Vec<(Outline, Outline)>> {
+        let symbol = self.object.symbol(id);
+        let Place::Section(section) = symbol.place else { return None };
+        let theirs = self.image.bytes(range.start, range.end - range.start)?;
+        let mut ours = self.arch.outlines(code(self.object.section(section), symbol), 0);
+        let mut theirs = self.arch.outlines(theirs, range.start.0);
+        ours.retain(|o| !o.nop || self.described.contains(&(section, symbol.value + o.at)));
+        theirs.retain(|o| !o.nop || self.image.sites.binary_search_by_key(&o.at, |s| s.addr.0).is_ok());
+        let same = ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic);
+        same.then(|| ours.into_iter().zip(theirs).collect())
     }
 
     fn compare_function(&mut self, id: SymbolId, range: &Range<Addr>) {
@@ -349,15 +361,15 @@ impl<'a> Prover<'a> {
     ) -> Result<(), String> {
         let symbol = self.object.symbol(id);
         let source = self.object.section(section);
-        let (Some(map), Some(theirs)) = (
+        let (Some(map), Some(theirs), Some(pairs)) = (
             &self.counterparts[id.0 as usize].relaid,
             self.image.bytes(range.start, range.end - range.start),
+            self.pairs(id, range),
         ) else {
             return Err("vmlinux has no bytes of it".into());
         };
         let ours = code(source, symbol);
-        let instructions = self.arch.outlines(ours, 0);
-        for (x, y) in instructions.iter().zip(self.arch.outlines(theirs, range.start.0)) {
+        for (x, y) in pairs {
             let here = |what: &str| format!("{what} at +{:#x} ({:#x} in vmlinux)", x.at, y.at);
             let list = relocations(source, symbol.value + x.at, symbol.value + x.at + x.len);
             if let (Some(target), Some(their_target)) = (x.target, y.target) {
@@ -382,6 +394,10 @@ impl<'a> Prover<'a> {
                 if goes_to != their_target {
                     return Err(here("a branch goes elsewhere"));
                 }
+                continue;
+            }
+            if x.nop {
+                // A jump label that is off, as long as its jump would be; the tables are compared.
                 continue;
             }
             if x.len != y.len {
@@ -474,7 +490,7 @@ impl<'a> Prover<'a> {
             if ours.iter().all(|b| *b == 0) {
                 continue;
             }
-            let Ok(Some(code)) = self.code_described(section, n * 4) else { continue };
+            let Some(code) = self.code_unwound(section, n) else { continue };
             self.proof.entries += 1;
             let after = starts.partition_point(|a| *a <= code) as u64;
             let theirs = after.checked_sub(1).and_then(|k| self.image.bytes(orcs.start + k * size, size));
@@ -484,6 +500,22 @@ impl<'a> Prover<'a> {
                 self.proof.different.push(Difference { symbol, what });
             }
         }
+    }
+
+    /// Where vmlinux's first instruction is for which the `n`-th entry of `.orc_unwind_ip` holds. An entry may begin
+    /// in padding, which is elsewhere in vmlinux; of one that ends there as well, nothing is asked.
+    fn code_unwound(&self, section: &Section, n: u64) -> Option<Addr> {
+        let entry = |n: u64| relocations(section, n * 4, n * 4 + 1).first();
+        let ours = entry(n)?;
+        let Some(map) = &self.counterparts[ours.symbol.0 as usize].relaid else {
+            return self.code_described(section, n * 4).ok()?;
+        };
+        let (first, theirs) = map.range(ours.addend as u64..).next()?;
+        let next = entry(n + 1).filter(|next| next.symbol == ours.symbol);
+        if next.is_some_and(|next| next.addend as u64 <= *first) {
+            return None;
+        }
+        Some(*self.counterparts[ours.symbol.0 as usize].addrs.first()? + *theirs)
     }
 
     /// Where vmlinux's code is that the entry at `start` describes; nothing for code without a name.
@@ -560,4 +592,16 @@ fn held(bytes: &[u8], place: Addr) -> Addr {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What the entries of tables refer to.
+fn described(object: &Object) -> HashSet<(SectionId, u64)> {
+    let tables =
+        object.sections.iter().filter(|s| matches!(policy(&s.name, s.flags), Some((Policy::Table(_), _))));
+    let places = tables.flat_map(|table| &table.relocations).filter_map(|relocation| {
+        let symbol = object.symbol(relocation.symbol);
+        let Place::Section(section) = symbol.place else { return None };
+        Some((section, symbol.value.wrapping_add_signed(relocation.addend)))
+    });
+    places.collect()
 }

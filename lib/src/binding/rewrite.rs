@@ -10,7 +10,7 @@ use super::normalise::{Target, Unit};
 use super::rename::Names;
 use super::slice::Form;
 use super::special::Policy;
-use super::tables::Tables;
+use super::tables::{Tables, fill_up};
 use crate::boundary::Fate;
 use crate::objects::Object;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,7 @@ impl UnitObject {
     /// `object`, as a module can have it.
     pub fn new(unit: impl Into<String>, mut object: Object) -> UnitObject {
         boot_pointers::read_variables(&mut object);
+        fill_up(&mut object);
         UnitObject { unit: unit.into(), object }
     }
 }

@@ -3,8 +3,8 @@
 use super::Error;
 use super::normalise::{Target, Unit};
 use super::slice::PieceId;
-use super::special::{Entry, Policy};
-use crate::objects::{Section, SectionId};
+use super::special::{Entry, Policy, policy};
+use crate::objects::{Object, Section, SectionId};
 use std::collections::{BTreeMap, HashMap};
 
 /// One entry of a table section.
@@ -128,6 +128,17 @@ fn described(unit: &Unit, section: SectionId, start: u64) -> Result<(PieceId, i6
     })
 }
 
+/// Fills each table up to its alignment. A macro that aligns what it writes leaves the last entry without the padding
+/// that the others have (`.parainstructions` of 5.10); the linker puts it there as soon as something follows.
+pub(super) fn fill_up(object: &mut Object) {
+    for section in &mut object.sections {
+        if matches!(policy(&section.name, section.flags), Some((Policy::Table(_), _))) {
+            section.size = section.size.next_multiple_of(section.align.max(1));
+            section.data.resize(section.size as usize, 0);
+        }
+    }
+}
+
 /// Bytes of a table's entries.
 pub(super) fn entry_size(
     unit: &str,
@@ -181,6 +192,24 @@ mod tests {
         let relocations = (0..5).flat_map(|n| [relocation(n * 12), relocation(n * 12 + 4)]).collect();
         let section = Section { data: vec![0; 60], relocations, ..Section::default() };
         assert_eq!(spacing(&section), Some(12));
+    }
+
+    #[test]
+    fn the_last_entry_gets_the_padding_that_the_others_have() {
+        let table = |name: &str, align| Section {
+            name: name.into(),
+            flags: 2,
+            align,
+            size: 28,
+            data: vec![1; 28],
+            ..Section::default()
+        };
+        let sections = vec![table(".parainstructions", 8), table("__bug_table", 1), table(".rodata", 8)];
+        let mut object = Object { sections, ..Object::default() };
+        fill_up(&mut object);
+        let sizes: Vec<u64> = object.sections.iter().map(|s| s.size).collect();
+        assert_eq!(sizes, [32, 28, 28]);
+        assert_eq!(object.sections[0].data[27..], [1, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -186,6 +186,22 @@ fn refusals_name_what_and_who() {
 }
 
 #[test]
+fn what_boot_code_writes_into_an_instruction_is_read_from_its_variable() {
+    let mut build = unit();
+    // movabs $placeholder, %r8; ret
+    let code = [0x49, 0xb8, 0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01, 0xc3];
+    build.function("reader", &code, false);
+    let sites = build.section("runtime_ptr_limit", 2, &[0; 4]);
+    build.relocate(sites, 0, super::fixture::PC32, ".text.reader", 2);
+    let object = rewritten(&kernel(), build).unwrap().object;
+    assert_eq!(reference(&object, "reader.ss", 3), anchored(DATA + 0x30, -4));
+    let reader = object.symbols.iter().find(|s| s.name == "reader.ss").unwrap();
+    let Place::Section(section) = reader.place else { panic!("it is not defined") };
+    let code = &object.section(section).data[reader.value as usize..][..11];
+    assert_eq!((&code[..3], &code[7..]), (&[0x4c, 0x8b, 0x05][..], &[0x0f, 0x1f, 0x00, 0xc3][..]));
+}
+
+#[test]
 fn schedule_must_switch_exactly_once() {
     let mut build = unit();
     let sched = build.object.sections.iter_mut().find(|s| s.name == ".sched.text").unwrap();

@@ -1,6 +1,7 @@
 //! Running the commands, several at a time, only where an object is out of date.
 
 use super::commands::spawn_error;
+use super::compiler::look_first_in;
 use super::freshness::{FileHashes, Made, hash_of, prerequisites, still_fresh, write_stamp};
 use super::{Commands, Error, Result, Slots, Template};
 use crate::author;
@@ -88,6 +89,7 @@ pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, o
         let mut extra_flags = kind.extra_flags(&commands.srcarch);
         // `__FILE__` as the kernel's build had it.
         extra_flags.push("-fmacro-prefix-map={tree}/=".to_owned());
+        extra_flags.extend(headers_root(template).map(|root| format!("-fmacro-prefix-map={root}=")));
         Job {
             label: unit.clone(),
             template,
@@ -99,6 +101,14 @@ pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, o
         }
     };
     commands.units.iter().map(job).collect()
+}
+
+/// Where the kernel's own headers are, with the slash behind it: the kernel's build had them below its root, and that
+/// is taken off `__FILE__`. When it builds a module, Kbuild takes only the module's own directory off (from 7.x on).
+fn headers_root(template: &Template) -> Option<&str> {
+    let mut roots = template.compile.iter().filter_map(|word| word.strip_suffix("include/linux/kconfig.h"));
+    // A tree that was built where it is names its headers relative to itself, and so does its vmlinux.
+    roots.find(|root| root.starts_with('/'))
 }
 
 /// Makes the objects that are out of date, as many at a time as there are CPUs. The result is in the order of
@@ -213,12 +223,10 @@ fn make_one(commands: &Commands, job: &Job, compiler: &str, hashes: &FileHashes)
 
 fn run(commands: &Commands, argv: &[String], job: &Job) -> Result<String> {
     let (program, arguments) = argv.split_first().expect("a template's command names its program");
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(&commands.cwd)
-        .envs(&commands.env)
-        .output()
-        .map_err(|e| spawn_error(program, e))?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&commands.cwd).envs(&commands.env);
+    look_first_in(commands.compiler.programs.as_deref(), &mut command);
+    let output = command.output().map_err(|e| spawn_error(program, e))?;
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() {
@@ -232,5 +240,21 @@ fn run(commands: &Commands, argv: &[String], job: &Job) -> Result<String> {
             said
         };
         Err(Error::Rejected { failed: vec![(job.label.clone(), said)] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_elsewhere_are_named_as_in_the_kernels_build() {
+        let root = |word: &str| {
+            let compile = ["gcc", "-include", word].map(str::to_owned).to_vec();
+            headers_root(&Template { compile, objtool: None }).map(str::to_owned)
+        };
+        assert_eq!(root("/usr/src/x-common/include/linux/kconfig.h").as_deref(), Some("/usr/src/x-common/"));
+        assert_eq!(root("./include/linux/kconfig.h"), None);
+        assert_eq!(root("/usr/src/x/core.c"), None);
     }
 }

@@ -3,7 +3,7 @@
 //! A probe directory holds the Makefile of one directory of the kernel (for its per-object flags) and empty
 //! sources; after `make -C <headers> M=<probe>` the `.NAME.o.cmd` files beside the objects hold the commands.
 
-use super::compiler::Compiler;
+use super::compiler::{Compiler, look_first_in};
 use super::cross;
 use super::shell_words::{saved_command, simple_commands};
 use super::{Error, Result};
@@ -98,8 +98,14 @@ const MARK: &str = "schedswap-probe:";
 
 /// Asks the kernel's build system how `units` (`kernel/sched/core.c`, …) are compiled as built-in code, and
 /// how a module is. `kbuild` is a directory for `make -C`; `tree` holds the Makefile of each unit's directory; `machine` is
-/// what the kernel runs on.
-pub fn commands(kbuild: &Path, tree: &Path, units: &[String], machine: Machine) -> Result<Commands> {
+/// what the kernel runs on; `programs` is where the compiler is, if it is not the machine's own.
+pub fn commands(
+    kbuild: &Path,
+    tree: &Path,
+    units: &[String],
+    machine: Machine,
+    programs: Option<&Path>,
+) -> Result<Commands> {
     let mut env = cross::environment(machine);
     let directories: BTreeSet<&Path> = units.iter().map(|unit| directory(unit)).collect();
     let mut templates = BTreeMap::new();
@@ -107,7 +113,7 @@ pub fn commands(kbuild: &Path, tree: &Path, units: &[String], machine: Machine) 
     for directory in directories {
         let of_directory: Vec<&str> =
             units.iter().map(String::as_str).filter(|unit| self::directory(unit) == directory).collect();
-        let probe = Probe::run(kbuild, &env, tree, directory, &of_directory)?;
+        let probe = Probe::run(kbuild, &env, tree, directory, &of_directory, programs)?;
         for unit in of_directory {
             let mut template = probe.template(stem(unit), ".c")?;
             name_file(&mut template.compile, unit.strip_suffix(".c").unwrap_or(unit));
@@ -125,7 +131,8 @@ pub fn commands(kbuild: &Path, tree: &Path, units: &[String], machine: Machine) 
     let mut module_asm = probe.template(MODULE_ASM, ".S")?;
     name_module(&mut module_c.compile);
     name_module(&mut module_asm.compile);
-    let compiler = Compiler::of(&module_c.compile, kbuild, &probe.dir.join(format!("{MODULE_C}.o")))?;
+    let compiler =
+        Compiler::of(&module_c.compile, kbuild, programs, &probe.dir.join(format!("{MODULE_C}.o")))?;
     env.insert("SRCARCH".to_owned(), probe.srcarch.clone());
     Ok(Commands {
         cwd: kbuild.to_owned(),
@@ -166,6 +173,7 @@ impl<'a> Probe<'a> {
         tree: &Path,
         stands_for: &'a Path,
         units: &[&str],
+        programs: Option<&Path>,
     ) -> Result<Probe<'a>> {
         let held =
             tempfile::tempdir().map_err(|e| Error::io("make a directory in", std::env::temp_dir(), e))?;
@@ -186,6 +194,7 @@ impl<'a> Probe<'a> {
         for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "KBUILD_VERBOSE", "V"] {
             make.env_remove(variable);
         }
+        look_first_in(programs, &mut make);
         let output = make.output().map_err(|e| spawn_error("make", e))?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let said = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
@@ -235,7 +244,8 @@ fn lay_out_probe(dir: &Path, makefile: &Path, stems: &[&str]) -> Result<()> {
     for stem in stems.iter().chain([&MODULE_C]) {
         write(&format!("{stem}.c"), "")?;
     }
-    write(&format!("{MODULE_ASM}.S"), "")
+    // objtool refuses an object without any symbol (7.x).
+    write(&format!("{MODULE_ASM}.S"), "\t.data\n\t.globl schedswap_probe\nschedswap_probe:\n\t.long 0\n")
 }
 
 /// The program of which make's shell said that it is not there.

@@ -15,6 +15,7 @@ pub use build::{Build, Compiled, Job, compile, object_path, scheduler_jobs};
 pub(crate) use commands::OBJTOOL_ON_EACH_OBJECT;
 pub use commands::{Commands, Slots, Template, commands};
 pub use compiler::Compiler;
+pub(crate) use compiler::look_first_in;
 pub use freshness::is_made_from;
 
 use std::path::PathBuf;
@@ -107,7 +108,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 fn hint(program: &str) -> String {
     match program {
-        p if p.contains("gcc") => format!(" (Debian: `apt install {}`)", p.rsplit('/').next().unwrap_or(p)),
+        p if p.contains("gcc") => " (for a kernel of Debian's, `schedswap toolchain` gets it)".to_owned(),
         p if p.contains("objtool") => " (the kernel's kbuild or headers package)".to_owned(),
         p => format!(" (Debian: `apt install {p}`)"),
     }

@@ -25,7 +25,8 @@ const UNPLUGS: u32 = 50;
 /// Shows how much time DEADLINE threads were promised, for the error.
 const PROMISED: &str = "grep -h dl_bw /sys/kernel/debug/sched/debug | sort | uniq -c >&2";
 /// Where the scheduler's features are shown: since 5.13, and before.
-const FEATURES: &str = "cat /sys/kernel/debug/sched/features /sys/kernel/debug/sched_features 2>/dev/null";
+const FEATURES: &str = "for file in /sys/kernel/debug/sched/features /sys/kernel/debug/sched_features; do \
+                        if [ -e $file ]; then cat $file || exit; fi; done";
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -272,7 +273,12 @@ impl Cycle {
 
 fn features(guest: &Guest) -> Result<BTreeSet<String>> {
     // A kernel without CONFIG_SCHED_DEBUG shows none; there is nothing to compare then.
-    Ok(guest.run(FEATURES)?.stdout.split_whitespace().map(str::to_string).collect())
+    let read = guest.run(FEATURES)?;
+    if read.status != 0 {
+        let what = format!("the features cannot be read (status {}): {}", read.status, read.stderr);
+        return Err(Error::Scenario(what));
+    }
+    Ok(read.stdout.split_whitespace().map(str::to_string).collect())
 }
 
 fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {

@@ -1,7 +1,7 @@
 //! From the units' objects to `scheduler.ko`.
 
 use super::extension::{self, Extension};
-use super::link::{self, RuntimeObject, compile_runtime, write_if_changed};
+use super::link::{self, Kbuild, RuntimeObject, compile_runtime, write_if_changed};
 use super::runtime;
 use super::state::States;
 use super::tables::{self, FeatureSet, Tables, anchored};
@@ -54,7 +54,7 @@ pub struct Input<'a> {
     /// The module build of each unit.
     pub units: &'a [UnitObject],
     /// Directory for `make -C`.
-    pub kbuild: &'a Path,
+    pub kbuild: Kbuild<'a>,
     /// Where to work: `scheduler.ko` will be below.
     pub dir: &'a Path,
     /// The edited `kernel/sched`, whose private header the runtime uses.

@@ -5,7 +5,7 @@
 //! they are (`.o_shipped`), and supplies what only the kernel's own build knows: `struct module`, vermagic and
 //! the CRCs of exported symbols.
 
-use crate::compile::OBJTOOL_ON_EACH_OBJECT;
+use crate::compile::{OBJTOOL_ON_EACH_OBJECT, look_first_in};
 use schedswap_payload::MODULE_NAME;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -44,6 +44,15 @@ pub enum Error {
     },
 }
 
+/// The kernel's build system.
+#[derive(Clone, Copy)]
+pub struct Kbuild<'a> {
+    /// For `make -C`.
+    pub dir: &'a Path,
+    /// Where the compiler is, if it is not the machine's own.
+    pub programs: Option<&'a Path>,
+}
+
 /// One object of the runtime, compiled and not yet bound.
 pub struct RuntimeObject {
     /// Name without ending.
@@ -69,7 +78,7 @@ pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), Error> {
 /// Compiles the runtime in `dir`. `sources` are its files as (path below `dir`, content); every `.c` and `.S`
 /// becomes an object. `include` are further directories of headers.
 pub fn compile_runtime(
-    kbuild: &Path,
+    kbuild: Kbuild<'_>,
     dir: &Path,
     sources: &[(&str, &[u8])],
     include: &[&Path],
@@ -127,7 +136,7 @@ pub fn module_name(scheduler: &[u8], runtime: &[RuntimeObject]) -> String {
 
 /// Links the bound objects into the module `name` in `dir` and returns its path.
 pub fn link(
-    kbuild: &Path,
+    kbuild: Kbuild<'_>,
     dir: &Path,
     name: &str,
     scheduler: &[u8],
@@ -170,18 +179,19 @@ fn remove_others(dir: &Path, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn make(kbuild: &Path, dir: &Path, what: &'static str, arguments: &[String]) -> Result<(), Error> {
-    let output = Command::new("make")
+fn make(kbuild: Kbuild<'_>, dir: &Path, what: &'static str, arguments: &[String]) -> Result<(), Error> {
+    let mut command = Command::new("make");
+    command
         .arg("-C")
-        .arg(kbuild)
+        .arg(kbuild.dir)
         .arg(format!("M={}", dir.display()))
         .arg("-j2")
         .args(arguments)
         // A make that runs us must not hand its own options down.
         .env_remove("MAKEFLAGS")
-        .env_remove("MFLAGS")
-        .output()
-        .map_err(Error::NoMake)?;
+        .env_remove("MFLAGS");
+    look_first_in(kbuild.programs, &mut command);
+    let output = command.output().map_err(Error::NoMake)?;
     if output.status.success() {
         return Ok(());
     }

@@ -156,6 +156,27 @@ impl Apt {
         Ok(parse_shown(&String::from_utf8_lossy(&output.stdout)))
     }
 
+    /// The packages, and all that they need, as apt would install them where nothing is.
+    pub fn with_dependencies(&self, specs: &[String]) -> Result<Vec<Listed>, SourceError> {
+        let options = ["install", "--simulate", "--no-install-recommends"];
+        let arguments: Vec<&str> = options.into_iter().chain(specs.iter().map(String::as_str)).collect();
+        let output = self.output("apt-get", &arguments)?;
+        match output.status.success() {
+            true => Ok(parse_simulated(&String::from_utf8_lossy(&output.stdout))),
+            false => Err(failed("asking what belongs together", "apt-get", &output)),
+        }
+    }
+
+    /// Names of those packages that are on every Debian machine.
+    pub fn essential(&self, packages: &[Listed]) -> Result<Vec<String>, SourceError> {
+        let specs: Vec<String> = packages.iter().map(Listed::spec).collect();
+        let arguments: Vec<&str> = std::iter::once("show").chain(specs.iter().map(String::as_str)).collect();
+        let output = self.output("apt-cache", &arguments)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let stanzas = text.split("\n\n").filter(|stanza| stanza.lines().any(|line| line == "Essential: yes"));
+        Ok(stanzas.flat_map(parse_shown).map(|listed| listed.name).collect())
+    }
+
     /// Names of all packages that begin with `prefix`.
     pub fn names(&self, prefix: &str) -> Result<Vec<String>, SourceError> {
         let output = self.output("apt-cache", &["pkgnames", prefix])?;
@@ -284,6 +305,16 @@ fn parse_shown(text: &str) -> Vec<Listed> {
         .collect()
 }
 
+/// Lines of `Inst name (version suite [architecture])`.
+fn parse_simulated(text: &str) -> Vec<Listed> {
+    let installed = text.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
+        let version = rest.split_whitespace().next()?.to_owned();
+        Some(Listed { name: name.to_owned(), version, ..Listed::default() })
+    });
+    installed.collect()
+}
+
 fn parse_depends(text: &str) -> Vec<Dependency> {
     text.split(',')
         .filter_map(|alternatives| alternatives.split('|').next())
@@ -348,6 +379,15 @@ mod tests {
         let foreign = Some(Architecture::Arm64);
         assert_eq!(sources_for(sources, foreign), "Types: deb\nURIs: x\n\n");
         assert!(architectures(Architecture::Arm64).starts_with("APT::Architecture \"arm64\";\n"));
+    }
+
+    #[test]
+    fn what_would_be_installed() {
+        let text = "Reading package lists...\n\
+            Inst gcc-10 (10.2.1-6 Debian:11.11/oldoldstable [amd64]) []\n\
+            Conf gcc-10 (10.2.1-6 Debian:11.11/oldoldstable [amd64])\n";
+        let listed = Listed { name: "gcc-10".into(), version: "10.2.1-6".into(), ..Listed::default() };
+        assert_eq!(parse_simulated(text), [listed]);
     }
 
     #[test]

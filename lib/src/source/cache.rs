@@ -6,6 +6,8 @@
 //! kernels/<release>/fetched.json  which packages; its presence says that all are there
 //! kernels/<release>.partial/      the same while it grows
 //! images/<release>/               the same of kernels of which only the image package was wanted
+//! toolchains/<compiler>/root/     a compiler that this machine has not, with what it needs
+//! toolchains/<compiler>/bin/      scripts that run its programs with its own libraries
 //! guests/                         root file systems and module disks of test guests
 //! chroots/                        root file systems that the steps of the SDK's container are tested in
 //! tools/                          sysroot of what a guest needs: static busybox
@@ -60,6 +62,15 @@ impl Cache {
     /// The place of one kernel's image package, whether fetched or not.
     pub fn image(&self, release: &str) -> CachedKernel {
         CachedKernel { directory: self.root.join("images").join(release) }
+    }
+
+    /// The place of one compiler, by Debian's package and version, whether fetched or not.
+    pub(super) fn toolchain(&self, package: &str, version: &str) -> CachedKernel {
+        self.toolchain_named(&format!("{package}_{version}"))
+    }
+
+    pub(super) fn toolchain_named(&self, name: &str) -> CachedKernel {
+        CachedKernel { directory: self.root.join("toolchains").join(name) }
     }
 
     /// Root file systems and module disks of test guests.
@@ -130,6 +141,11 @@ impl CachedKernel {
         self.directory.join("src")
     }
 
+    /// What it is called in the cache.
+    pub(super) fn name(&self) -> String {
+        self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -161,6 +177,9 @@ pub(super) struct Record {
     pub release: String,
     /// The packages' version, which says more than the release: `6.1.0-13` was built more than once.
     pub version: String,
+    /// The suite that was named for it; none if this machine's own were asked.
+    #[serde(default)]
+    pub suite: Option<String>,
     /// Names of the packages.
     pub packages: Vec<String>,
 }
@@ -176,7 +195,7 @@ mod tests {
         let cache = Cache::at(dir.path());
         fs::create_dir_all(cache.kernel("1-x").sysroot()).unwrap();
         assert!(cache.kernel("1-x").complete().is_none());
-        let record = Record { release: "1-x".into(), version: "1".into(), packages: vec![] };
+        let record = Record { release: "1-x".into(), version: "1".into(), suite: None, packages: vec![] };
         fs::write(cache.kernel("1-x").directory().join(RECORD), serde_json::to_string(&record).unwrap())
             .unwrap();
         assert_eq!(cache.kernel("1-x").complete().unwrap().record(), Some(record));

@@ -109,6 +109,54 @@ pub enum SourceError {
         /// What there is instead.
         available: String,
     },
+    /// The kernel's compiler is not of Debian's making.
+    #[error(
+        "the kernel was built by {text:?}, which names no package of Debian's: install that compiler yourself, so \
+         that the first line of its --version is this"
+    )]
+    UnknownCompiler {
+        /// The compiler, in its own words.
+        text: String,
+    },
+    /// The archive has not the compiler in that revision.
+    #[error(
+        "the kernel was built by {wanted:?}, and {package} is not to be had from {suites}: {said}\nName the suite \
+         that has it with --suite"
+    )]
+    NoCompiler {
+        /// The compiler, in its own words.
+        wanted: String,
+        /// Package and version.
+        package: String,
+        /// Where it was looked for.
+        suites: String,
+        /// The messages of apt.
+        said: String,
+    },
+    /// What came out of the packages is another compiler.
+    #[error(
+        "the compiler in {} does not say that it is {wanted:?}: remove that directory's parent and try again",
+        directory.display()
+    )]
+    OtherCompiler {
+        /// The compiler, in its own words.
+        wanted: String,
+        /// Where its programs are.
+        directory: PathBuf,
+    },
+    /// A program of a toolchain cannot be run.
+    #[error(
+        "{} asks for the loader {}, which is not below {}: it is no program of the same suite",
+        program.display(), loader.display(), root.display()
+    )]
+    NoLoader {
+        /// The program.
+        program: PathBuf,
+        /// The loader it names.
+        loader: PathBuf,
+        /// Where it was looked for.
+        root: PathBuf,
+    },
     /// A program of the host is missing.
     #[error("{program} is not installed: install the package {package}")]
     NoProgram {

@@ -68,7 +68,7 @@ pub fn fetch_image(
 }
 
 /// Returns how many bytes were downloaded.
-fn fill(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Result<u64, SourceError> {
+pub(super) fn fill(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Result<u64, SourceError> {
     let _lock = cache.lock(progress)?;
     // Another process may have fetched it since the plan was made.
     if plan.place(cache).record().is_some_and(|record| record.version == plan.version) {
@@ -104,7 +104,8 @@ fn fetched(plan: &Plan, cache: &Cache, downloaded_bytes: u64) -> Result<Fetched,
     })
 }
 
-fn compiler_of(config: &str) -> Option<String> {
+/// What `CONFIG_CC_VERSION_TEXT` says.
+pub(super) fn compiler_of(config: &str) -> Option<String> {
     let line = config.lines().find_map(|line| line.strip_prefix("CONFIG_CC_VERSION_TEXT="))?;
     Some(line.trim_matches('"').to_owned())
 }
@@ -155,6 +156,7 @@ impl Partial {
         let record = Record {
             release: plan.release.clone(),
             version: plan.version.clone(),
+            suite: plan.suite.clone(),
             packages: plan.packages.iter().map(|package| package.name.clone()).collect(),
         };
         let path = self.directory.join(RECORD);

@@ -7,21 +7,29 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::sysroot;
+use super::toolchain::{Toolchain, write_script};
 use super::{Kernel, SourceError};
 
 /// The top-level files of a headers directory that may name absolute paths; all small.
 const MENDED_FILES: [&str; 2] = ["Makefile", ".kernelvariables"];
+/// The directories with programs of the kernel build's own (objtool, modpost).
+const PROGRAMS: [&str; 2] = ["scripts", "tools"];
 
 /// A directory for `make -C` that means the same as `kernel.headers` would if its packages were installed.
 ///
 /// That is `kernel.headers` itself on the host. For unpacked packages `dest` is filled with links to every
-/// entry, and with copies of the makefiles in which absolute paths are led below the sysroot. Calling it
-/// again is harmless.
+/// entry, and with copies of the makefiles in which absolute paths are led below the sysroot. Where the compiler
+/// is not the machine's, neither need the C library be the one that the kernel build's own programs want, so they
+/// run with the compiler's. Calling it again is harmless.
 ///
 /// # Errors
 /// A link or path of the headers that leads nowhere below the sysroot names the file that is missing; a
 /// directory name that make cannot take is refused.
-pub fn shadow_headers(kernel: &Kernel, dest: &Path) -> Result<PathBuf, SourceError> {
+pub fn shadow_headers(
+    kernel: &Kernel,
+    toolchain: Option<&Toolchain>,
+    dest: &Path,
+) -> Result<PathBuf, SourceError> {
     if kernel.sysroot == Path::new("/") {
         return Ok(kernel.headers.clone());
     }
@@ -41,11 +49,32 @@ pub fn shadow_headers(kernel: &Kernel, dest: &Path) -> Result<PathBuf, SourceErr
             let text = fs::read_to_string(&target).map_err(SourceError::io(&target))?;
             let mended = mend_paths(&text, kernel, &dest)?;
             fs::write(&shadow, mended).map_err(SourceError::io(&shadow))?;
+        } else if let Some(toolchain) =
+            toolchain.filter(|_| PROGRAMS.iter().any(|name| entry.file_name() == *name))
+        {
+            shadow_programs(toolchain, &target, &shadow)?;
         } else {
             symlink(&target, &shadow).map_err(SourceError::io(&shadow))?;
         }
     }
     Ok(dest)
+}
+
+/// Links to every file, and scripts in place of programs.
+fn shadow_programs(toolchain: &Toolchain, source: &Path, dest: &Path) -> Result<(), SourceError> {
+    fs::create_dir_all(dest).map_err(SourceError::io(dest))?;
+    for entry in fs::read_dir(source).map_err(SourceError::io(source))? {
+        let path = entry.map_err(SourceError::io(source))?.path();
+        let shadow = dest.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            shadow_programs(toolchain, &path, &shadow)?;
+        } else if let Some(script) = toolchain.wrapper(&path)? {
+            write_script(&shadow, &script)?;
+        } else {
+            symlink(&path, &shadow).map_err(SourceError::io(&shadow))?;
+        }
+    }
+    Ok(())
 }
 
 /// `path`, as it is called when the sysroot is the root.
@@ -109,6 +138,9 @@ pub(super) fn refuse_what_make_cannot_take(path: &Path) -> Result<(), SourceErro
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return fs::remove_dir_all(path);
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -150,7 +182,7 @@ mod tests {
         let kernel = unpacked(root);
         let dest = root.join("shadow");
         for _again in 0..2 {
-            assert_eq!(shadow_headers(&kernel, &dest).unwrap(), dest);
+            assert_eq!(shadow_headers(&kernel, None, &dest).unwrap(), dest);
         }
         let makefile = fs::read_to_string(dest.join("Makefile")).unwrap();
         assert_eq!(
@@ -170,7 +202,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kernel = Kernel { sysroot: "/".into(), ..unpacked(dir.path()) };
         let dest = dir.path().join("shadow");
-        assert_eq!(shadow_headers(&kernel, &dest).unwrap(), kernel.headers);
+        assert_eq!(shadow_headers(&kernel, None, &dest).unwrap(), kernel.headers);
         assert!(!dest.exists());
     }
 
@@ -179,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kernel = unpacked(dir.path());
         fs::remove_dir_all(dir.path().join("usr/lib/linux-kbuild-1")).unwrap();
-        let error = shadow_headers(&kernel, &dir.path().join("shadow")).unwrap_err().to_string();
+        let error = shadow_headers(&kernel, None, &dir.path().join("shadow")).unwrap_err().to_string();
         assert!(error.contains("linux-kbuild-1"), "{error}");
     }
 
@@ -187,7 +219,7 @@ mod tests {
     fn a_directory_with_a_space_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let kernel = unpacked(dir.path());
-        let error = shadow_headers(&kernel, &dir.path().join("my work")).unwrap_err();
+        let error = shadow_headers(&kernel, None, &dir.path().join("my work")).unwrap_err();
         assert!(matches!(error, SourceError::PathUnfitForMake { character: ' ', .. }), "{error}");
     }
 

@@ -16,7 +16,9 @@ mod headers;
 mod kernel;
 mod plan;
 mod sysroot;
+pub mod toolchain;
 mod unpack;
+mod usage;
 
 pub use archive::suite_sources;
 pub use cache::{Cache, CachedKernel};
@@ -25,3 +27,5 @@ pub use fetch::{Fetched, fetch, fetch_image};
 pub use headers::shadow_headers;
 pub use kernel::{Bootable, Kernel, Overrides, Search, locate};
 pub use plan::{Plan, PlannedPackage, Request, plan};
+pub use toolchain::{Toolchain, WantedCompiler};
+pub use usage::{Entry as CacheEntry, remove, usage};

@@ -85,6 +85,8 @@ pub struct Plan {
     /// The cache has this kernel in this version: there is nothing to do.
     pub cached: bool,
     #[serde(skip)]
+    pub(super) suite: Option<String>,
+    #[serde(skip)]
     pub(super) lists: Option<PathBuf>,
     #[serde(skip)]
     pub(super) extent: Extent,
@@ -98,6 +100,8 @@ pub(super) enum Extent {
     Whole,
     /// What boots: image and modules.
     Image,
+    /// No kernel: a compiler.
+    Toolchain,
 }
 
 impl Extent {
@@ -106,6 +110,7 @@ impl Extent {
         match self {
             Extent::Whole => cache.kernel(release),
             Extent::Image => cache.image(release),
+            Extent::Toolchain => cache.toolchain_named(release),
         }
     }
 }
@@ -178,6 +183,7 @@ pub(super) fn plan_extent(
             unread: vec![],
             packages: vec![],
             cached: true,
+            suite: record.suite,
             lists: None,
             extent,
         });
@@ -226,17 +232,23 @@ pub(super) fn plan_extent(
         unread: suites.unread,
         packages,
         cached,
+        suite: match request {
+            Request::Newest { suite, .. } => Some(suite.clone()),
+            Request::Release { suite, .. } => suite.clone(),
+        },
         lists: Some(lists),
         extent,
     })
 }
 
-struct Suites {
-    read: Vec<String>,
-    unread: Vec<String>,
+/// Which suites answered, and which did not.
+pub(super) struct Suites {
+    pub read: Vec<String>,
+    pub unread: Vec<String>,
 }
 
-fn read_lists(
+/// Brings the lists up to date. `name` must be among what was read, if it is a suite.
+pub(super) fn read_lists(
     apt: &Apt,
     name: &str,
     derived: &Derived,
@@ -358,6 +370,7 @@ fn packages_of(
     let wanted = match extent {
         Extent::Whole => whole_kernel(&mut lookup, cache)?,
         Extent::Image => image_only(&mut lookup)?,
+        Extent::Toolchain => unreachable!("a compiler's packages are planned beside it"),
     };
     let (listed, contents): (Vec<Listed>, Vec<Content>) = wanted.into_iter().unzip();
     let downloads = lookup.apt.downloads(&listed)?;

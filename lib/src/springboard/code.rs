@@ -3,7 +3,7 @@
 use super::error::{Error, Instruction as Named};
 use crate::address::Addr;
 use crate::arch::Arch;
-use crate::arch::step::{Abi, Flow, Step};
+use crate::arch::step::{Abi, Flow, Register, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A run of code.
@@ -44,6 +44,8 @@ pub enum Callee {
     Switch,
     /// The return thunk: a jump to it is a return.
     Return,
+    /// A retpoline: calls the function whose address is in the general register of that number.
+    Thunk(Register),
     /// Does not come back.
     Diverges(String),
     /// A function that keeps to the C calling convention and that the tail may call.

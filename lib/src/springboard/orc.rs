@@ -16,7 +16,7 @@ use crate::address::Addr;
 /// Bytes of an entry; any other size is a format unknown here.
 pub const ENTRY_BYTES: usize = 6;
 
-/// One entry.
+/// One entry; registers are numbered as in the first numbering.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Orc {
     /// How the CFA is found.
@@ -29,7 +29,47 @@ pub struct Orc {
     pub bp_offset: i16,
 }
 
+/// The bytes of an entry.
+pub type Raw = [u8; ENTRY_BYTES];
+
+/// How a kernel numbers registers in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Numbering {
+    /// Until 6.x: PREV_SP is 1, SP is 5.
+    First,
+    /// From 7.x on: SP is 3, PREV_SP is 8.
+    Second,
+}
+
+impl Numbering {
+    /// The table itself tells: where a function begins, the CFA is rsp+8, so the register named there is rsp. `None`
+    /// for an entry that says something else in either numbering.
+    pub fn of_entry_to_a_function(raw: Raw) -> Option<Numbering> {
+        [Numbering::First, Numbering::Second].into_iter().find(|numbering| {
+            let orc = Orc::parse(raw, *numbering);
+            orc.sp_register == Orc::SP && orc.sp_offset == 8
+        })
+    }
+
+    /// The first numbering's number of a register.
+    fn in_the_first(self, register: u8) -> u8 {
+        match (self, register) {
+            (Numbering::First, register) => register,
+            (Numbering::Second, 3) => Orc::SP,
+            (Numbering::Second, 5) => Orc::DI,
+            (Numbering::Second, 8) => Orc::CFA,
+            (Numbering::Second, 10) => Orc::BP_INDIRECT,
+            // rax, which the first has not.
+            (Numbering::Second, 1) => Orc::UNKNOWN,
+            (Numbering::Second, register) => register,
+        }
+    }
+}
+
 impl Orc {
+    const DI: u8 = 3;
+    const BP_INDIRECT: u8 = 8;
+    const UNKNOWN: u8 = 15;
     /// ORC_REG_UNDEFINED: unchanged.
     pub const UNDEFINED: u8 = 0;
     /// ORC_REG_PREV_SP: the CFA.
@@ -40,13 +80,13 @@ impl Orc {
     pub const SP: u8 = 5;
 
     /// Decodes an entry.
-    pub fn parse(bytes: [u8; ENTRY_BYTES]) -> Orc {
-        let [a, b, c, d, e, _] = bytes;
+    pub fn parse(raw: Raw, numbering: Numbering) -> Orc {
+        let [a, b, c, d, e, _] = raw;
         Orc {
             sp_offset: i16::from_le_bytes([a, b]),
             bp_offset: i16::from_le_bytes([c, d]),
-            sp_register: e & 15,
-            bp_register: e >> 4,
+            sp_register: numbering.in_the_first(e & 15),
+            bp_register: numbering.in_the_first(e >> 4),
         }
     }
 }
@@ -72,7 +112,7 @@ impl std::fmt::Display for Orc {
 ///
 /// Looks at all of them instead of searching: 0.4 million entries take about a millisecond, and whether the
 /// table is sorted in the file depends on the kernel's build.
-pub fn lookup(ip_table: Addr, ips: &[u8], entries: &[u8], at: Addr) -> Option<Orc> {
+pub fn lookup(ip_table: Addr, ips: &[u8], entries: &[u8], at: Addr) -> Option<Raw> {
     let mut best: Option<(Addr, usize)> = None;
     for (index, ip) in ips.as_chunks::<4>().0.iter().enumerate() {
         let start = (ip_table + 4 * index as u64).offset(i64::from(i32::from_le_bytes(*ip)));
@@ -80,7 +120,7 @@ pub fn lookup(ip_table: Addr, ips: &[u8], entries: &[u8], at: Addr) -> Option<Or
             best = Some((start, index));
         }
     }
-    entries.as_chunks::<ENTRY_BYTES>().0.get(best?.1).map(|entry| Orc::parse(*entry))
+    entries.as_chunks::<ENTRY_BYTES>().0.get(best?.1).copied()
 }
 
 /// Checks that the kernel's unwinder finds the same frame at the springboard as the code does.
@@ -109,4 +149,23 @@ pub fn confirm(contract: &Contract, orc: Orc, at: Addr) -> Result<(), Error> {
     };
     let bp = saved_bp.map_or("unchanged".to_owned(), |slot| format!("at CFA{:+}", slot.offset));
     Err(Error::Unwind { at, orc: orc.to_string(), derived: format!("CFA = {cfa}, caller's rbp {bp}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_numberings_mean_the_same_frame() {
+        // CFA = rsp+8; then CFA = rbp+16 with the caller's rbp at CFA-16.
+        for (numbering, at_entry, inside) in [
+            (Numbering::First, [8, 0, 0, 0, 0x05, 0], [16, 0, 0xf0, 0xff, 0x14, 0]),
+            (Numbering::Second, [8, 0, 0, 0, 0x03, 0], [16, 0, 0xf0, 0xff, 0x84, 0]),
+        ] {
+            assert_eq!(Numbering::of_entry_to_a_function(at_entry), Some(numbering));
+            assert_eq!(Numbering::of_entry_to_a_function(inside), None);
+            let right = Orc { sp_register: Orc::BP, sp_offset: 16, bp_register: Orc::CFA, bp_offset: -16 };
+            assert_eq!(Orc::parse(inside, numbering), right);
+        }
+    }
 }

@@ -4,9 +4,9 @@ use super::code::{Alternative, Callee, Chunk, Code};
 use super::contract::Contract;
 use super::derive::derive_from;
 use super::error::Error;
-use super::orc::{self, Orc};
+use super::orc::{self, Numbering, Orc};
 use crate::address::Addr;
-use crate::arch;
+use crate::arch::{self, Arch};
 use crate::vmlinux::{Function, Image, SiteKind};
 use std::collections::BTreeSet;
 
@@ -15,14 +15,14 @@ const DIVERGES: &str = "__stack_chk_fail";
 const WRITES_NOPS: &str = "alt_cb_patch_nops";
 
 /// Functions outside the scheduler that the code behind the switch may call, by how their names begin: static
-/// calls' trampolines and trace points, and the release of the run queue's lock. All are C functions that take
+/// calls' trampolines and trace points, and what takes and releases the run queue's lock. All are C functions that take
 /// nothing from the frame.
-const KNOWN: &[&str] = &["__SCT__", "__traceiter_", "_raw_spin_unlock"];
+const KNOWN: &[&str] = &["__SCT__", "__traceiter_", "_raw_spin_lock", "_raw_spin_unlock"];
 
 /// Derives the contract of a kernel's `__schedule`, or says why it has none.
 pub fn derive(image: &Image) -> Result<Contract, Error> {
     with_code(image, |code| {
-        let orc = Unwind::read(image)?;
+        let orc = Unwind::read(image, code.entry())?;
         let lookup = |at| orc.as_ref().and_then(|orc| orc.lookup(at));
         derive_from(code, orc.is_some().then_some(&lookup as _))
     })
@@ -44,7 +44,7 @@ pub fn with_code<T>(image: &Image, then: impl FnOnce(&Code<'_>) -> Result<T, Err
         } else if Some(addr) == return_thunk {
             Callee::Return
         } else {
-            outsider_or_known(image, addr)
+            outsider_or_known(image, arch, addr)
         }
     };
     let mut chunks = Vec::new();
@@ -102,10 +102,12 @@ fn switching_function<'a>(image: &'a Image, name: &str, switch: Addr) -> Result<
     Ok(function)
 }
 
-fn outsider_or_known(image: &Image, addr: Addr) -> Callee {
+fn outsider_or_known(image: &Image, arch: &dyn Arch, addr: Addr) -> Callee {
     let names = || image.functions_entered_at(addr).iter().map(|id| image.symbol(*id).name.as_str());
     let name = || names().next_back().map_or_else(|| addr.to_string(), str::to_owned);
-    if names().any(|name| name == DIVERGES) {
+    if let Some(register) = names().find_map(|name| arch.retpoline(name)) {
+        Callee::Thunk(register)
+    } else if names().any(|name| name == DIVERGES) {
         Callee::Diverges(DIVERGES.to_owned())
     } else if let Some(function) =
         image.units.iter().flat_map(|unit| &unit.functions).find(|function| function.addr == addr)
@@ -238,10 +240,11 @@ struct Unwind<'a> {
     ip_table: Addr,
     ips: &'a [u8],
     entries: &'a [u8],
+    numbering: Numbering,
 }
 
 impl<'a> Unwind<'a> {
-    fn read(image: &'a Image) -> Result<Option<Unwind<'a>>, Error> {
+    fn read(image: &'a Image, entry: Addr) -> Result<Option<Unwind<'a>>, Error> {
         let (Some(ips), Some(entries)) =
             (image.section_named(".orc_unwind_ip"), image.section_named(".orc_unwind"))
         else {
@@ -254,10 +257,19 @@ impl<'a> Unwind<'a> {
             return Err(Error::Table { table: ".orc_unwind".to_owned(), why });
         }
         let (ip_bytes, entry_bytes) = (image.section_bytes(ips), image.section_bytes(entries));
-        Ok(Some(Unwind { ip_table: ips.addr, ips: ip_bytes, entries: entry_bytes }))
+        let at_entry = orc::lookup(ips.addr, ip_bytes, entry_bytes, entry);
+        let numbering = at_entry.map_or(Ok(Numbering::First), |raw| {
+            Numbering::of_entry_to_a_function(raw).ok_or_else(|| Error::Table {
+                table: ".orc_unwind".to_owned(),
+                why: format!(
+                    "at {entry}, where a function begins, {raw:02x?} does not say that the CFA is rsp+8"
+                ),
+            })
+        })?;
+        Ok(Some(Unwind { ip_table: ips.addr, ips: ip_bytes, entries: entry_bytes, numbering }))
     }
 
     fn lookup(&self, at: Addr) -> Option<Orc> {
-        orc::lookup(self.ip_table, self.ips, self.entries, at)
+        orc::lookup(self.ip_table, self.ips, self.entries, at).map(|raw| Orc::parse(raw, self.numbering))
     }
 }

@@ -164,10 +164,7 @@ impl Walk<'_, '_> {
         }
         let mut state = state.clone();
         match step.flow {
-            Flow::Call(target) => {
-                self.known_callee(target, step)?;
-                self.called(step, &mut state)?;
-            }
+            Flow::Call(target) => self.call(target, step, &mut state)?,
             Flow::CallIndirect => self.indirect_call(step, &mut state)?,
             Flow::JumpIndirect => return Err(Error::IndirectBranch { instruction: named(step) }),
             Flow::Other => return Err(Error::Unforeseen { instruction: named(step) }),
@@ -203,8 +200,25 @@ impl Walk<'_, '_> {
             Callee::Return => {
                 Err(Error::UnknownCall { callee: "the return thunk".into(), instruction: named(step) })
             }
+            // As a sibling call: the register is not looked at there.
+            Callee::Thunk(register) => Err(Error::UnknownCall {
+                callee: format!("what {} holds", (self.abi.name)(register)),
+                instruction: named(step),
+            }),
             Callee::Unknown(callee) => Err(Error::UnknownCall { callee, instruction: named(step) }),
         }
+    }
+
+    fn call(&mut self, target: Addr, step: &Step, state: &mut State) -> Result<(), Error> {
+        match (self.code.callee)(target) {
+            // A callback that the kernel's own data names (`balance_callback` of a run queue, until 5.17): called with
+            // what the tail has, like any C function.
+            Callee::Thunk(register) if state.get(register).is_own() => {
+                self.tail.calls.insert("what the kernel's data names".into());
+            }
+            _ => self.known_callee(target, step)?,
+        }
+        self.called(step, state)
     }
 
     fn indirect_call(&mut self, step: &Step, state: &mut State) -> Result<(), Error> {

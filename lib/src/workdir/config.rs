@@ -21,6 +21,9 @@ pub struct Config {
     pub kernel_config: PathBuf,
     /// The root below which absolute paths inside these files have their meaning.
     pub sysroot: PathBuf,
+    /// Where the compiler is, if it is not the machine's own.
+    #[serde(default)]
+    pub programs: Option<PathBuf>,
     /// The kernel's source: a directory or a tarball.
     pub source: PathBuf,
     /// The image that boots, where it is known.

@@ -15,7 +15,7 @@ use crate::compile::{self, Build, Commands};
 use crate::identity::{self, Addresses, Gate, KnownBy};
 use crate::objects::Object;
 use crate::progress::{Progress, Silent};
-use crate::source::{Kernel, shadow_headers};
+use crate::source::{Kernel, Toolchain, shadow_headers};
 use crate::springboard;
 use crate::vmlinux::{self, Image, Machine, Sidecars};
 use kernel_source::Found;
@@ -29,6 +29,8 @@ use std::time::UNIX_EPOCH;
 pub struct Options {
     /// Where the kernel's files are.
     pub kernel: Kernel,
+    /// The compiler that built it, if the machine's own is another one.
+    pub toolchain: Option<Toolchain>,
     /// The kernel's source: a directory, a tarball, or a directory with one of them in it.
     pub source: PathBuf,
     /// The directory to make.
@@ -63,6 +65,7 @@ fn claim(options: &Options, layout: &Layout) -> Result<Config> {
         headers: absolute(&kernel.headers)?,
         kernel_config: absolute(&kernel.config)?,
         sysroot: absolute(&kernel.sysroot)?,
+        programs: options.toolchain.as_ref().map(Toolchain::programs),
         source: absolute(&options.source)?,
         bzimage: kernel.bzimage.as_deref().map(absolute).transpose()?,
         modules: kernel.modules.as_deref().map(absolute).transpose()?,
@@ -122,7 +125,8 @@ impl Run<'_> {
         if !origins.same_version && !config.allow_different {
             return Err(Error::WrongSource { found: origins.source_version, banner: origins.kernel_banner });
         }
-        let headers = (&config.headers, &config.sysroot, file_stamp(&config.headers.join("Makefile"))?);
+        let makefile = file_stamp(&config.headers.join("Makefile"))?;
+        let headers = (&config.headers, &config.sysroot, makefile, &config.programs);
         steps.run(Step::Headers, headers, None, |_| self.prepare_headers())?;
         if compiler_has_changed(&layout.commands()) {
             steps.forget_from(Step::Commands)?;
@@ -240,7 +244,7 @@ impl Run<'_> {
     fn prepare_headers(&self) -> Result<String> {
         let dest = self.layout.kbuild();
         remove_dir(&dest)?;
-        let kbuild = shadow_headers(&self.options.kernel, &dest)?;
+        let kbuild = shadow_headers(&self.options.kernel, self.options.toolchain.as_ref(), &dest)?;
         write_json(&self.kbuild_path(), &kbuild)?;
         Ok(String::new())
     }
@@ -252,7 +256,8 @@ impl Run<'_> {
     fn ask_kbuild(&self, kernel: &KernelFacts) -> Result<String> {
         let kbuild: PathBuf = read_json(&self.kbuild_path())?;
         let machine = Machine::named(&kernel.machine).or(Machine::host()).unwrap_or(Machine::X86_64);
-        let commands = compile::commands(&kbuild, &self.layout.tree(), &kernel.units, machine)?;
+        let programs = self.config.programs.as_deref();
+        let commands = compile::commands(&kbuild, &self.layout.tree(), &kernel.units, machine, programs)?;
         write_json(&self.layout.commands(), &commands)?;
         Ok(commands.compiler.version)
     }

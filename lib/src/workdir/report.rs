@@ -33,7 +33,7 @@ impl Origins {
         if !self.same_compiler {
             causes.push(format!(
                 "the compiler is another one: found {}, the kernel was built by {}; install that revision of \
-                 the compiler's package",
+                 the compiler's package, or get it by `schedswap toolchain`, and run init again",
                 self.compiler_found, self.compiler_of_kernel
             ));
         }

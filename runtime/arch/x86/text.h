@@ -9,6 +9,10 @@
 #include <linux/sched.h>
 #include <asm/sync_core.h>
 
+/* asm/tlb.h, which the scheduler's header includes, uses it. Kernels from 5.8 on hid it from modules. */
+void flush_tlb_mm_range(struct mm_struct *mm, unsigned long start, unsigned long end, unsigned int stride_shift,
+			bool freed_tables);
+
 #define SS_JUMP_LEN 5		/* jmp rel32 */
 
 /* Writes `len` bytes that jump from `site` to `target`; what is left of the window is int3, never reached. */

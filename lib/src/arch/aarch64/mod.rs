@@ -8,7 +8,7 @@ mod uses;
 
 use super::Arch;
 use super::relocation::{Field, Fields};
-use super::step::{Abi, Outline, Step};
+use super::step::{Abi, Outline, Register, Step};
 use crate::address::Addr;
 use crate::vmlinux::{Entries, Image, Machine, SiteKind, Uses};
 use decode::{BYTES, Word, words};
@@ -47,6 +47,10 @@ impl Arch for Aarch64 {
 
     fn stack_switch(&self) -> &'static str {
         "__switch_to"
+    }
+
+    fn retpoline(&self, _name: &str) -> Option<Register> {
+        None
     }
 
     fn return_thunk(&self) -> Option<&'static str> {
@@ -120,7 +124,7 @@ impl Arch for Aarch64 {
                 },
                 _ => word.0,
             };
-            Outline { at, len: BYTES, mnemonic: word.0 >> 24, form, target }
+            Outline { at, len: BYTES, mnemonic: word.0 >> 24, form, nop: word.0 == NOP, target }
         };
         words(code, at).map(outline).collect()
     }

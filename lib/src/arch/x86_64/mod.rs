@@ -8,10 +8,10 @@ mod uses;
 
 use super::Arch;
 use super::relocation::{Field, Fields};
-use super::step::{Abi, Outline, Step};
+use super::step::{Abi, Outline, Register, Step};
 use crate::address::Addr;
 use crate::vmlinux::{Entries, Image, Machine, SiteKind, Uses};
-use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 use object::elf;
 
 /// See [`Arch`].
@@ -36,6 +36,11 @@ impl Arch for X86_64 {
 
     fn stack_switch(&self) -> &'static str {
         "__switch_to_asm"
+    }
+
+    fn retpoline(&self, name: &str) -> Option<Register> {
+        let of = name.strip_prefix("__x86_indirect_thunk_")?;
+        (0..lift::ABI.registers).find(|register| (lift::ABI.name)(*register) == of)
     }
 
     fn return_thunk(&self) -> Option<&'static str> {
@@ -93,6 +98,7 @@ impl Arch for X86_64 {
             len: instruction.len() as u64,
             mnemonic: instruction.mnemonic() as u32,
             form: instruction.code() as u32,
+            nop: instruction.mnemonic() == Mnemonic::Nop,
             target: near_target(&instruction),
         };
         decoder(code, at).into_iter().map(outline).collect()

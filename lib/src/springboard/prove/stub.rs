@@ -2,7 +2,7 @@
 
 use super::super::code::{Chunk, decode};
 use super::super::error::Error;
-use super::super::orc::{ENTRY_BYTES, Orc};
+use super::super::orc::{ENTRY_BYTES, Numbering, Orc, Raw};
 use crate::address::Addr;
 use crate::arch::Arch;
 use crate::arch::relocation::Fields;
@@ -62,7 +62,7 @@ impl<'a> Stub<'a> {
             let to_end = fields.to_end(&field, offset);
             relocations.insert(offset, Reference { symbol, offset: relocation.addend() + to_end });
         }
-        let mut unwind = BTreeMap::new();
+        let mut unwind: BTreeMap<u64, Raw> = BTreeMap::new();
         if let (Some(ips), Some(entries)) =
             (file.section_by_name(".orc_unwind_ip"), file.section_by_name(".orc_unwind"))
         {
@@ -74,11 +74,17 @@ impl<'a> Stub<'a> {
                 let entry = entry.ok_or_else(|| broken("more ORC addresses than entries"))?;
                 if symbol.section_index() == Some(text.index()) {
                     let at = symbol.address().wrapping_add_signed(relocation.addend());
-                    unwind.insert(at, Orc::parse(*entry));
+                    unwind.insert(at, *entry);
                 }
             }
         }
         let (entry, switch_to) = (offset_of("ss_schedule_stub")?, offset_of("ss_switch_to")?);
+        let at_entry = unwind.range(..=entry).next_back();
+        let numbering = at_entry.map_or(Ok(Numbering::First), |(_, raw)| {
+            Numbering::of_entry_to_a_function(*raw)
+                .ok_or_else(|| broken("its unwind table does not say that the CFA is rsp+8 at its entry"))
+        })?;
+        let unwind = unwind.into_iter().map(|(at, raw)| (at, Orc::parse(raw, numbering))).collect();
         Ok(Stub { arch, text: code, relocations, unwind, entry, switch_to })
     }
 

@@ -17,6 +17,8 @@ pub const FINISH_TASK_SWITCH: Addr = Addr(0xffff_ffff_8200_0100);
 pub const STACK_CHK_FAIL: Addr = Addr(0xffff_ffff_8200_0200);
 pub const RETURN_THUNK: Addr = Addr(0xffff_ffff_8200_0300);
 pub const STRANGER: Addr = Addr(0xffff_ffff_8200_0400);
+/// `__x86_indirect_thunk_rax` and `__x86_indirect_thunk_r12`.
+pub const THUNKS: [(Addr, u8); 2] = [(Addr(0xffffffff82000500), 0), (Addr(0xffffffff82000520), 12)];
 /// The exported symbol that the stub's addresses are relative to.
 pub const PRINTK: Addr = Addr(0xffff_ffff_8100_8000);
 /// Where the replacements of alternatives are put.
@@ -198,7 +200,10 @@ fn callee(addr: Addr) -> Callee {
         STACK_CHK_FAIL => Callee::Diverges("__stack_chk_fail".into()),
         RETURN_THUNK => Callee::Return,
         STRANGER => Callee::Unknown("stranger".into()),
-        other => Callee::Unknown(other.to_string()),
+        other => THUNKS
+            .iter()
+            .find(|(thunk, _)| *thunk == other)
+            .map_or_else(|| Callee::Unknown(other.to_string()), |(_, register)| Callee::Thunk(*register)),
     }
 }
 

@@ -151,6 +151,15 @@ fn unknown_call() {
 }
 
 #[test]
+fn a_retpoline_calls_what_the_tail_itself_has_found() {
+    let [(of_rax, _), (of_r12, _)] = THUNKS;
+    let calling = |thunk| replacing(with_frame_base(), L("epilogue"), &[Call(thunk), L("epilogue")]);
+    assert!(contract_of(&calling(of_rax)).is_ok());
+    let refused = refusal(&calling(of_r12));
+    assert!(matches!(&refused, Error::UnknownCall { callee, .. } if callee == "what r12 holds"), "{refused}");
+}
+
+#[test]
 fn fault_behind_a_jump_label() {
     let label = [JumpLabel("traced"), L("epilogue")];
     let mut pieces = replacing(with_frame_base(), L("epilogue"), &label);

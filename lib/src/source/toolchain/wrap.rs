@@ -1,0 +1,207 @@
+//! Running programs with the C library that they came with.
+//!
+//! The dynamic loader can be run as a program, is then told where libraries are, and tells nobody else: programs
+//! that a program starts are not affected. So each program gets a script that does so. Programs that are called by
+//! name have theirs in a directory of its own. Those that the compiler's driver calls by path (`cc1`) have it in
+//! their place, and are themselves one directory below: the driver goes by where it is itself, so it stays.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use object::LittleEndian;
+use object::elf::FileHeader64;
+use object::read::ReadCache;
+use object::read::elf::{FileHeader, ProgramHeader};
+
+use super::super::SourceError;
+use super::super::sysroot;
+
+/// Where programs are that other programs call by path.
+const INTERNAL: [&str; 2] = ["usr/lib", "usr/libexec"];
+/// What such a directory's own programs are moved to.
+const MOVED: &str = ".programs";
+
+/// Gives every program below `root` its script: those in `usr/bin` into `bin`, the others in place. What was done
+/// before is not done again.
+pub(super) fn wrap_all(root: &Path, bin: &Path) -> Result<(), SourceError> {
+    for directory in INTERNAL {
+        wrap_in_place(root, &root.join(directory))?;
+    }
+    // It appears with all that belongs in it: that it is there says that everything is done.
+    let partial = bin.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(SourceError::io(&partial))?;
+    }
+    fs::create_dir_all(&partial).map_err(SourceError::io(&partial))?;
+    for program in entries(&root.join("usr/bin"))? {
+        if let Some(script) = wrapper(root, &program, Called::Itself)? {
+            write_script(&partial.join(program.file_name().unwrap_or_default()), &script)?;
+        }
+    }
+    fs::rename(&partial, bin).map_err(SourceError::io(bin))
+}
+
+fn wrap_in_place(root: &Path, directory: &Path) -> Result<(), SourceError> {
+    for path in entries(directory)? {
+        let metadata = path.symlink_metadata().map_err(SourceError::io(&path))?;
+        if metadata.is_dir() {
+            if path.file_name().is_some_and(|name| name != MOVED) {
+                wrap_in_place(root, &path)?;
+            }
+            continue;
+        }
+        let is_library = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
+        if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 || is_library {
+            continue;
+        }
+        let moved = directory.join(MOVED).join(path.file_name().unwrap_or_default());
+        if interpreter(&path)?.is_some() {
+            fs::create_dir_all(directory.join(MOVED)).map_err(SourceError::io(directory))?;
+            fs::rename(&path, &moved).map_err(SourceError::io(&moved))?;
+            let script = wrapper(root, &moved, Called::Itself)?.unwrap_or_default();
+            write_script(&path, &script)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a wrapped program is told that it is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Called {
+    /// By its own path: the compiler's driver goes by it to find what belongs to it.
+    Itself,
+    /// As the script was: objtool goes by it to find the one for the architecture, beside itself.
+    AsTheScript,
+}
+
+/// How loaders are told that, if they are new enough (glibc 2.33).
+const ARGV0: &str = "--argv0";
+
+/// A script that runs `program` with the loader and the libraries below `root`; `None` if it needs no loader.
+pub(super) fn wrapper(root: &Path, program: &Path, called: Called) -> Result<Option<String>, SourceError> {
+    let Some(interpreter) = interpreter(program)? else { return Ok(None) };
+    // Where /lib is a link to usr/lib, the link belongs to a package that nothing here depends on.
+    let places =
+        [interpreter.clone(), Path::new("/usr").join(interpreter.strip_prefix("/").unwrap_or(&interpreter))];
+    let missing = || SourceError::NoLoader {
+        program: program.to_owned(),
+        loader: interpreter.clone(),
+        root: root.to_owned(),
+    };
+    let loader = places.iter().find_map(|place| sysroot::resolve(root, place)).ok_or_else(missing)?;
+    let libraries = loader.parent().and_then(|path| path.strip_prefix(root).ok()).ok_or_else(missing)?;
+    let libraries = libraries.strip_prefix("usr").unwrap_or(libraries);
+    let both =
+        [root.join(libraries), root.join("usr").join(libraries)].map(|path| path.display().to_string());
+    let name = match called {
+        Called::AsTheScript if offers_argv0(&loader)? => format!(" {ARGV0} \"$0\""),
+        _ => String::new(),
+    };
+    Ok(Some(format!(
+        "#!/bin/sh\nexec {}{name} --inhibit-cache --library-path {} {} \"$@\"\n",
+        loader.display(),
+        both.join(":"),
+        program.display()
+    )))
+}
+
+fn offers_argv0(loader: &Path) -> Result<bool, SourceError> {
+    let bytes = fs::read(loader).map_err(SourceError::io(loader))?;
+    Ok(bytes.windows(ARGV0.len()).any(|window| window == ARGV0.as_bytes()))
+}
+
+/// The dynamic loader that a program asks for; `None` for anything else.
+fn interpreter(path: &Path) -> Result<Option<PathBuf>, SourceError> {
+    let file = match File::open(path) {
+        Ok(file) => ReadCache::new(file),
+        // A link to what another package has.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(SourceError::io(path)(error)),
+    };
+    let Ok(header) = FileHeader64::<LittleEndian>::parse(&file) else { return Ok(None) };
+    let Ok(endian) = header.endian() else { return Ok(None) };
+    let headers = header.program_headers(endian, &file).unwrap_or_default();
+    let name = headers.iter().find_map(|header| header.interpreter(endian, &file).ok().flatten());
+    Ok(name.map(|name| String::from_utf8_lossy(name).into_owned().into()))
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let found = match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    found.map_err(SourceError::io(directory))
+}
+
+/// Writes a program of a shell's.
+pub(in super::super) fn write_script(path: &Path, text: &str) -> Result<(), SourceError> {
+    fs::write(path, text).map_err(SourceError::io(path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(SourceError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// A root with this machine's own `true`, its loader and its libraries, as another suite's would lie there.
+    fn root(directory: &Path) -> PathBuf {
+        let root = directory.join("root");
+        let program = fs::canonicalize("/bin/true").unwrap();
+        let loader = interpreter(&program).unwrap().expect("it is dynamic");
+        let real = fs::canonicalize(&loader).unwrap();
+        let libraries = fs::canonicalize("/lib/x86_64-linux-gnu/libc.so.6").unwrap();
+        for (file, place) in [
+            (program.as_path(), root.join("usr/bin/true")),
+            (program.as_path(), root.join("usr/lib/gcc/x/1/cc1")),
+            (real.as_path(), root.join("usr/lib/x86_64-linux-gnu/ld.so")),
+            (libraries.as_path(), root.join("usr/lib/x86_64-linux-gnu/libc.so.6")),
+        ] {
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::copy(file, place).unwrap();
+        }
+        let link = root.join("usr").join(loader.strip_prefix("/").unwrap());
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/usr/lib/x86_64-linux-gnu/ld.so", link).unwrap();
+        root
+    }
+
+    #[test]
+    fn a_tool_is_called_as_its_script_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = root(dir.path());
+        fs::copy(fs::canonicalize("/bin/sh").unwrap(), root.join("usr/bin/sh")).unwrap();
+        let says = |called, name: &str| {
+            let script = dir.path().join(name);
+            write_script(&script, &wrapper(&root, &root.join("usr/bin/sh"), called).unwrap().unwrap())
+                .unwrap();
+            let output = Command::new(&script).args(["-c", "echo $0"]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        };
+        assert_eq!(says(Called::AsTheScript, "tool"), dir.path().join("tool").to_string_lossy());
+        assert_eq!(says(Called::Itself, "driver"), root.join("usr/bin/sh").to_string_lossy());
+    }
+
+    #[test]
+    fn programs_run_with_the_loader_they_came_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, bin) = (root(dir.path()), dir.path().join("bin"));
+        // What was broken off goes on: the second time nothing is moved twice.
+        for _again in 0..2 {
+            wrap_all(&root, &bin).unwrap();
+            for program in [bin.join("true"), root.join("usr/lib/gcc/x/1/cc1")] {
+                assert!(Command::new(&program).status().unwrap().success(), "{}", program.display());
+                let script = fs::read_to_string(&program).unwrap();
+                assert!(script.contains(&*root.join("usr/lib/x86_64-linux-gnu/ld.so").to_string_lossy()));
+            }
+            assert!(interpreter(&root.join("usr/lib/x86_64-linux-gnu/libc.so.6")).unwrap().is_some());
+            fs::remove_dir_all(&bin).unwrap();
+        }
+        fs::remove_file(root.join("usr/lib/x86_64-linux-gnu/ld.so")).unwrap();
+        let error = wrap_all(&root, &bin).unwrap_err().to_string();
+        assert!(error.contains("usr/bin/true") && !bin.exists(), "{error}");
+    }
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Takes every kernel of KERNELS through all of it and writes what was seen to docs/kernels.md. A kernel that is not
+# reached or refused gets its row too, and makes this fail at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/kernel.sh
+: "${SCHEDSWAP:=schedswap}" "${CYCLES:=25}" "${THREADS:=500}"
+: "${KERNELS:=bullseye/cloud-amd64 bookworm/cloud-amd64 bookworm/amd64 bookworm-backports/cloud-amd64 \
+trixie/cloud-amd64 trixie-backports/cloud-amd64}"
+out=out/matrix
+page=docs/kernels.md
+failed=0
+
+# Runs a step of the current kernel; its output is in $out/<step>.log, and what it took in $took.
+run() {
+    local name=$1 began=$SECONDS
+    shift
+    "$@" >"$out/$name.log" 2>&1 || {
+        reason=$(grep -m 1 '^schedswap: ' "$out/$name.log" | cut -c 1-200 || true)
+        return 1
+    }
+    took=$((SECONDS - began))
+}
+
+# Sets the cells of one kernel, in order, as far as it gets.
+kernel() {
+    local KERNEL=$1
+    release=$KERNEL compiler='' functions='' replaced='' init_s='' load='' cycles='' pause='' reason=''
+    get_kernel "$SCHEDSWAP" || { reason='not to be had'; return 1; }
+    compiler=$(sed -n 's/.* (Debian \([^)]*\)).*/gcc \1/p' <<<"$(field compiler <<<"$("$SCHEDSWAP" fetch --json "$KERNEL")")")
+    rm -rf "$out/work"
+    run init "$SCHEDSWAP" init --no-config "$release" "$source" "$out/work" || return 1
+    init_s=$took
+    functions=$(awk '/^kernel\/sched\// { all += $2; same += $4 } END { print same " of " all }' "$out/init.log")
+    replaced=$(sed -n 's/^\([0-9]*\) functions replaced.*/\1/p' "$out/init.log")
+    patch --quiet --directory="$out/work" --strip=1 <examples/demo/schedswap_test.patch || { reason='the demo patch does not apply'; return 1; }
+    run build "$SCHEDSWAP" build "$out/work" || return 1
+    run demo "$SCHEDSWAP" try "$out/work" --run examples/demo/features.sh || return 1
+    load=yes
+    run cycles "$SCHEDSWAP" try "$out/work" --cycles "$CYCLES" --threads "$THREADS" --time-limit 7200 \
+        --console "$out/console.log" || return 1
+    cycles=$(sed -n 's/^\([0-9]*\) cycles done.*/\1/p' "$out/cycles.log")
+    pause=$(awk '$1 == "stop" { print $3 " in, " $6 " out" }' "$out/cycles.log")
+    grep -q 'classes afterwards: identical' "$out/cycles.log" || { reason='the kernel is not as it was'; return 1; }
+}
+
+mkdir -p "$out"
+{
+    cat <<EOF
+# Kernels that were tried
+
+Written by \`make matrix\`: each kernel fetched, its compiler too, \`init\` with its two proofs, the demo's edit built,
+loaded and used in a guest, and swapped in and out under load, with nothing configured. Afterwards kernel text and
+scheduling classes have to be what they were, byte for byte. The pause is the median stop in ms, in an emulated guest
+of four CPUs on this host ($(nproc) CPUs): what it says of a real machine is its order among the others.
+
+| kernel | compiler | identical | replaced | init, s | demo | cycles | pause, ms | |
+|---|---|---|---|---|---|---|---|---|
+EOF
+} >"$page.new"
+for spec in $KERNELS; do
+    step "$spec"
+    kernel "$spec" || { failed=1; echo "matrix: $spec: ${reason:-failed; see $out}" >&2; }
+    echo "| $release | $compiler | $functions | $replaced | $init_s | $load | $cycles | $pause | $reason |" >>"$page.new"
+done
+mv "$page.new" "$page"
+cat "$page"
+exit "$failed"
