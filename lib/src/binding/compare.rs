@@ -414,6 +414,25 @@ impl<'a> Comparison<'a> {
         };
         let from = self.units[unit].object.section(source);
         let to = self.object.section(destination);
+        match policy(&from.name, from.flags) {
+            Some((Policy::Table(_), _)) => {
+                return self.entries_agree(unit, from, at + to_end, to, relocation.addend + to_end);
+            }
+            // An object without a symbol, alone in its section (what UBSAN says of a place).
+            Some((Policy::Data(_), _))
+                if from.flags & elf::SHF_WRITE.0 != 0 && !from.relocations.is_empty() =>
+            {
+                let start =
+                    (relocation.addend - at).try_into().map_err(|_| "refers behind a section's start")?;
+                let [whole, copy] = [(source, 0), (destination, start)].map(|(section, start)| Stretch {
+                    section,
+                    start,
+                    length: from.size,
+                });
+                return self.stretches_agree(unit, whole, copy);
+            }
+            _ => {}
+        }
         let (Some(theirs), Some(ours)) = (tail(from, at + to_end), tail(to, relocation.addend + to_end))
         else {
             return Err("refers behind a section's end".into());
@@ -431,6 +450,25 @@ impl<'a> Comparison<'a> {
             return Ok(());
         }
         Err(format!("refers to other bytes of {} than the compiler's {}", to.name, from.name))
+    }
+
+    /// Code that hands over an entry of a table: the entry describes the same code; what it says is compared with
+    /// the table.
+    fn entries_agree(
+        &self,
+        unit: usize,
+        from: &Section,
+        at: i64,
+        to: &Section,
+        copy: i64,
+    ) -> Result<(), String> {
+        let [theirs, ours] = [at, copy].map(u64::try_from);
+        let theirs = theirs.ok().and_then(|at| self.described(unit, from, at));
+        let ours = ours.ok().and_then(|at| self.describes(to, at));
+        if from.name == to.name && theirs.is_some() && theirs == ours {
+            return Ok(());
+        }
+        Err(format!("refers to an entry of {} for {ours:?}, the compiler for {theirs:?}", to.name))
     }
 
     /// Each entry that describes kept code is there, in order, and says the same.

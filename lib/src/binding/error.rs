@@ -24,7 +24,7 @@ pub enum Error {
     /// A section that the policy table does not know.
     #[error(
         "{unit} has the section {section}, which is loaded into the kernel but unknown to schedswap: \
-         it may need entries for the module's code; add it to the table in objects/special.rs with a reason"
+         it may need entries for the module's code; add it to the table in binding/special.rs with a reason"
     )]
     UnknownSection {
         /// Unit.

@@ -7,7 +7,7 @@ use super::special::{Kept, Policy};
 use crate::address::Addr;
 use crate::boundary::{Boundary, BoundaryFunction, BoundaryVariable, Fate, SchedClass, Sharing, StayReason};
 use crate::identity::Addresses;
-use crate::objects::{Place, SymbolId};
+use crate::objects::{Place, SectionId, SymbolId};
 use crate::vmlinux::{self, Image};
 use object::elf;
 use std::collections::HashMap;
@@ -58,6 +58,8 @@ pub(super) enum Home {
 pub(super) enum Resolved {
     /// To the module's copy of a piece of a unit, `offset` bytes from its origin.
     Own { unit: usize, piece: PieceId, offset: i64 },
+    /// To an entry of a table of the same unit, `offset` bytes from the table's start.
+    Entry { section: SectionId, offset: i64 },
     /// To vmlinux, `offset` bytes from a symbol.
     Vmlinux { base: InVmlinux, offset: i64 },
     /// To the code that leaves the module's stack frame.
@@ -135,6 +137,21 @@ impl<'a> Index<'a> {
             Form::Object => self.home_of_object(unit, piece),
             Form::Anonymous => Ok(Home::Module("constants without a name".into())),
         }
+    }
+
+    /// Whether vmlinux has another definition of a weak name, where the unit has it as an alias: the piece is the
+    /// unit's all the same, by its other name.
+    fn overrides(&self, unit: &Unit, piece: PieceId, home: &Home, name: &str) -> Result<bool, Error> {
+        if !unit.is_weak_alias(piece, name) {
+            return Ok(false);
+        }
+        let Some(in_force) = self.global(name, unit.name)? else { return Ok(false) };
+        Ok(match home {
+            Home::Both(addr) | Home::Body(addr) | Home::Class(addr) => *addr != in_force.addr,
+            Home::Vmlinux(base, _) => base.addr != in_force.addr,
+            Home::Module(_) => true,
+            Home::ColdPartOf(_) | Home::Nowhere(_) => false,
+        })
     }
 
     fn home_of_function(&self, unit: &Unit, piece: PieceId) -> Result<Home, Error> {
@@ -375,6 +392,9 @@ impl<'a> Homes<'a> {
                     Some(_) if is_weak => continue,
                     _ => {}
                 }
+                if is_weak && index.overrides(unit, piece, &homes[u][piece.0 as usize], &symbol.name)? {
+                    continue;
+                }
                 weak.insert(&symbol.name, is_weak);
                 globals.insert(&symbol.name, (u, piece, offset));
             }
@@ -403,10 +423,11 @@ impl<'a> Homes<'a> {
     pub fn defined(&self, unit: usize, reference: &Reference) -> Option<(usize, PieceId, i64)> {
         match reference.target {
             Target::Piece(piece) => Some((unit, piece, reference.offset)),
+            Target::Table(_) => None,
             Target::Symbol(id) => {
                 let symbol = self.units[unit].object.symbol(id);
                 let (unit, piece, offset) = *self.globals.get(symbol.name.as_str())?;
-                (symbol.place == Place::Undefined).then_some((unit, piece, offset + reference.offset))
+                (symbol.place != Place::Absolute).then_some((unit, piece, offset + reference.offset))
             }
         }
     }
@@ -426,6 +447,9 @@ impl<'a> Homes<'a> {
             target,
             why,
         };
+        if let Target::Table(section) = reference.target {
+            return Ok(Resolved::Entry { section, offset: reference.offset });
+        }
         let Some((u, piece, offset)) = self.defined(unit, reference) else {
             return self.resolve_extern(unit, from, reference);
         };

@@ -7,10 +7,10 @@ use super::normalise::Reference;
 use super::rename::{Names, is_global};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
-use super::tables::Tables;
+use super::tables::{TableEntry, Tables};
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use object::elf;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The section that holds all of the module's scheduler code. Not `.text`, so that the runtime's own code stays
 /// apart from it.
@@ -37,13 +37,33 @@ struct Layout<'a> {
     section_symbols: HashMap<SectionId, SymbolId>,
     /// Where each kept piece has gone: section, offset of its origin, first symbol.
     placed: HashMap<(usize, PieceId), (SectionId, u64, Option<SymbolId>)>,
+    /// Where each kept entry of a table has gone, by unit and where it was.
+    entries: BTreeMap<(usize, SectionId, u64), PlacedEntry>,
+    anonymous: Anonymous,
     anchor: SymbolId,
     zero: SymbolId,
     switch_to: SymbolId,
 }
 
+/// Bytes that no symbol covers: where they begin, and how many they are.
+pub(super) type Anonymous = BTreeMap<(SectionId, u64), u64>;
+
+struct PlacedEntry {
+    /// The code it describes.
+    piece: PieceId,
+    /// As it was.
+    entry: TableEntry,
+    section: SectionId,
+    start: u64,
+}
+
 /// Lays out what is kept.
-pub(super) fn layout(homes: &Homes, live: &Live, names: &Names, tables: &[Tables]) -> Result<Object, Error> {
+pub(super) fn layout(
+    homes: &Homes,
+    live: &Live,
+    names: &Names,
+    tables: &[Tables],
+) -> Result<(Object, Anonymous), Error> {
     let machine = homes.units.first().map_or(0, |u| u.object.machine);
     let mut layout = Layout {
         homes,
@@ -53,6 +73,8 @@ pub(super) fn layout(homes: &Homes, live: &Live, names: &Names, tables: &[Tables
         sections: HashMap::new(),
         section_symbols: HashMap::new(),
         placed: HashMap::new(),
+        entries: BTreeMap::new(),
+        anonymous: Anonymous::new(),
         anchor: SymbolId(0),
         zero: SymbolId(0),
         switch_to: SymbolId(0),
@@ -62,8 +84,9 @@ pub(super) fn layout(homes: &Homes, live: &Live, names: &Names, tables: &[Tables
     layout.switch_to = layout.symbol(SWITCH_TO, Place::Undefined, elf::STB_GLOBAL.0);
     let text = layout.section(TEXT, elf::SHT_PROGBITS.0, ALLOC | EXEC, 16, 0);
     layout.place_pieces();
+    layout.place_tables(tables);
     layout.fill_pieces()?;
-    layout.fill_tables(tables)?;
+    layout.fill_tables()?;
 
     let end = layout.object.section(text).size;
     layout.symbol(TEXT_START, Place::Section(text), elf::STB_GLOBAL.0);
@@ -73,7 +96,7 @@ pub(super) fn layout(homes: &Homes, live: &Live, names: &Names, tables: &[Tables
         section.relocations.sort_by_key(|r| r.offset);
     }
     layout.drop_unused_symbols();
-    Ok(layout.object)
+    Ok((layout.object, layout.anonymous))
 }
 
 impl Layout<'_> {
@@ -192,6 +215,9 @@ impl Layout<'_> {
             });
             first.get_or_insert(SymbolId(self.object.symbols.len() as u32 - 1));
         }
+        if first.is_none() && matches!(owner.policy(piece).0, Policy::Data(_)) {
+            self.anonymous.insert((destination, start), length);
+        }
         self.placed.insert((unit, piece), (destination, origin, first));
     }
 
@@ -233,6 +259,7 @@ impl Layout<'_> {
                     None => (self.section_symbols[&section], origin as i64 + offset),
                 }
             }
+            Resolved::Entry { section, offset } => self.entry(unit, from, section, offset)?,
             Resolved::Vmlinux { base, offset } if base.is_offset => {
                 (self.zero, (base.addr.0 as i64).wrapping_add(offset))
             }
@@ -244,7 +271,36 @@ impl Layout<'_> {
         Ok(Relocation { offset, kind: reference.kind, symbol, addend: addend.wrapping_sub(reference.to_end) })
     }
 
-    fn fill_tables(&mut self, tables: &[Tables]) -> Result<(), Error> {
+    /// Where an entry of a table has gone that a piece refers to.
+    fn entry(
+        &self,
+        unit: usize,
+        from: PieceId,
+        section: SectionId,
+        offset: i64,
+    ) -> Result<(SymbolId, i64), Error> {
+        let before = |offset| self.entries.range(..=(unit, section, offset)).next_back();
+        let found = u64::try_from(offset).ok().and_then(before);
+        match found {
+            Some((&(u, s, start), placed))
+                if (u, s) == (unit, section) && (offset as u64) < placed.entry.end =>
+            {
+                let inside = offset - start as i64;
+                Ok((self.section_symbols[&placed.section], placed.start as i64 + inside))
+            }
+            _ => {
+                let owner = &self.homes.units[unit];
+                Err(Error::Unbindable {
+                    unit: owner.name.into(),
+                    user: owner.describe(from),
+                    target: format!("{}+{offset:#x}", owner.object.section(section).name),
+                    why: "the entry describes code that the module does not carry".into(),
+                })
+            }
+        }
+    }
+
+    fn place_tables(&mut self, tables: &[Tables]) {
         let homes = self.homes;
         for (u, unit) in homes.units.iter().enumerate() {
             let mut entries: Vec<_> = tables[u]
@@ -256,20 +312,29 @@ impl Layout<'_> {
             entries.sort_by_key(|(_, e)| (e.section, e.start));
             for (piece, entry) in entries {
                 let source = unit.object.section(entry.section);
-                let id =
+                let section =
                     self.section(&source.name, source.kind, source.flags, source.align, source.entry_size);
-                let start = self.object.section(id).size;
-                let bytes = &source.data[entry.start as usize..entry.end as usize];
-                let target = &mut self.object.sections[id.0 as usize];
-                target.data.extend_from_slice(bytes);
+                let target = &mut self.object.sections[section.0 as usize];
+                let start = target.size;
+                target.data.extend_from_slice(&source.data[entry.start as usize..entry.end as usize]);
                 target.size = target.data.len() as u64;
-                for reference in unit.references_in(entry.section, entry.start, entry.end) {
-                    let offset = start + reference.field - entry.start;
-                    let relocation = self.relocation(u, piece, reference, offset, true)?;
-                    self.object.sections[id.0 as usize].relocations.push(relocation);
-                }
+                let placed = PlacedEntry { piece, entry, section, start };
+                self.entries.insert((u, entry.section, entry.start), placed);
             }
             self.fill_orc(u, &tables[u]);
+        }
+    }
+
+    fn fill_tables(&mut self) -> Result<(), Error> {
+        let mut filled = Vec::new();
+        for ((u, ..), PlacedEntry { piece, entry, section, start }) in &self.entries {
+            for reference in self.homes.units[*u].references_in(entry.section, entry.start, entry.end) {
+                let offset = start + reference.field - entry.start;
+                filled.push((*section, self.relocation(*u, *piece, reference, offset, true)?));
+            }
+        }
+        for (section, relocation) in filled {
+            self.object.sections[section.0 as usize].relocations.push(relocation);
         }
         Ok(())
     }

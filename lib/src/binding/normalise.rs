@@ -6,7 +6,7 @@ use super::slice::{Cut, PieceId, Slices, decode};
 use super::special::{Policy, policy};
 use crate::arch::relocation::{Field, Fields};
 use crate::arch::{self, Arch};
-use crate::objects::{Object, Place, SectionId, SymbolId};
+use crate::objects::{Object, Place, SectionId, Symbol, SymbolId};
 use object::elf;
 use std::collections::BTreeSet;
 
@@ -15,7 +15,9 @@ use std::collections::BTreeSet;
 pub(super) enum Target {
     /// Something of the same object.
     Piece(PieceId),
-    /// An undefined or absolute symbol.
+    /// An entry of one of its tables: code hands over the one that describes it (WARN with arguments, from 7.x on).
+    Table(SectionId),
+    /// An undefined or absolute symbol, or a weak alias, which something else may be in force for.
     Symbol(SymbolId),
 }
 
@@ -31,7 +33,7 @@ pub(super) struct Reference {
     /// What the addend lacks: bytes from the field to where relative fields in code count from.
     pub to_end: i64,
     pub target: Target,
-    /// The byte referred to, counted from the piece's origin or the symbol.
+    /// The byte referred to, counted from the piece's origin, the table's section or the symbol.
     pub offset: i64,
 }
 
@@ -118,6 +120,13 @@ impl<'a> Unit<'a> {
         self.slices.piece(piece).symbols.iter().map(move |id| object.symbol(*id).name.as_str())
     }
 
+    /// Whether a name of a piece is weak, and another is not.
+    pub fn is_weak_alias(&self, piece: PieceId, name: &str) -> bool {
+        let symbols = || self.slices.piece(piece).symbols.iter().map(|id| self.object.symbol(*id));
+        let is_weak = |s: &Symbol| s.binding == elf::STB_WEAK.0;
+        symbols().any(|s| s.name == name && is_weak(s)) && symbols().any(|s| !is_weak(s))
+    }
+
     /// The policy of the section that a piece is in.
     pub fn policy(&self, piece: PieceId) -> (Policy, &'static str) {
         self.policies[self.slices.piece(piece).section.0 as usize]
@@ -162,11 +171,21 @@ impl<'a> Unit<'a> {
                     } else {
                         self.slices.of_symbol(r.symbol)
                     };
-                    let Some(piece) = piece else {
-                        // Tables and notes are made anew; nothing that is kept refers to them.
-                        continue;
-                    };
-                    (Target::Piece(piece), offset.wrapping_sub(self.slices.piece(piece).origin as i64))
+                    match piece {
+                        Some(piece) if self.is_weak_alias(piece, &symbol.name) => {
+                            (Target::Symbol(r.symbol), offset.wrapping_sub(symbol.value as i64))
+                        }
+                        Some(piece) => (
+                            Target::Piece(piece),
+                            offset.wrapping_sub(self.slices.piece(piece).origin as i64),
+                        ),
+                        None if matches!(self.policies[section.0 as usize].0, Policy::Table(_)) => {
+                            (Target::Table(section), offset)
+                        }
+                        None if is_code => return Err(fail("what it refers to is made anew for the module")),
+                        // Notes about tables and notes.
+                        None => continue,
+                    }
                 }
             };
             let is_branch = field.is_some_and(|f| f.is_branch);

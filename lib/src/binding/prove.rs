@@ -7,6 +7,7 @@
 //! begins elsewhere. There, instructions are compared one by one.
 
 use super::boot_pointers::BootPointers;
+use super::layout::Anonymous;
 use super::rename::stem;
 use super::special::{Policy, policy};
 use super::tables::entry_size;
@@ -19,6 +20,7 @@ use crate::boundary::Fate;
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use crate::vmlinux::Image;
 use object::elf;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
@@ -84,6 +86,9 @@ struct Prover<'a> {
     boot_pointers: BootPointers,
     /// Places in code that an entry of a table describes.
     described: HashSet<(SectionId, u64)>,
+    anonymous: &'a Anonymous,
+    /// Data that was found to be what vmlinux's code refers to in the same place.
+    met: RefCell<HashSet<(SectionId, u64, Addr)>>,
     proof: Proof,
 }
 
@@ -120,6 +125,8 @@ impl<'a> Prover<'a> {
             by_name,
             boot_pointers: BootPointers::of(image),
             described: described(object),
+            anonymous: &rewritten.anonymous,
+            met: RefCell::default(),
             proof: Proof::default(),
         };
         let no_anchor = || Error::NoAnchor(binding.anchor.into());
@@ -206,7 +213,8 @@ impl<'a> Prover<'a> {
         let mut theirs = self.arch.outlines(theirs, range.start.0);
         ours.retain(|o| !o.nop || self.described.contains(&(section, symbol.value + o.at)));
         theirs.retain(|o| !o.nop || self.image.sites.binary_search_by_key(&o.at, |s| s.addr.0).is_ok());
-        let same = ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic);
+        let same =
+            ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic);
         same.then(|| ours.into_iter().zip(theirs).collect())
     }
 
@@ -232,6 +240,7 @@ impl<'a> Prover<'a> {
 
     /// Classes, and private data that vmlinux has as well.
     fn compare_objects(&mut self) {
+        let mut different = Vec::new();
         for (i, symbol) in self.object.symbols.iter().enumerate() {
             let Place::Section(section) = symbol.place else { continue };
             if symbol.kind != elf::STT_OBJECT.0
@@ -250,9 +259,15 @@ impl<'a> Prover<'a> {
             if !outcomes.iter().any(Result::is_ok)
                 && let Some(Err(what)) = outcomes.into_iter().next()
             {
-                self.proof.different.push(Difference { symbol: symbol.name.clone(), what });
+                let place = (section, symbol.value);
+                different.push((place, Difference { symbol: symbol.name.clone(), what }));
             }
         }
+        // By now everything that refers to them was looked at.
+        let met: HashSet<_> =
+            self.met.borrow().iter().map(|(section, start, _)| (*section, *start)).collect();
+        different.retain(|(place, _)| !met.contains(place));
+        self.proof.different.extend(different.into_iter().map(|(_, difference)| difference));
     }
 
     /// Compares a stretch of a section with vmlinux, relocations applied.
@@ -302,12 +317,9 @@ impl<'a> Prover<'a> {
             let Place::Section(target) = symbol.place else {
                 return Err("a section symbol without section".into());
             };
-            self.compare_content(target, relocation.addend.wrapping_add(to_end), held)?;
+            self.compare_unnamed(target, relocation.addend.wrapping_add(to_end), held)?;
             ours[field.clone()].copy_from_slice(in_theirs);
             return Ok(());
-        }
-        if counterpart.addrs.is_empty() {
-            return Err(format!("refers to {}, which vmlinux has not", symbol.name));
         }
         let addend = match &counterpart.relaid {
             Some(map) => {
@@ -323,10 +335,74 @@ impl<'a> Prover<'a> {
             let value = addr.offset(addend).0;
             rule.fill(ours, offset, place, value).map_err(|e| e.to_string())?;
             if ours[field.clone()] == *in_theirs {
-                break;
+                return Ok(());
             }
         }
+        // A constant of the module's own, for which vmlinux's symbols have no name, or another one: a compiler numbers
+        // them as it goes.
+        if let Filled::Target(held) = rule.filled(in_theirs, place)
+            && self.is_constant(symbol, held.offset(-relocation.addend))
+        {
+            ours[field].copy_from_slice(in_theirs);
+        } else if counterpart.addrs.is_empty() {
+            return Err(format!("refers to {}, which vmlinux has not", symbol.name));
+        }
         Ok(())
+    }
+
+    /// Whether an object that is never written has the same content as vmlinux has at `at`.
+    fn is_constant(&self, symbol: &Symbol, at: Addr) -> bool {
+        let Place::Section(section) = symbol.place else { return false };
+        let holder = self.object.section(section);
+        let is_readonly = holder.flags & elf::SHF_WRITE.0 == 0 && holder.kind == elf::SHT_PROGBITS.0;
+        symbol.kind == elf::STT_OBJECT.0
+            && is_readonly
+            && self.compare_once(section, symbol.value, symbol.size, at).is_ok()
+    }
+
+    /// As `compare_bytes`, but not anew for each that refers to it, nor without end where data refers to itself.
+    fn compare_once(&self, section: SectionId, start: u64, length: u64, at: Addr) -> Result<(), String> {
+        let key = (section, start, at);
+        if !self.met.borrow_mut().insert(key) {
+            return Ok(());
+        }
+        let outcome = self.compare_bytes(section, start, length, at);
+        if outcome.is_err() {
+            self.met.borrow_mut().remove(&key);
+        }
+        outcome
+    }
+
+    /// What has no symbol.
+    fn compare_unnamed(&self, section: SectionId, offset: i64, at: Addr) -> Result<(), String> {
+        let source = self.object.section(section);
+        if let Some((Policy::Table(entry), _)) = policy(&source.name, source.flags) {
+            let size = entry_size("the module", source, entry, &self.image.entry_sizes);
+            return self.same_entry(source, size.map_err(|e| e.to_string())?, offset, at);
+        }
+        let start = u64::try_from(offset).unwrap_or_default();
+        match self.anonymous.range(..=(section, start)).next_back() {
+            Some((&(s, first), &length))
+                if s == section && start < first + length && source.flags & elf::SHF_WRITE.0 != 0 =>
+            {
+                self.compare_once(section, first, length, at.offset(first as i64 - offset))
+            }
+            _ => self.compare_content(section, offset, at),
+        }
+    }
+
+    /// Whether vmlinux has an entry of the table at `at`, for the same code; what they say is compared with the table.
+    fn same_entry(&self, table: &Section, size: u64, offset: i64, at: Addr) -> Result<(), String> {
+        let theirs = self.table_in_vmlinux(&table.name).ok_or("vmlinux has no such table")?;
+        let start = u64::try_from(offset).map_err(|_| "refers to what is before a table")?;
+        let first = table.relocations.iter().find(|r| r.offset == start);
+        let first = first.and_then(|r| self.arch.field(r.kind)).ok_or("refers into an entry of a table")?;
+        let ours = self.code_described(table, start)?;
+        let is_entry = theirs.contains(&at) && (at - theirs.start).is_multiple_of(size);
+        match self.image.bytes(at, first.width()).map(|bytes| first.filled(bytes, at)) {
+            Some(Filled::Target(code)) if is_entry && ours == Some(code) => Ok(()),
+            _ => Err(format!("refers to an entry of {}, and vmlinux to something else at {at}", table.name)),
+        }
     }
 
     /// Strings, and code that stands beside functions.
@@ -343,6 +419,9 @@ impl<'a> Prover<'a> {
         if is_code && offset as u64 == source.size {
             return Ok(());
         }
+        if !is_code && self.is_name_of_same_file(&ours[..length], at) {
+            return Ok(());
+        }
         match self.image.bytes(at, length as u64) {
             Some(theirs) if theirs == &ours[..length.min(ours.len())] => Ok(()),
             _ => Err(format!(
@@ -350,6 +429,15 @@ impl<'a> Prover<'a> {
                 lossy(&ours[..length.min(ours.len())])
             )),
         }
+    }
+
+    /// Whether a string names a source file, and vmlinux has that name with where it was built before it.
+    fn is_name_of_same_file(&self, ours: &[u8], at: Addr) -> bool {
+        let names_source = [&b".c\0"[..], b".h\0"].iter().any(|end| ours.ends_with(end));
+        let theirs = self.image.string(at);
+        let root = theirs.as_ref().and_then(|theirs| theirs.strip_suffix(ours.strip_suffix(b"\0")?));
+        names_source
+            && root.is_some_and(|root| root == b"./" || root.starts_with(b"/") && root.ends_with(b"/"))
     }
 
     /// Compares instruction by instruction: branches by where they go, all else by bytes.

@@ -4,7 +4,7 @@ use super::Error;
 use super::boot_pointers;
 use super::homes::{Binding, Home, Homes, Index, Resolved};
 use super::initial;
-use super::layout::layout;
+use super::layout::{Anonymous, layout};
 use super::live::{Live, check_switch};
 use super::normalise::{Target, Unit};
 use super::rename::Names;
@@ -37,6 +37,8 @@ pub struct Rewritten {
     /// All units in one. Undefined in it are only the anchor and `ss_switch_to`; all its code lies in one
     /// section between `ss_text_start` and `ss_text_end`.
     pub object: Object,
+    /// Its data without symbols, strings aside where they may be shared.
+    pub(super) anonymous: Anonymous,
     /// What vmlinux's diverted functions lead to: unit and function name → the module's symbol.
     pub targets: BTreeMap<(String, String), String>,
     /// Functions that vmlinux would divert, but of which the edited source has no code: unit and name.
@@ -81,12 +83,13 @@ pub fn rewrite(units: &[UnitObject], binding: &Binding) -> Result<Rewritten, Err
     check_switch(&homes)?;
     let live = Live::new(&homes, &tables)?;
     let names = Names::new(&homes, &live);
-    let object = layout(&homes, &live, &names, &tables)?;
+    let (object, anonymous) = layout(&homes, &live, &names, &tables)?;
     warnings.extend(unheard_of(&homes));
     warnings.extend(unreachable_copies(&homes, &live)?);
 
     let mut rewritten = Rewritten {
         object,
+        anonymous,
         targets: BTreeMap::new(),
         missing: Vec::new(),
         new_functions: Vec::new(),

@@ -158,6 +158,7 @@ const TABLE: &[Row] = &[
     prefix("__kcrctab", Policy::Drop, "vmlinux exports these"),
     exact(".export_symbol", Policy::Drop, "vmlinux exports these"),
     prefix("__tracepoints", Policy::Drop, "tracepoints bind to vmlinux's, where probes are attached"),
+    exact("__tracepoint_check", Policy::Drop, "names that the kernel's build compares after linking"),
     exact("_ftrace_events", Policy::Drop, "vmlinux has registered them"),
     exact("_ftrace_eval_map", Policy::Drop, "vmlinux has registered them"),
     exact("__bpf_raw_tp_map", Policy::Drop, "vmlinux has registered them"),

@@ -3,7 +3,7 @@
 use super::commands::spawn_error;
 use super::compiler::look_first_in;
 use super::freshness::{FileHashes, Made, hash_of, prerequisites, still_fresh, write_stamp};
-use super::{Commands, Error, Result, Slots, Template};
+use super::{Commands, Error, Result, Slots, Template, file_names};
 use crate::author;
 use crate::progress::Progress;
 use std::fs;
@@ -58,6 +58,8 @@ pub struct Job<'a> {
     pub tree: &'a Path,
     /// Flags after the template's; may have its holes.
     pub extra_flags: Vec<String>,
+    /// What names of source files in the object do not begin with; may have the template's holes.
+    pub roots: Vec<String>,
     /// `KBUILD_MODNAME`, for module files.
     pub modname: &'a str,
 }
@@ -87,9 +89,10 @@ pub fn object_path(dir: &Path, unit: &str) -> PathBuf {
 pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, out: &Path) -> Vec<Job<'a>> {
     let job = |(unit, template): (&String, &'a Template)| {
         let mut extra_flags = kind.extra_flags(&commands.srcarch);
+        let headers = file_names::headers_root(template).map(str::to_owned);
+        let roots: Vec<String> = std::iter::once("{tree}/".to_owned()).chain(headers).collect();
         // `__FILE__` as the kernel's build had it.
-        extra_flags.push("-fmacro-prefix-map={tree}/=".to_owned());
-        extra_flags.extend(headers_root(template).map(|root| format!("-fmacro-prefix-map={root}=")));
+        extra_flags.extend(roots.iter().map(|root| format!("-fmacro-prefix-map={root}=")));
         Job {
             label: unit.clone(),
             template,
@@ -97,18 +100,11 @@ pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, o
             object: object_path(out, unit),
             tree,
             extra_flags,
+            roots,
             modname: "",
         }
     };
     commands.units.iter().map(job).collect()
-}
-
-/// Where the kernel's own headers are, with the slash behind it: the kernel's build had them below its root, and that
-/// is taken off `__FILE__`. When it builds a module, Kbuild takes only the module's own directory off (from 7.x on).
-fn headers_root(template: &Template) -> Option<&str> {
-    let mut roots = template.compile.iter().filter_map(|word| word.strip_suffix("include/linux/kconfig.h"));
-    // A tree that was built where it is names its headers relative to itself, and so does its vmlinux.
-    roots.find(|root| root.starts_with('/'))
 }
 
 /// Makes the objects that are out of date, as many at a time as there are CPUs. The result is in the order of
@@ -210,6 +206,8 @@ fn make_one(commands: &Commands, job: &Job, compiler: &str, hashes: &FileHashes)
         fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     }
     let mut diagnostics = run(commands, &compile, job)?;
+    let roots: Vec<String> = job.roots.iter().map(|root| slots.fill(root)).collect();
+    file_names::shorten(&fresh_object, &roots)?;
     if let Some(objtool) = job.template.objtool_argv(&slots) {
         diagnostics += &run(commands, &objtool, job)?;
     }
@@ -240,21 +238,5 @@ fn run(commands: &Commands, argv: &[String], job: &Job) -> Result<String> {
             said
         };
         Err(Error::Rejected { failed: vec![(job.label.clone(), said)] })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_elsewhere_are_named_as_in_the_kernels_build() {
-        let root = |word: &str| {
-            let compile = ["gcc", "-include", word].map(str::to_owned).to_vec();
-            headers_root(&Template { compile, objtool: None }).map(str::to_owned)
-        };
-        assert_eq!(root("/usr/src/x-common/include/linux/kconfig.h").as_deref(), Some("/usr/src/x-common/"));
-        assert_eq!(root("./include/linux/kconfig.h"), None);
-        assert_eq!(root("/usr/src/x/core.c"), None);
     }
 }

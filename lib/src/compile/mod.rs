@@ -8,6 +8,7 @@ mod build;
 mod commands;
 mod compiler;
 mod cross;
+mod file_names;
 mod freshness;
 mod shell_words;
 

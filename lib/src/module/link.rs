@@ -158,10 +158,15 @@ pub fn link(
     let list: Vec<String> = objects.iter().map(|(name, _)| format!("{name}.o")).collect();
     // Objects come from objtool already: it must not run again over the whole module. No BTF: the
     // scheduler's types are vmlinux's.
-    let kbuild_file = format!("obj-m := {name}.o\n{name}-y := {}\n", list.join(" "));
+    let mut kbuild_file = format!("obj-m := {name}.o\n{name}-y := {}\n", list.join(" "));
+    // Kbuild's own rule for them is a pattern, which from 7.x on, where a module is built in its directory, fits no name.
+    for (object, _) in &objects {
+        kbuild_file += &format!("$(obj)/{object}.o: $(src)/{object}.o_shipped\n\t@cat $< >$@\n");
+    }
     write_if_changed(&dir.join("Kbuild"), kbuild_file.as_bytes())?;
-    let overrides =
-        ["modules", "delay-objtool=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "KCFLAGS=-g0"].map(String::from);
+    let overrides = ["modules", "CONFIG_DEBUG_INFO_BTF_MODULES=", "KCFLAGS=-g0"];
+    let overrides: Vec<String> =
+        overrides.iter().chain(&OBJTOOL_ON_EACH_OBJECT).map(|word| (*word).to_owned()).collect();
     make(kbuild, dir, "linking the module", &overrides)?;
     Ok(dir.join(format!("{name}.ko")))
 }

@@ -492,6 +492,13 @@ impl Image {
         self.map.get(section.file.clone())?.get(offset..offset.checked_add(usize::try_from(len).ok()?)?)
     }
 
+    /// The bytes at `addr` that come before the next zero byte of its section.
+    pub fn string(&self, addr: Addr) -> Option<&[u8]> {
+        let section = self.sections.iter().find(|s| s.holds(addr, 1) && !s.file.is_empty())?;
+        let rest = self.section_bytes(section).get(usize::try_from(addr - section.addr).ok()?..)?;
+        rest.split(|byte| *byte == 0).next()
+    }
+
     /// The file's bytes of a section; empty for NOBITS.
     pub fn section_bytes(&self, section: &Section) -> &[u8] {
         self.map.get(section.file.clone()).unwrap_or_default()

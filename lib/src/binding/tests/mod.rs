@@ -1,5 +1,7 @@
 //! The binding rules, one by one, and planted faults, on the fixture's kernel.
 
+mod unnamed;
+
 use super::fixture::{ABS32, Build, DATA, Kernel, PLT32, RODATA, TEXT, UNIT, kernel, unit, units};
 use super::{Error, Fault, Rewritten, UnitObject, bind_runtime, rewrite, verify};
 use crate::boundary::{Fate, Sharing, StayReason};
@@ -262,7 +264,11 @@ fn runtime_objects_keep_what_is_exported() {
 
 /// Rewrites, plants a fault, writes, verifies.
 fn with_fault(plant: impl FnOnce(&mut Object)) -> Vec<Fault> {
-    let (kernel, list) = (kernel(), units(unit()));
+    with_fault_in(unit(), plant)
+}
+
+fn with_fault_in(unit: Build, plant: impl FnOnce(&mut Object)) -> Vec<Fault> {
+    let (kernel, list) = (kernel(), units(unit));
     let mut rewritten = rewrite(&list, &kernel.binding()).unwrap();
     plant(&mut rewritten.object);
     let bytes = write(&rewritten.object).unwrap();
