@@ -138,6 +138,13 @@ impl State {
         self.registers[usize::from(register)] = value;
     }
 
+    /// Whether a store writes what the place already holds.
+    fn puts_back(&self, to: Place, from: Register) -> bool {
+        let Some(offset) = self.frame_place(to) else { return false };
+        let is_untouched = (offset..offset + 8).all(|byte| !self.written.contains_key(&byte));
+        self.get(from) == Value::Slot(offset) && is_untouched
+    }
+
     /// A place in the frame, as an offset from the CFA.
     fn frame_place(&self, place: Place) -> Option<i64> {
         let Place::Based { base, offset } = place else { return None };
@@ -308,6 +315,8 @@ impl Walk<'_, '_> {
                 let value = self.loaded(*from, step, state)?;
                 self.assign(*to, value, step, state)
             }
+            // Where a slot's register is loaded early and saved again on the way to a panic (gcc 16).
+            Effect::Store { to, from } if state.puts_back(*to, *from) => Ok(()),
             Effect::Store { to, from } => {
                 self.own(*from, step, state)?;
                 self.place(*to, step, state)?;

@@ -160,6 +160,17 @@ fn a_retpoline_calls_what_the_tail_itself_has_found() {
 }
 
 #[test]
+fn a_slot_may_get_back_what_it_holds_and_nothing_else() {
+    let load_r15 = B(&[0x4c, 0x8b, 0x7d, 0xf8]); // mov -0x8(%rbp),%r15
+    let storing = |store| replacing(with_frame_base(), L("epilogue"), &[load_r15, store, L("epilogue")]);
+    let original = contract_of(&with_frame_base()).unwrap();
+    let back = contract_of(&storing(B(&[0x4c, 0x89, 0x7d, 0xf8]))).unwrap(); // mov %r15,-0x8(%rbp)
+    assert_eq!(back.slots, original.slots);
+    let elsewhere = storing(B(&[0x4c, 0x89, 0x7d, 0xf0])); // mov %r15,-0x10(%rbp)
+    assert!(matches!(refusal(&elsewhere), Error::LiveSlot { offset: -24, .. }));
+}
+
+#[test]
 fn fault_behind_a_jump_label() {
     let label = [JumpLabel("traced"), L("epilogue")];
     let mut pieces = replacing(with_frame_base(), L("epilogue"), &label);
