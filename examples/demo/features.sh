@@ -3,6 +3,8 @@
 # that it prints once its feature is on.
 set -eu
 features=/sys/kernel/debug/sched/features
+# Until 5.13 it was elsewhere.
+[ -e $features ] || features=/sys/kernel/debug/sched_features
 
 shown() {
     printf '%s\n  ' "$1"

@@ -36,6 +36,7 @@ mod runtime;
 mod slice;
 mod special;
 mod tables;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -48,4 +49,5 @@ pub use prove::{Difference, Proof, prove_identity};
 pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
 pub use runtime::bind_runtime;
 pub(crate) use special::{carries_code, carries_data};
+pub use taken::{Taken, addresses_taken};
 pub use verify::{Fault, VerifyReport, verify};

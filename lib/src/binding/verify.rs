@@ -15,13 +15,16 @@ use crate::boundary::Fate;
 use crate::objects::{Object, Place, Section, Symbol, read};
 use crate::vmlinux::Image;
 use object::elf;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 /// Addresses at which x86-64 kernels keep modules (`MODULES_VADDR`, `MODULES_END`; Documentation/arch/x86/x86_64/mm.rst).
 const MODULES: std::ops::Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
 /// How far KASLR may move the kernel (`KERNEL_IMAGE_SIZE`), and where it begins.
 const KERNEL: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
+
+/// As many bytes of a function's entry as tell whether an indirect branch may land there.
+const LANDING_BYTES: u64 = 4;
 
 /// What was checked.
 #[derive(Clone, Default, Debug)]
@@ -70,6 +73,7 @@ pub fn verify(
         anchor: anchor.addr,
         object: &object,
         diverted: diverted(binding),
+        sealed: binding.image.sealed(),
         faults: Vec::new(),
         report: VerifyReport::default(),
     };
@@ -105,6 +109,8 @@ struct Verifier<'a> {
     anchor: Addr,
     object: &'a Object,
     diverted: HashMap<u64, String>,
+    /// Where an indirect branch must not land, if the kernel has a processor enforce that.
+    sealed: Option<HashSet<Addr>>,
     faults: Vec<Fault>,
     report: VerifyReport,
 }
@@ -242,8 +248,22 @@ impl Verifier<'_> {
                                 format!("refers to {}{at:+#x}, outside of it", object.section(target).name),
                             );
                         }
-                        if is_branch && object.section(target).flags & elf::SHF_EXECINSTR.0 == 0 {
+                        let goes_to_code = object.section(target).flags & elf::SHF_EXECINSTR.0 != 0;
+                        if is_branch && !goes_to_code {
                             self.fault(&place, format!("branches into {}", object.section(target).name));
+                        }
+                        let describes = matches!(
+                            policy(&section.name, section.flags),
+                            Some((Policy::Table(_) | Policy::OrcIp, _))
+                        );
+                        if goes_to_code
+                            && !is_branch
+                            && !describes
+                            && symbol.kind == elf::STT_FUNC.0
+                            && offset == 0
+                        {
+                            let entry = object.section(target).data.get(at as usize..).unwrap_or_default();
+                            self.check_landing(&place, &symbol.name, entry, false);
                         }
                     }
                 }
@@ -276,12 +296,36 @@ impl Verifier<'_> {
             } else if is_branch && let Some(name) = self.diverted.get(&target.0) {
                 let what = format!("branches to vmlinux's {name}, of which the module has its own");
                 self.fault(place, what);
+            } else if !is_branch && !self.is_taken_by_vmlinux(target) {
+                let entry = self.image.bytes(target, LANDING_BYTES).unwrap_or_default();
+                let is_sealed = self.sealed.as_ref().is_some_and(|sealed| sealed.contains(&target));
+                let there: Vec<_> =
+                    self.image.functions_entered_at(target).iter().map(|id| self.image.symbol(*id)).collect();
+                // The linker script's own symbols say where sections begin and end.
+                if let Some(symbol) = there.last()
+                    && there.iter().all(|symbol| symbol.is_function())
+                {
+                    self.check_landing(place, &symbol.name.clone(), entry, is_sealed);
+                }
             }
             return;
         }
         if !self.is_data(target) {
             self.fault(place, format!("{} refers to {target}, where vmlinux has no object", section.name));
         }
+    }
+
+    /// A function that is reached by its address begins with what an indirect branch may land on.
+    fn check_landing(&mut self, place: &str, name: &str, entry: &[u8], is_sealed: bool) {
+        if self.sealed.is_some() && (is_sealed || self.arch.landing_pad(entry) == 0) {
+            let why = if is_sealed { "boot code has sealed it" } else { "it has no endbr" };
+            self.fault(place, format!("takes the address of {name}, which must not be called by it: {why}"));
+        }
+    }
+
+    /// Whether code of vmlinux has the address as well (of static calls' trampolines, which are patched, not called).
+    fn is_taken_by_vmlinux(&self, target: Addr) -> bool {
+        self.image.uses.taken.binary_search_by_key(&target, |taken| taken.target).is_ok()
     }
 
     /// Within an object of vmlinux, or just before or behind one as compilers fold an index in.

@@ -344,6 +344,16 @@ pub fn changed_system_call(was: &str, is: &str) -> Text {
 }
 
 /// SS201
+pub fn takes_sealed(by: &str) -> Text {
+    (
+        format!(
+            "{by} takes its address, but nothing in vmlinux does, so boot code has sealed it: a call by the address \
+             is a control-protection fault where the processor enforces indirect-branch tracking"
+        ),
+        "take the address of a new function that calls it".to_owned(),
+    )
+}
+
 pub fn compiled_differently(reason: &StayReason) -> Text {
     (
         format!(

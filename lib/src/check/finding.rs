@@ -78,6 +78,9 @@ pub enum Code {
     /// A system call has other parameters.
     #[serde(rename = "SS113")]
     ChangedSystemCall,
+    /// The address is taken of a function that nothing may call by address.
+    #[serde(rename = "SS114")]
+    TakesSealed,
     /// A function that stays in vmlinux compiles differently, with nothing in its source to explain it.
     #[serde(rename = "SS201")]
     CompiledDifferently,
@@ -94,7 +97,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 18] = [
         Code::ChangedOutsider,
         Code::ChangedInit,
         Code::ChangedWeak,
@@ -108,6 +111,7 @@ impl Code {
         Code::MovedVariable,
         Code::Escapes,
         Code::ChangedSystemCall,
+        Code::TakesSealed,
         Code::CompiledDifferently,
         Code::NothingChanged,
         Code::EscapesWithCleanUp,
@@ -129,7 +133,8 @@ impl Code {
             | Code::ChangedInitialValue
             | Code::Escapes
             | Code::MovedVariable
-            | Code::ChangedSystemCall => Severity::Refused,
+            | Code::ChangedSystemCall
+            | Code::TakesSealed => Severity::Refused,
             Code::CompiledDifferently | Code::NothingChanged | Code::EscapesWithCleanUp | Code::LostValue => {
                 Severity::Warning
             }

@@ -14,6 +14,7 @@
 //! | `initial` | initial contents of variables that stay |
 //! | `moved` | variables that change sides |
 //! | `escapes` | addresses of new functions that get out |
+//! | `sealed` | addresses of functions that nothing may call by address |
 
 mod allow;
 mod code;
@@ -29,6 +30,7 @@ mod lexer;
 mod moved;
 mod pages;
 mod rules;
+mod sealed;
 mod signatures;
 mod source;
 #[cfg(test)]
@@ -40,6 +42,8 @@ pub use declared::Unreadable;
 pub use finding::{Code, Finding, Severity, UnknownCode};
 pub use source::SourceTree;
 
+use crate::address::Addr;
+use crate::binding::{self, Taken};
 use crate::boundary::Boundary;
 use crate::layout::EntryError;
 use crate::objects::Object;
@@ -90,6 +94,9 @@ pub enum CheckError {
     /// Debug information of the kernel.
     #[error(transparent)]
     Kernel(#[from] vmlinux::Error),
+    /// The compiler's objects.
+    #[error(transparent)]
+    Objects(#[from] binding::Error),
     /// Debug information about functions' parameters.
     #[error(transparent)]
     Parameters(#[from] EntryError),
@@ -116,5 +123,21 @@ pub fn run(input: &CheckInput) -> Result<Vec<Finding>, CheckError> {
     findings.extend(signatures::changed_signatures(&declared, boundary, &frozen));
     findings.extend(moved::moved_variables(&builds, &declared, image, boundary, sources));
     findings.extend(variants::changed_conventions(image, boundary, &frozen, input.declarations, sources)?);
+    if let Some(addrs) = image.sealed() {
+        let is_sealed =
+            |unit: &str, taken: &Taken| address(input, unit, taken).is_some_and(|addr| addrs.contains(&addr));
+        findings.extend(sealed::newly_taken(input.pristine, input.edited, sources, is_sealed)?);
+    }
     Ok(rules::run(&facts, &builds, findings))
+}
+
+/// What the address of a function is that vmlinux has too.
+fn address(input: &CheckInput, unit: &str, taken: &Taken) -> Option<Addr> {
+    let units = || input.boundary.functions.iter().filter(|f| f.name == taken.function);
+    let of_scheduler = match taken.is_own {
+        true => units().find(|f| f.unit == unit),
+        false => units().find(|f| !f.local),
+    };
+    let elsewhere = || input.image.unique_symbol(&taken.function).filter(|_| !taken.is_own).map(|s| s.addr);
+    of_scheduler.map(|f| f.addr).or_else(elsewhere)
 }

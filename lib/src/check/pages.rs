@@ -19,6 +19,7 @@ impl Code {
             Code::MovedVariable => include_str!("../../../docs/findings/SS111.md"),
             Code::Escapes => include_str!("../../../docs/findings/SS112.md"),
             Code::ChangedSystemCall => include_str!("../../../docs/findings/SS113.md"),
+            Code::TakesSealed => include_str!("../../../docs/findings/SS114.md"),
             Code::CompiledDifferently => include_str!("../../../docs/findings/SS201.md"),
             Code::NothingChanged => include_str!("../../../docs/findings/SS202.md"),
             Code::EscapesWithCleanUp => include_str!("../../../docs/findings/SS203.md"),

@@ -28,6 +28,7 @@ mod keys;
 mod places;
 mod provenance;
 mod relocate;
+mod sealed;
 mod sites;
 mod stored;
 #[cfg(test)]

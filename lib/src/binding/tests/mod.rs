@@ -1,5 +1,6 @@
 //! The binding rules, one by one, and planted faults, on the fixture's kernel.
 
+mod landing;
 mod unnamed;
 
 use super::fixture::{ABS32, Build, DATA, Kernel, PLT32, RODATA, TEXT, UNIT, kernel, unit, units};

@@ -12,6 +12,7 @@ use std::process::Command;
 
 mod escapes;
 mod layouts;
+mod sealed;
 
 const UNIT: &str = "kernel/sched/a.c";
 
