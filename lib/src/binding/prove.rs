@@ -206,7 +206,8 @@ impl<'a> Prover<'a> {
         let mut theirs = self.arch.outlines(theirs, range.start.0);
         ours.retain(|o| !o.nop || self.described.contains(&(section, symbol.value + o.at)));
         theirs.retain(|o| !o.nop || self.image.sites.binary_search_by_key(&o.at, |s| s.addr.0).is_ok());
-        let same = ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic);
+        let same =
+            ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic);
         same.then(|| ours.into_iter().zip(theirs).collect())
     }
 
