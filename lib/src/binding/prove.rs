@@ -9,7 +9,7 @@
 use super::boot_pointers::BootPointers;
 use super::rename::stem;
 use super::special::{Policy, policy};
-use super::tables::entry_size;
+use super::tables::{entry_size, replacement_len_at};
 use super::{Binding, Error, Rewritten, layout};
 use crate::address::Addr;
 use crate::arch::relocation::{Field, Fields, Filled};
@@ -296,6 +296,10 @@ impl<'a> Prover<'a> {
         let symbol = self.object.symbol(relocation.symbol);
         let counterpart = &self.counterparts[relocation.symbol.0 as usize];
         if symbol.kind == elf::STT_SECTION.0 {
+            if self.is_nothing(section, relocation.offset) {
+                ours[field].copy_from_slice(in_theirs);
+                return Ok(());
+            }
             let Filled::Target(held) = rule.filled(in_theirs, place) else {
                 return Err("a reference to a section of which the field holds a part only".into());
             };
@@ -328,6 +332,18 @@ impl<'a> Prover<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a reference is to an alternative of no bytes: it holds where the next one begins, which in vmlinux is
+    /// that of whatever unit was linked next.
+    fn is_nothing(&self, section: SectionId, offset: u64) -> bool {
+        let table = self.object.section(section);
+        let size = self.image.entry_sizes.get("alt_instr").copied().unwrap_or_default();
+        let (".altinstructions", Some(len_at)) = (table.name.as_str(), replacement_len_at(size)) else {
+            return false;
+        };
+        let entry = offset - offset % size;
+        table.data.get((entry + len_at) as usize) == Some(&0)
     }
 
     /// Strings, and code that stands beside functions.
