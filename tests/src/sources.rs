@@ -34,7 +34,7 @@ impl Published {
         sh(&source, wanted, &[&patched])?;
         sh(dir, "cp -a patched \"$0\"", &[&upstream])?;
         Tree::at(&upstream).at_entry("fair.c", "task_tick_fair", "queued++;")?;
-        let diff = "diff -ru \"$0\" patched >scheduler.patch; [ $? = 1 ]";
+        let diff = "! diff -ru \"$0\" patched >scheduler.patch && test -s scheduler.patch";
         sh(dir, diff, &[Path::new(&top)])?;
         Ok(Published { dir: dir.to_owned(), version, patched })
     }
@@ -54,7 +54,8 @@ impl Published {
         Ok(tarball)
     }
 
-    /// A source rpm whose `%prep` patches the release, and lays it out as those of rpm distributions' kernels do.
+    /// A source rpm whose `%prep` patches the release, and lays it out as those of rpm distributions' kernels do. Like
+    /// theirs it is written for bash, which Debian's `/bin/sh` is not.
     pub fn source_rpm(&self) -> Result<PathBuf> {
         self.source_rpm_with("")
     }
@@ -71,8 +72,8 @@ impl Published {
              BuildRequires: nothing-that-any-machine-has\n\
              Source0: {top}.tar.gz\nPatch0: scheduler.patch\n\
              %description\nFor a test.\n\
-             %prep\n%setup -q -c\nmv {top} {top}-{RELEASE}.test.x86_64\ncd {top}-{RELEASE}.test.x86_64\n\
-             patch -p1 -F1 -s <%{{PATCH0}}\n{more}\n\
+             %prep\n%setup -q -c\nmv {top} {top}-{RELEASE}.test.x86_64\n\
+             pushd {top}-{RELEASE}.test.x86_64\npatch -p1 -F1 -s <%{{PATCH0}}\n{more}\npopd\n\
              %build\nexit 1\n"
         );
         fs::write(self.dir.join("kernel.spec"), spec)?;

@@ -9,6 +9,7 @@ use super::super::apt::{failed, spawn_error};
 
 /// Lines of a program's messages that an error shows: a `%prep` of a distribution's kernel says thousands.
 const LINES_SHOWN: usize = 30;
+const BASH: &str = "/bin/bash";
 
 /// The real `%prep` of the package's spec, in directories of our own: nothing is built, so what it would be built
 /// with need not be there.
@@ -29,6 +30,10 @@ pub(super) fn rpmbuild(package: &Path, dir: &Path) -> Result<(), SourceError> {
         let place = dir.join(place);
         fs::create_dir_all(&place).map_err(SourceError::io(&place))?;
         command.arg("--define").arg(format!("{name} {}", place.display()));
+    }
+    // Where these packages come from, /bin/sh is bash, and their specs are written for it.
+    if Path::new(BASH).is_file() {
+        command.arg("--define").arg(format!("_buildshell {BASH}"));
     }
     run(command.arg(package), "rpm (Debian) or rpm-build (elsewhere)", package, dir)
 }
