@@ -52,6 +52,21 @@ get_arm64_kernel() {
     export SCHEDSWAP_TEST_ARM64_VMLINUX
 }
 
+# Gets the whole source of this machine's suite's kernel, of which `fetch` keeps what a scheduler needs, and what it takes
+# to build a kernel of it.
+get_whole_source() {
+    local package dir=$PWD/out/linux-source
+    scripts/setup.sh kernel
+    package=$(apt-cache depends linux-source | sed -n 's/^ *Depends: //p')
+    if ! ls "$dir"/usr/src/"$package".tar.* >/dev/null 2>&1; then
+        rm -rf "$dir"
+        mkdir -p "$dir"
+        (cd "$dir" && apt-get download --quiet=2 "$package" && dpkg-deb -x ./*.deb . && rm ./*.deb)
+    fi
+    SCHEDSWAP_TEST_LINUX_SOURCE=$(ls "$dir"/usr/src/"$package".tar.*)
+    export SCHEDSWAP_TEST_LINUX_SOURCE
+}
+
 # One string of a JSON object that is printed one member a line.
 field() {
     sed -n "s/^  \"$1\": \"\(.*\)\",\{0,1\}$/\1/p"

@@ -7,6 +7,7 @@
 #   scripts/setup.sh disk          what makes the disks of guests that have one, and the packages they are given
 #   scripts/setup.sh load          what the tests put on a guest
 #   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
+#   scripts/setup.sh kernel        what building a kernel takes
 #   scripts/setup.sh arm64         what the analysis of arm64 kernels is held against
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -85,6 +86,13 @@ first_known() {
 setup_arm64() {
     local missing
     mapfile -t missing < <(packages_of_missing aarch64-linux-gnu-objdump:binutils-aarch64-linux-gnu)
+    install "${missing[@]}"
+}
+
+setup_kernel() {
+    local missing
+    mapfile -t missing < <(packages_of_missing flex:flex bison:bison bc:bc perl:perl)
+    [ -e /usr/include/libelf.h ] || missing+=(libelf-dev)
     install "${missing[@]}"
 }
 
@@ -169,7 +177,7 @@ setup_load() {
 setup_package() {
     local missing
     mapfile -t missing < <(packages_of_missing \
-        rpm:rpm rpmlint:rpmlint lintian:lintian openssl:openssl)
+        rpm:rpm rpmbuild:rpm rpmlint:rpmlint cpio:cpio dpkg-source:dpkg-dev bzip2:bzip2 lintian:lintian openssl:openssl)
     # Firmware that vouches for a signature's certificate.
     [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing+=(ovmf)
     # Where users have no /sbin on their path.
@@ -184,6 +192,7 @@ guest) setup_guest ;;
 disk) setup_disk ;;
 load) setup_load ;;
 package) setup_package ;;
+kernel) setup_kernel ;;
 arm64) setup_arm64 ;;
-*) die "usage: setup.sh rust | build | guest | disk | load | package | arm64" ;;
+*) die "usage: setup.sh rust | build | guest | disk | load | package | kernel | arm64" ;;
 esac

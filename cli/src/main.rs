@@ -5,6 +5,7 @@ mod commands;
 mod outcome;
 mod packages;
 mod progress;
+mod work_dir;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
@@ -25,13 +26,21 @@ The usual order:
   schedswap build <work-dir>
   schedswap try <work-dir>
 
+A kernel that you have built yourself: `schedswap dev-init <kernel-tree> <work-dir>` in place of the first two. A
+distribution's source: `schedswap extract-src <kernel.src.rpm or .dsc> <kernel-src>`.
+
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check.";
 
 #[derive(Subcommand)]
 enum Command {
     Fetch(commands::fetch::FetchArgs),
     Toolchain(commands::toolchain::ToolchainArgs),
+    // plugsched's users know these two by an underscore.
+    #[command(visible_alias = "extract_src")]
+    ExtractSrc(commands::extract_src::ExtractSrcArgs),
     Init(commands::init::InitArgs),
+    #[command(visible_alias = "dev_init")]
+    DevInit(commands::dev_init::DevInitArgs),
     Build(commands::build::BuildArgs),
     Check(commands::check::CheckArgs),
     Explain(commands::explain::ExplainArgs),
@@ -50,6 +59,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Fetch(args) => commands::fetch::run(args),
         Command::Toolchain(args) => commands::toolchain::run(args),
+        Command::ExtractSrc(args) => commands::extract_src::run(args),
+        Command::DevInit(args) => commands::dev_init::run(args),
         Command::Init(args) => commands::init::run(args),
         Command::Build(args) => commands::build::run(args),
         Command::Check(args) => commands::check::run(args),

@@ -18,6 +18,7 @@ pub mod keys;
 mod machines;
 mod modules;
 pub mod packages;
+pub mod sources;
 
 pub use guests::{MODULE, guest, memory, stock_guest};
 pub use kernel::{Kernel, arm64_vmlinux, image, kernel};

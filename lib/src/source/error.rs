@@ -190,6 +190,77 @@ pub enum SourceError {
         /// Where.
         directory: PathBuf,
     },
+    /// Not a package of a kernel's source.
+    #[error(
+        "{} {found}. A kernel's source comes as a source rpm (kernel-….src.rpm), a Debian source package (linux_….dsc, \
+         with the files that it names beside it) or a tar file",
+        path.display()
+    )]
+    NotPackedSource {
+        /// What was given.
+        path: PathBuf,
+        /// What it is instead.
+        found: &'static str,
+    },
+    /// What came out is no kernel, or there are several.
+    #[error(
+        "{} {}",
+        package.display(),
+        match names.as_slice() {
+            [] => "has no source of a kernel in it: there is no directory with a Makefile and kernel/sched".to_owned(),
+            names => format!(
+                "has {} sources of a kernel in it, and which is meant cannot be told: {}; unpack it yourself",
+                names.len(),
+                names.iter().map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ")
+            ),
+        }
+    )]
+    NotOneSource {
+        /// What was given.
+        package: PathBuf,
+        /// Where they are in it.
+        names: Vec<PathBuf>,
+    },
+    /// The directory is in use.
+    #[error("{} is there already and is not empty; name a directory that does not exist or is empty", path.display())]
+    DestinationTaken {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// No room for a source.
+    #[error(
+        "the disk that holds {} is full; a kernel's source takes about 1.5 GB, and one from a source rpm half a GB more \
+         while it is prepared. What was unpacked has been removed: free some space and run the same command again",
+        directory.display()
+    )]
+    NoRoomForSource {
+        /// Where it was unpacked.
+        directory: PathBuf,
+    },
+    /// Not a tree that a kernel was built in, or not all of it was built.
+    #[error(
+        "{} is not there, so {} is no tree in which a kernel has been built: {todo}",
+        path.display(), tree.display()
+    )]
+    NotBuilt {
+        /// The tree.
+        tree: PathBuf,
+        /// What it lacks.
+        path: PathBuf,
+        /// What makes it.
+        todo: &'static str,
+    },
+    /// Configured anew and not built since.
+    #[error(
+        "{} is newer than what was built in {}: run make there, so that kernel and configuration are of one build",
+        config.display(), tree.display()
+    )]
+    ConfiguredAnew {
+        /// The tree.
+        tree: PathBuf,
+        /// Its configuration.
+        config: PathBuf,
+    },
     /// A file of the cache or the headers could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

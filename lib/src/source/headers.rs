@@ -137,7 +137,7 @@ pub(super) fn refuse_what_make_cannot_take(path: &Path) -> Result<(), SourceErro
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return fs::remove_dir_all(path);
     }

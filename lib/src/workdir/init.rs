@@ -212,10 +212,10 @@ impl Run<'_> {
         let debian = kernel_source::debian_version(&source);
         let origins = Origins {
             compiler_of_kernel: kernel.compiler.clone(),
-            same_version: debian.as_ref().map_or_else(
-                || kernel_source::is_version_of(&version, &kernel.release, &kernel.banner),
-                |debian| kernel.banner.contains(debian.as_str()),
-            ),
+            same_version: match debian.as_ref().filter(|_| !self.is_built_here()) {
+                Some(debian) => kernel.banner.contains(debian.as_str()),
+                None => kernel_source::is_version_of(&version, &kernel.release, &kernel.banner),
+            },
             source_version: debian.unwrap_or(version),
             kernel_banner: kernel.banner.clone(),
             ..Origins::default()
@@ -223,6 +223,12 @@ impl Run<'_> {
         remove_dir(&unpacked)?;
         write_json(&self.origins_path(), &origins)?;
         Ok(format!("version {}, {headers} private headers", origins.source_version))
+    }
+
+    /// Whether headers and vmlinux are of the tree that the kernel was built in. Debian's source, built by its user,
+    /// is a kernel whose banner does not have Debian's version.
+    fn is_built_here(&self) -> bool {
+        self.config.vmlinux.parent() == Some(&self.config.headers)
     }
 
     /// The tree that is edited was made from the pristine one and is not touched; so once it is there, the
@@ -400,10 +406,9 @@ fn source_stamp(found: &Found, sidecars: &Sidecars) -> Result<Vec<(PathBuf, u64,
         Found::Dir(dir) => dir,
     };
     let sched = dir.join("kernel/sched");
-    let entries = fs::read_dir(&sched).map_err(|e| Error::io("read", &sched, e))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    // A build in that tree changes none of them.
+    let mut files = kernel_source::sources_in(&sched)?;
     files.retain(|path| path.is_file());
-    files.sort();
     files.push(dir.join("Makefile"));
     // One that is missing is reported when it is copied.
     files.extend(sidecars.keys().map(|unit| dir.join(unit)).filter(|path| path.is_file()));

@@ -1,16 +1,17 @@
 //! The kernel's source: a directory or a tarball of it. Copied are `kernel/sched/`, the headers outside
 //! `include/` that it includes, and the top Makefile's version.
 
-use super::store::{copy_dir, copy_file, read_text, remove_dir};
+use super::store::{copy_file, read_text, remove_dir};
 use super::{Error, Result};
 use crate::vmlinux::Sidecars;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-/// The version that a kernel's top Makefile states: `6.1.192`.
-pub(super) fn version(source: &Path) -> Result<String> {
+/// The version that the top Makefile of a kernel's source states: `6.1.192`.
+pub fn version(source: &Path) -> Result<String> {
     let text = read_text(&source.join("Makefile"))?;
     let value = |name: &str| {
         let line = text
@@ -150,7 +151,7 @@ fn directory(unit: &str) -> &str {
 /// `tree`. Returns how many private headers there were.
 pub(super) fn copy_scheduler(source: &Path, tree: &Path, sidecars: &Sidecars) -> Result<usize> {
     remove_dir(tree)?;
-    copy_dir(&source.join("kernel/sched"), &tree.join("kernel/sched"))?;
+    copy_sources(&source.join("kernel/sched"), &tree.join("kernel/sched"))?;
     let link = tree.join("kernel/sched/mod");
     std::os::unix::fs::symlink(".", &link).map_err(|e| Error::io("create", &link, e))?;
     let copy = |file: &Path| -> Result<()> {
@@ -171,6 +172,33 @@ pub(super) fn copy_scheduler(source: &Path, tree: &Path, sidecars: &Sidecars) ->
     let headers = private_headers(source, sidecars)?;
     headers.iter().try_for_each(|header| copy(header))?;
     Ok(headers.len())
+}
+
+/// Copies what was not made by a build in that tree.
+fn copy_sources(from: &Path, dest: &Path) -> Result<()> {
+    fs::create_dir_all(dest).map_err(|e| Error::io("create", dest, e))?;
+    for path in sources_in(from)? {
+        let target = dest.join(path.file_name().unwrap_or_default());
+        if path.is_dir() && !path.is_symlink() {
+            copy_sources(&path, &target)?;
+        } else {
+            copy_file(&path, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is in a directory of a kernel's source but for what Kbuild has made there: of whatever it makes it keeps
+/// the command, that of `core.o` in `.core.o.cmd`.
+pub(super) fn sources_in(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
+    let names: BTreeSet<OsString> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    let is_made = |name: &OsString| {
+        let name = name.to_string_lossy();
+        let is_command = name.starts_with('.') && name.ends_with(".cmd");
+        is_command || names.contains(&OsString::from(format!(".{name}.cmd")))
+    };
+    Ok(names.iter().filter(|name| !is_made(name)).map(|name| dir.join(name)).collect())
 }
 
 /// Headers outside `kernel/sched` that it includes by a path relative to the includer, and those that they
@@ -264,6 +292,26 @@ mod tests {
             assert!(tree.join(name).is_file(), "{name}");
         }
         assert!(!tree.join("kernel/unrelated.h").exists());
+    }
+
+    #[test]
+    fn what_a_build_left_is_no_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let sched = dir.path().join("source/kernel/sched");
+        fs::create_dir_all(&sched).unwrap();
+        for name in
+            ["core.c", "core.o", ".core.o.cmd", "built-in.a", ".built-in.a.cmd", ".gitignore", "Makefile"]
+        {
+            fs::write(sched.join(name), "").unwrap();
+        }
+        let tree = dir.path().join("tree");
+        copy_scheduler(&dir.path().join("source"), &tree, &Sidecars::new()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(tree.join("kernel/sched"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, [".gitignore", "Makefile", "core.c", "mod"]);
     }
 
     #[test]

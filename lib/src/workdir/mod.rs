@@ -35,6 +35,7 @@ mod store;
 pub use config::{Config, KernelFacts};
 pub use git::{Commit, history};
 pub use init::{Options, init};
+pub use kernel_source::version as source_version;
 pub use report::{Origins, Summary, UnitRow};
 pub use steps::Step;
 
