@@ -21,8 +21,7 @@ pub(super) fn headers_root(template: &Template) -> Option<&str> {
 pub(super) fn shorten(path: &Path, roots: &[String]) -> Result<()> {
     let mut bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
     let Ok(file) = object::File::parse(&*bytes) else { return Ok(()) };
-    let strings: Vec<_> =
-        file.sections().filter(|s| holds_strings(s)).filter_map(|s| s.file_range()).collect();
+    let strings: Vec<_> = file.sections().filter(holds_strings).filter_map(|s| s.file_range()).collect();
     let mut changed = false;
     for (start, length) in strings {
         let Some(section) = bytes.get_mut(start as usize..(start + length) as usize) else { continue };
@@ -82,7 +81,7 @@ mod tests {
             fs::read(&object).unwrap().windows(text.len()).any(|window| window == text.as_bytes())
         };
         assert!(has(&format!("{root}sched/fair.c\0")));
-        shorten(&object, &[root.clone()]).unwrap();
+        shorten(&object, std::slice::from_ref(&root)).unwrap();
         assert!(has("\0sched/fair.c\0\0") && has("other\0") && !has(&format!("{root}sched")));
     }
 }
