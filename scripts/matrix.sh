@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/kernel.sh
 : "${SCHEDSWAP:=schedswap}" "${CYCLES:=25}" "${THREADS:=500}"
 : "${KERNELS:=bullseye/cloud-amd64 bookworm/cloud-amd64 bookworm/amd64 bookworm-backports/cloud-amd64 \
-trixie/cloud-amd64 trixie-backports/cloud-amd64}"
+trixie/cloud-amd64 trixie/amd64 trixie-backports/cloud-amd64 sid/cloud-amd64}"
 out=out/matrix
 page=docs/kernels.md
 failed=0
@@ -42,8 +42,19 @@ kernel() {
     cycles=$(sed -n 's/^\([0-9]*\) cycles done.*/\1/p' "$out/cycles.log")
     pause=$(awk '$1 == "stop" { print $3 " in, " $6 " out" }' "$out/cycles.log")
     grep -q 'classes afterwards: identical' "$out/cycles.log" || { reason='the kernel is not as it was'; return 1; }
+    if grep -q '^CONFIG_SCHED_CLASS_EXT=y' "$sysroot/boot/config-$release"; then
+        run sched_ext sched_ext || return 1
+        reason='sched_ext: loaded policy refused'
+    fi
 }
 
+# A policy of sched_ext's, for real, before and while the new scheduler is loaded.
+sched_ext() {
+    clang -O2 -g --target=bpf -I/usr/include/x86_64-linux-gnu -c tests/sched_ext/fifo.bpf.c -o "$out/fifo.bpf.o" &&
+        PATH=$PATH:/usr/sbin "$SCHEDSWAP" try "$out/work" --run tests/sched_ext/swap.sh --with bpftool --with "$out/fifo.bpf.o"
+}
+
+scripts/setup.sh bpf
 mkdir -p "$out"
 {
     cat <<EOF

@@ -8,6 +8,7 @@
 #   scripts/setup.sh load          what the tests put on a guest
 #   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
 #   scripts/setup.sh kernel        what building a kernel takes
+#   scripts/setup.sh bpf           what compiles and loads a sched_ext policy
 #   scripts/setup.sh arm64         what the analysis of arm64 kernels is held against
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -86,6 +87,15 @@ first_known() {
 setup_arm64() {
     local missing
     mapfile -t missing < <(packages_of_missing aarch64-linux-gnu-objdump:binutils-aarch64-linux-gnu)
+    install "${missing[@]}"
+}
+
+setup_bpf() {
+    local missing
+    mapfile -t missing < <(packages_of_missing clang:clang)
+    [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
+    # Where users have no /sbin on their path.
+    type -P bpftool >/dev/null || [ -x /usr/sbin/bpftool ] || missing+=(bpftool)
     install "${missing[@]}"
 }
 
@@ -193,6 +203,7 @@ disk) setup_disk ;;
 load) setup_load ;;
 package) setup_package ;;
 kernel) setup_kernel ;;
+bpf) setup_bpf ;;
 arm64) setup_arm64 ;;
-*) die "usage: setup.sh rust | build | guest | disk | load | package | kernel | arm64" ;;
+*) die "usage: setup.sh rust | build | guest | disk | load | package | kernel | bpf | arm64" ;;
 esac

@@ -48,6 +48,6 @@ pub(crate) use homes::local_static;
 pub use prove::{Difference, Proof, prove_identity};
 pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
 pub use runtime::bind_runtime;
-pub(crate) use special::{carries_code, carries_data};
+pub(crate) use special::{carries_code, carries_data, is_carried};
 pub use taken::{Taken, addresses_taken};
 pub use verify::{Fault, VerifyReport, verify};

@@ -220,6 +220,11 @@ pub(crate) fn carries_code(name: &str, flags: u64) -> bool {
     matches!(policy(name, flags), Some((Policy::Code, _)))
 }
 
+/// Whether a module carries anything of a section of that name.
+pub(crate) fn is_carried(name: &str) -> bool {
+    carries_code(name, (SHF_ALLOC | SHF_EXECINSTR).0) || carries_data(name, SHF_ALLOC.0)
+}
+
 /// Whether a module carries a section's objects, as far as they are not vmlinux's.
 pub(crate) fn carries_data(name: &str, flags: u64) -> bool {
     matches!(policy(name, flags), Some((Policy::Data(_), _)))

@@ -12,7 +12,7 @@ use super::{
 use crate::binding::{self, Binding, UnitObject};
 use crate::boundary::{self, Boundary, Fate};
 use crate::compile::{self, Build, Commands};
-use crate::identity::{self, Addresses, Gate, KnownBy};
+use crate::identity::{self, Addresses, Gate, KnownBy, Unplaced};
 use crate::objects::Object;
 use crate::progress::{Progress, Silent};
 use crate::source::{Kernel, Toolchain, shadow_headers};
@@ -164,7 +164,7 @@ impl Run<'_> {
             replaced: boundary.functions.len() - stay,
             stay,
             placed: (addresses.known_by(KnownBy::Relocation), addresses.known_by(KnownBy::SymbolTable)),
-            unplaced: addresses.unplaced.into_iter().map(|u| (u.unit, u.name)).collect(),
+            unplaced: missed(&addresses).map(|u| (u.unit.clone(), u.name.clone())).collect(),
             allowed_different,
             configuration: config.boundary.file.clone(),
             notes: boundary.notes,
@@ -319,7 +319,7 @@ impl Run<'_> {
             addresses.known_by(KnownBy::Relocation),
             addresses.relocations,
             addresses.known_by(KnownBy::SymbolTable),
-            addresses.unplaced.len()
+            missed(&addresses).count()
         ))
     }
 
@@ -418,4 +418,10 @@ fn source_stamp(found: &Found, sidecars: &Sidecars) -> Result<Vec<(PathBuf, u64,
 /// Whether the recorded commands would run another compiler than when they were asked for.
 fn compiler_has_changed(commands: &Path) -> bool {
     read_json::<Commands>(commands).is_ok_and(|recorded| !recorded.compiler.is_as_recorded(&recorded.cwd))
+}
+
+/// Symbols that a module may refer to, and of which nothing tells the place. What only the kernel's own build reads
+/// (`__tracepoint_check`) is in no vmlinux.
+fn missed(addresses: &Addresses) -> impl Iterator<Item = &Unplaced> {
+    addresses.unplaced.iter().filter(|symbol| binding::is_carried(&symbol.section))
 }
