@@ -55,8 +55,8 @@ pub(crate) trait Arch: Sync {
     /// no length of its own.
     fn site_len(&self, kind: SiteKind, addr: Addr, code: &[u8]) -> u8;
 
-    /// The members of `struct alt_instr` that say where, and how many bytes.
-    fn alternative_members(&self) -> [&'static str; 2];
+    /// The members of `struct alt_instr` that say where, how many bytes, and how many the replacement has.
+    fn alternative_members(&self) -> [&'static str; 3];
 
     /// Bytes at a function's entry that must stay where they are: what an indirect branch has to land on.
     fn landing_pad(&self, entry: &[u8]) -> u64;

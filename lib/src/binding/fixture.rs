@@ -268,6 +268,7 @@ pub fn kernel() -> Kernel {
         uses: Default::default(),
         sites: Vec::new(),
         entry_sizes: BTreeMap::new(),
+        alternative_lengths: None,
     };
     Kernel { image, boundary: boundary(), addresses: addresses() }
 }

@@ -17,6 +17,7 @@
 //!
 //! Two later looks use none of that reasoning: [`verify()`] compares the written bytes with what the compiler
 //! wrote (`verify`, `compare`), and [`prove_identity`] lays an unmodified scheduler over vmlinux (`prove`).
+//! [`addresses_taken`] tells the checks of an edit which functions' addresses a unit takes (`taken`).
 
 mod anchor;
 mod boot_pointers;

@@ -181,17 +181,6 @@ fn spacing(section: &Section) -> Option<u64> {
     })
 }
 
-/// Where `struct alt_instr { s32 …; s32 …; …; u8 instrlen; u8 replacementlen; … }` of that size has the length of the
-/// replacement: the feature in between has 16 bits (12 bytes in all, or 13 with `padlen` behind) or 32 (14 bytes, from
-/// 6.3 on).
-pub(super) fn replacement_len_at(size: u64) -> Option<u64> {
-    match size {
-        12 | 13 => Some(11),
-        14 => Some(13),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

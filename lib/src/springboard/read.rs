@@ -171,26 +171,25 @@ fn read_labels(image: &Image, code: &mut Code<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// `struct alt_instr { s32 instr_offset; s32 repl_offset; …; u8 instrlen; u8 replacementlen; … }`: the feature in
-/// between is 16 bits wide (12 or, with `padlen` behind it, 13 bytes in all) or 32 (14 bytes, from 6.3 on).
+/// `struct alt_instr { s32 instr_offset; s32 repl_offset; …; u8 instrlen; u8 replacementlen; … }`: what is in between
+/// has had several forms.
 fn read_alternatives<'a>(image: &'a Image, code: &mut Code<'a>) -> Result<(), Error> {
     let name = "__alt_instructions";
     let (entries, size) = table(image, [name, "__alt_instructions_end"], "alt_instr")?;
-    let lengths_at = match size {
-        0 => return Ok(()),
-        12 | 13 => 10,
-        14 => 12,
-        other => {
-            let why = format!("struct alt_instr takes {other} bytes; only 12, 13 and 14 are known");
-            return Err(Error::Table { table: name.to_owned(), why });
-        }
-    };
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let lengths = image.alternative_lengths.filter(|lengths| lengths.iter().all(|at| *at < size as u64));
+    let lengths = lengths.ok_or_else(|| {
+        let why = "the debug information does not say where struct alt_instr has its lengths".to_owned();
+        Error::Table { table: name.to_owned(), why }
+    })?;
     for entry in entries {
         let at = relative(entry, 0);
         if !is_inside(code, at) {
             continue;
         }
-        let [len, replacement_len] = [entry.1[lengths_at], entry.1[lengths_at + 1]].map(u64::from);
+        let [len, replacement_len] = lengths.map(|at| u64::from(entry.1[at as usize]));
         let addr = relative(entry, 4);
         let bytes = match replacement_len {
             0 if is_written_by_code(image, addr) => return Err(unknown_writer(image, at, addr)),

@@ -107,6 +107,9 @@ pub struct Image {
     /// `jump_entry`, `alt_instr`, `bug_entry`, `exception_table_entry`, `orc_entry`, `static_call_site`,
     /// `paravirt_patch_site`, … (absent when the kernel has no such type).
     pub entry_sizes: BTreeMap<String, u64>,
+    /// Where `struct alt_instr` has its two lengths, of one byte each: of what is replaced, and of the replacement.
+    /// From DWARF; `None` where the kernel has no alternatives.
+    pub alternative_lengths: Option<[u64; 2]>,
 }
 
 /// One ELF section of vmlinux.

@@ -110,6 +110,7 @@ fn parse_bytes(
         uses: Uses::default(),
         sites: Vec::new(),
         entry_sizes: BTreeMap::new(),
+        alternative_lengths: None,
     };
     image.release = provenance::release(&image)?;
     image.build_id = provenance::build_id(&image)?;
@@ -128,6 +129,7 @@ fn parse_bytes(
     progress.begin("rewritten places", None);
     image.entry_sizes = debug.layouts.iter().map(|(name, layout)| (name.clone(), layout.size)).collect();
     image.sites = sites::read(&image, &debug.layouts)?;
+    image.alternative_lengths = sites::alternative_lengths(image.machine, &debug.layouts);
     progress.end(&format!("{} sites", image.sites.len()));
 
     progress.begin("code", None);

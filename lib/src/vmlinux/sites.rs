@@ -2,7 +2,7 @@
 
 use super::dwarf::Layouts;
 use super::error::Error;
-use super::image::{Image, Site, SiteKind};
+use super::image::{Image, Machine, Site, SiteKind};
 use crate::address::Addr;
 use crate::arch::{self, Arch};
 
@@ -95,6 +95,13 @@ fn read_table(image: &Image, layouts: &Layouts, table: &Table, sites: &mut Vec<S
     Ok(())
 }
 
+/// Where `struct alt_instr` has its two lengths.
+pub(super) fn alternative_lengths(machine: Machine, layouts: &Layouts) -> Option<[u64; 2]> {
+    let [_, len, replacement_len] = arch::of(machine).alternative_members();
+    let members = &layouts.get("alt_instr")?.members;
+    Some([*members.get(len)?, *members.get(replacement_len)?])
+}
+
 /// Where in an entry things are, in bytes.
 struct Columns {
     stride: usize,
@@ -114,7 +121,7 @@ impl Columns {
             }
             Entry::Structure(name, place, len) => (name, *place, *len),
             Entry::Alternative => {
-                let [place, len] = arch.alternative_members();
+                let [place, len, _] = arch.alternative_members();
                 (&"alt_instr", place, Some(len))
             }
         };

@@ -82,8 +82,8 @@ impl Arch for Aarch64 {
         if kind == SiteKind::Fentry { FENTRY_BYTES } else { BYTES as u8 }
     }
 
-    fn alternative_members(&self) -> [&'static str; 2] {
-        ["orig_offset", "orig_len"]
+    fn alternative_members(&self) -> [&'static str; 3] {
+        ["orig_offset", "orig_len", "alt_len"]
     }
 
     fn landing_pad(&self, entry: &[u8]) -> u64 {

@@ -63,8 +63,8 @@ impl Arch for X86_64 {
         sites::site_len(kind, addr, code)
     }
 
-    fn alternative_members(&self) -> [&'static str; 2] {
-        ["instr_offset", "instrlen"]
+    fn alternative_members(&self) -> [&'static str; 3] {
+        ["instr_offset", "instrlen", "replacementlen"]
     }
 
     fn landing_pad(&self, entry: &[u8]) -> u64 {

@@ -1,7 +1,7 @@
 //! What is compared by content, as it has no name in vmlinux, or another one.
 
 use super::super::special::{Policy, policy};
-use super::super::tables::{entry_size, replacement_len_at};
+use super::super::tables::entry_size;
 use super::Prover;
 use crate::address::Addr;
 use crate::arch::relocation::Filled;
@@ -74,8 +74,10 @@ impl Prover<'_> {
     /// that of whatever unit was linked next.
     pub(super) fn is_nothing(&self, section: SectionId, offset: u64) -> bool {
         let table = self.object.section(section);
-        let size = self.image.entry_sizes.get("alt_instr").copied().unwrap_or_default();
-        let (".altinstructions", Some(len_at)) = (table.name.as_str(), replacement_len_at(size)) else {
+        let size = self.image.entry_sizes.get("alt_instr").filter(|size| **size > 0);
+        let (".altinstructions", Some(size), Some([_, len_at])) =
+            (table.name.as_str(), size, self.image.alternative_lengths)
+        else {
             return false;
         };
         let entry = offset - offset % size;
