@@ -23,22 +23,11 @@ impl Progress for Quiet {
     fn end(&self, _result: &str) {}
 }
 
-/// A copy of the shared work dir, pristine, so that others may edit theirs meanwhile. Its objects are the pristine
-/// ones, so that only what is edited is compiled.
+/// A copy of the shared work dir, pristine, so that others may edit theirs meanwhile.
 fn copy_of_work_dir(to: &Path) -> Result<Workdir> {
     let (work, _lock) = work_dir()?;
-    let built = |work: &Path| work.join(".schedswap/build/sched");
-    let copy = |from: PathBuf, to: &Path| -> Result<()> {
-        let status = Command::new("cp").arg("-a").arg(from).arg(to).status().context("running cp")?;
-        ensure!(status.success(), "cannot copy to {}", to.display());
-        Ok(())
-    };
-    copy(work, to)?;
-    if built(to).exists() {
-        fs::remove_dir_all(built(to))?;
-    }
-    fs::create_dir_all(built(to).parent().context("a directory above")?)?;
-    copy(to.join(".schedswap/pristine/module"), &built(to))?;
+    let status = Command::new("cp").arg("-a").arg(work).arg(to).status().context("running cp")?;
+    ensure!(status.success(), "cannot copy to {}", to.display());
     Ok(Workdir::open(to)?)
 }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use indicatif::HumanBytes;
 use schedswap::progress::{Progress, Silent};
-use schedswap::source::{self, Cache, Fetched, Plan, Request};
+use schedswap::source::{self, Cache, Fetched, Plan, Request, SourceError};
 
 use crate::outcome::Outcome;
 use crate::progress::Shown;
@@ -47,30 +47,69 @@ pub struct FetchArgs {
 
 /// Runs the command.
 pub fn run(args: FetchArgs) -> anyhow::Result<Outcome> {
-    let request: Request = args.kernel.parse()?;
+    let wanted: Request = args.kernel.parse()?;
     let cache = match &args.cache {
         Some(root) => Cache::at(root),
         None => Cache::from_environment()?,
     };
     let shown = Shown::on_stderr();
     let progress: &dyn Progress = if args.json { &Silent } else { &shown };
-    let plan = source::plan(&request, &cache, progress)?;
-    for suite in &plan.unread {
-        eprintln!("warning: not read, so its kernels are not considered: {suite}");
-    }
-    if args.dry_run {
-        print_plan(&plan, args.json)?;
+    let Some(fetched) = newest_to_be_had(&wanted, &args, &cache, progress)? else {
         return Ok(Outcome::Done);
-    }
-    let fetched = source::fetch(&plan, &cache, progress)?;
+    };
     print_fetched(&fetched, args.json)?;
     Ok(Outcome::Done)
 }
 
-fn print_plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
+/// Who asks for the newest kernel and finds that the archive has dropped files of it gets the newest that is whole, and
+/// is told; a release that was named is no other. `None` if it shall only be said what would be done.
+fn newest_to_be_had(
+    wanted: &Request,
+    args: &FetchArgs,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> anyhow::Result<Option<Fetched>> {
+    let (suite, gone, others) = match (wanted, get(wanted, args, cache, progress)) {
+        (_, Ok(fetched)) => return Ok(fetched),
+        (Request::Newest { suite, .. }, Err(SourceError::Gone { package, version, others })) => {
+            let releases = others.clone();
+            (suite, SourceError::Gone { package, version, others }, releases)
+        }
+        (_, Err(error)) => return Err(error.into()),
+    };
+    eprintln!("warning: {gone}");
+    for release in others {
+        eprintln!("trying {release}");
+        let older = Request::Release { suite: Some(suite.clone()), release };
+        match get(&older, args, cache, progress) {
+            Err(SourceError::Gone { .. } | SourceError::NoPackage { .. }) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(gone.into())
+}
+
+fn get(
+    request: &Request,
+    args: &FetchArgs,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<Option<Fetched>, SourceError> {
+    let plan = source::plan(request, cache, progress)?;
+    for suite in &plan.unread {
+        eprintln!("warning: not read, so its kernels are not considered: {suite}");
+    }
+    if args.dry_run {
+        print_plan(&plan, args.json);
+        return Ok(None);
+    }
+    source::fetch(&plan, cache, progress).map(Some)
+}
+
+fn print_plan(plan: &Plan, json: bool) {
     if json {
-        println!("{}", serde_json::to_string_pretty(plan)?);
-        return Ok(());
+        println!("{}", serde_json::to_string_pretty(plan).expect("a plan is JSON"));
+        return;
     }
     println!("{} ({})", plan.release, plan.version);
     if plan.cached {
@@ -82,7 +121,6 @@ fn print_plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
     if !plan.packages.is_empty() {
         println!("  {:>10}  in all", HumanBytes(plan.bytes()).to_string());
     }
-    Ok(())
 }
 
 fn print_fetched(fetched: &Fetched, json: bool) -> anyhow::Result<()> {

@@ -21,7 +21,7 @@ pub enum Build {
     /// Going into the module: every function and object in a section of its own, which turns each reference
     /// between them into a relocation.
     Module,
-    /// The same with debug information, to see how the edit declares what it adds. Only that is looked at.
+    /// The same with debug information, which says how an edit declares what it adds. It changes no code.
     Declarations,
 }
 
@@ -161,11 +161,7 @@ fn collect(results: Vec<Option<Result<Compiled>>>) -> Result<Vec<Compiled>> {
     for result in results.into_iter().flatten() {
         match result {
             Ok(object) => compiled.push(object),
-            // A unit that is compiled twice, once with debug information, is rejected twice.
-            Err(Error::Rejected { failed }) => {
-                let new: Vec<_> = failed.into_iter().filter(|failure| !rejected.contains(failure)).collect();
-                rejected.extend(new);
-            }
+            Err(Error::Rejected { failed }) => rejected.extend(failed),
             Err(other) => return Err(other),
         }
     }

@@ -82,6 +82,22 @@ pub enum SourceError {
         /// The messages of apt.
         said: String,
     },
+    /// The archive's lists have a package whose file is not there any more.
+    #[error(
+        "{package} {version} is in the archive's lists, but its file is not in the archive; {}",
+        match others.as_slice() {
+            [] => "there is no other kernel of this flavour and series in the suite, so try another suite".to_owned(),
+            others => format!("others of this flavour and series: {}", others.join(", ")),
+        }
+    )]
+    Gone {
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+        /// The other releases of the flavour and series in the lists, the newest first.
+        others: Vec<String>,
+    },
     /// The suite has no such kernel.
     #[error("there is no package {package} in {suites}; {available}")]
     NoKernel {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::apt::Apt;
 use super::cache::{Cache, RECORD, Record};
-use super::plan::{Content, Extent, Plan, PlannedPackage, Request, plan_extent};
+use super::plan::{Content, Extent, Plan, PlannedPackage, Request, others_of_flavour, plan_extent};
 use super::{Bootable, Search, SourceError, locate, unpack};
 use crate::progress::Progress;
 
@@ -80,7 +80,7 @@ pub(super) fn fill(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Resul
     let partial = Partial::open(plan, cache)?;
     let missing: Vec<&PlannedPackage> =
         plan.packages.iter().filter(|package| !partial.has(package)).collect();
-    let downloaded = get_all(lists, &missing, &partial, cache, progress)?;
+    let downloaded = get_all(lists, &plan.release, &missing, &partial, cache, progress)?;
     partial.finish(plan, cache)?;
     Ok(downloaded)
 }
@@ -175,6 +175,7 @@ impl Partial {
 /// Downloads one package after the other, and unpacks each while the next one comes.
 fn get_all(
     lists: &Path,
+    release: &str,
     packages: &[&PlannedPackage],
     partial: &Partial,
     cache: &Cache,
@@ -202,7 +203,7 @@ fn get_all(
         let mut downloaded = Ok(());
         for package in packages {
             let at = |bytes: u64| progress.at(before + bytes);
-            downloaded = download(&apt, package, &debs, &unpacking_failed, &at);
+            downloaded = download(&apt, release, package, &debs, &unpacking_failed, &at);
             if downloaded.is_err() || unpacking_failed.load(Ordering::Relaxed) {
                 break;
             }
@@ -225,6 +226,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 fn download(
     apt: &Apt,
+    release: &str,
     package: &PlannedPackage,
     debs: &Path,
     give_up: &AtomicBool,
@@ -242,6 +244,13 @@ fn download(
         thread::sleep(POLL);
     }
     let output = child.wait_with_output().map_err(io(&file))?;
+    if !output.status.success() && unpack::says(&output, "404 ") {
+        return Err(SourceError::Gone {
+            package: package.name.clone(),
+            version: package.version.clone(),
+            others: others_of_flavour(apt, release)?,
+        });
+    }
     let doing = format!("downloading {}", package.name);
     unpack::succeeded(output, &doing, "apt-get", debs)
 }

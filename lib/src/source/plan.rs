@@ -328,13 +328,7 @@ fn exactly(apt: &Apt, release: &str, suites: &[String]) -> Result<(String, Strin
     if let Some(listed) = apt.candidate(&image)? {
         return Ok(followed(&listed).unwrap_or_else(|| (release.to_owned(), listed.version)));
     }
-    let mut releases: Vec<String> = apt
-        .names("linux-image-")?
-        .iter()
-        .filter_map(|name| name.strip_prefix("linux-image-"))
-        .filter(|rest| is_versioned(rest) && !is_variant(rest))
-        .map(str::to_owned)
-        .collect();
+    let mut releases = releases(apt)?;
     // A suite may hold a hundred releases; those of the same flavour are what was most likely meant.
     let same = |other: &String| flavour_of(other) == flavour_of(release);
     if releases.iter().any(same) {
@@ -348,6 +342,32 @@ fn exactly(apt: &Apt, release: &str, suites: &[String]) -> Result<(String, Strin
         ),
     };
     Err(SourceError::NoKernel { package: image, suites: suites.join(", "), available })
+}
+
+fn releases(apt: &Apt) -> Result<Vec<String>, SourceError> {
+    let names = apt.names("linux-image-")?;
+    let releases = names
+        .iter()
+        .filter_map(|name| name.strip_prefix("linux-image-"))
+        .filter(|rest| is_versioned(rest) && !is_variant(rest));
+    Ok(releases.map(str::to_owned).collect())
+}
+
+/// The other releases of the same flavour and series in the lists, the newest first.
+pub(super) fn others_of_flavour(apt: &Apt, release: &str) -> Result<Vec<String>, SourceError> {
+    let mut others = releases(apt)?;
+    others.retain(|other| {
+        flavour_of(other) == flavour_of(release)
+            && numbers(other).iter().take(2).eq(numbers(release).iter().take(2))
+            && other != release
+    });
+    others.sort_by_key(|other| std::cmp::Reverse(numbers(other)));
+    Ok(others)
+}
+
+/// The numbers in a release, by which releases of one flavour follow each other.
+fn numbers(release: &str) -> Vec<u64> {
+    release.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
 /// What follows the version and its ABI number: `cloud-amd64` of `6.1.0-13-cloud-amd64`.
@@ -534,6 +554,12 @@ mod tests {
         assert_eq!(source_package("6.12.95-1~bpo12+1"), "linux-source-6.12");
         assert_eq!(source_package("7.0-1"), "linux-source-7.0");
         assert_eq!(source_package("7.0~rc4-1~exp1"), "linux-source-7.0");
+    }
+
+    #[test]
+    fn releases_follow_each_other_by_their_numbers() {
+        assert!(numbers("6.1.0-9-amd64") < numbers("6.1.0-10-amd64"));
+        assert!(numbers("6.12.95+deb12-amd64") < numbers("6.12.117+deb13-amd64"));
     }
 
     #[test]

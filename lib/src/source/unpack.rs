@@ -127,7 +127,7 @@ fn run(command: &mut Command, package: &'static str) -> Result<Output, SourceErr
         .map_err(|error| spawn_error(&program, package, error))
 }
 
-fn says(output: &Output, words: &str) -> bool {
+pub(super) fn says(output: &Output, words: &str) -> bool {
     String::from_utf8_lossy(&output.stderr).contains(words)
 }
 

@@ -3,8 +3,7 @@
 use super::report::{Origins, Refusal, Summary, unit_rows};
 use super::steps::{Step, Steps};
 use super::store::{
-    add_missing, agree, copy_dir, copy_file, read_json, remove_dir, write_atomically, write_compact_json,
-    write_json,
+    add_missing, agree, copy_dir, read_json, remove_dir, write_atomically, write_compact_json, write_json,
 };
 use super::{
     Config, Error, KernelFacts, Layout, Result, Workdir, boundary_files, git, kernel_source, read_object,
@@ -364,7 +363,6 @@ impl Run<'_> {
         }
         // A file that is gone from the scheduler's own was removed on purpose.
         let added = add_missing(&tree, root, Path::new("kernel/sched"))?;
-        self.seed_build()?;
         let ignored =
             "/.schedswap/\n/boundary.txt\n/boundary*.yaml\n/scheduler.ko\n/manifest.json\n/*.deb\n/*.rpm\n";
         write_atomically(&root.join(".gitignore"), ignored.as_bytes())?;
@@ -376,19 +374,6 @@ impl Run<'_> {
         let message = format!("sidecars of {}, as released\n", self.config.release);
         git::commit_added(root, &added, &message)?;
         Ok(root.join("kernel/sched/mod").display().to_string())
-    }
-
-    /// The pristine module objects serve the first build: units that are not edited need no compiling.
-    fn seed_build(&self) -> Result<()> {
-        let from = self.layout.pristine(Build::Module);
-        let dest = self.layout.build().join("sched");
-        fs::create_dir_all(&dest).map_err(|e| Error::io("create", &dest, e))?;
-        for entry in fs::read_dir(&from).map_err(|e| Error::io("read", &from, e))? {
-            let path = entry.map_err(|e| Error::io("read", &from, e))?.path();
-            let Some(name) = path.file_name() else { continue };
-            copy_file(&path, &dest.join(name))?;
-        }
-        Ok(())
     }
 }
 

@@ -369,24 +369,26 @@ impl Workdir {
         self.layout().tree()
     }
 
-    /// Compiles the edited scheduler as it goes into a module, units that changed only. In the same go, while other
-    /// processors would be idle, what [`Workdir::declarations`] will want of the units that are not pristine.
+    /// Compiles the edited scheduler as it goes into a module: units that are not pristine only, with the debug
+    /// information that [`Workdir::declarations`] will want.
     ///
     /// # Errors
     /// [`compile::Error::Rejected`] has the compiler's own message.
     pub fn compile(&self, progress: &dyn Progress) -> Result<Vec<Compiled>> {
         author::write(&self.root).map_err(|e| Error::io("write", self.root.join(author::INCLUDE), e))?;
         let commands = self.commands()?;
-        let dir = self.build_dir();
-        let mut jobs = compile::scheduler_jobs(&commands, Build::Module, &self.root, &dir.join("sched"));
-        let count = jobs.len();
         let touched = self.touched();
-        let declaring =
-            compile::scheduler_jobs(&commands, Build::Declarations, &self.root, &dir.join("declarations"));
-        jobs.extend(declaring.into_iter().filter(|job| touched.contains(&job.label)));
-        let mut compiled = compile::compile(&commands, &jobs, progress)?;
-        compiled.truncate(count);
-        Ok(compiled)
+        let pristine = self.layout().pristine(Build::Module);
+        let jobs = compile::scheduler_jobs(&commands, Build::Module, &self.root, &pristine);
+        let edited = self.edited_objects();
+        let declaring = compile::scheduler_jobs(&commands, Build::Declarations, &self.root, &edited);
+        let is_touched = |job: &compile::Job| touched.contains(&job.label);
+        let jobs: Vec<_> = jobs
+            .into_iter()
+            .zip(declaring)
+            .map(|(job, edited)| if is_touched(&job) { edited } else { job })
+            .collect();
+        Ok(compile::compile(&commands, &jobs, progress)?)
     }
 
     /// The units that would not be made from the pristine sources and headers.
@@ -403,7 +405,11 @@ impl Workdir {
         units: &BTreeSet<String>,
         progress: &dyn Progress,
     ) -> Result<Vec<(String, Object)>> {
-        self.declarations_in(&self.root, &self.build_dir().join("declarations"), units, progress)
+        self.declarations_in(&self.root, &self.edited_objects(), units, progress)
+    }
+
+    fn edited_objects(&self) -> PathBuf {
+        self.build_dir().join("sched")
     }
 
     /// The same of the units as released.

@@ -168,6 +168,11 @@ fn the_springboard_is_the_one_call_of_switch_to_asm() -> Result<()> {
                 restored.insert(operands.trim_start_matches('%').to_owned(), stack_pointer);
                 stack_pointer += 8;
             }
+            // rbp points at its own slot: the stack pointer goes there, and the caller's rbp is popped.
+            "leave" => {
+                restored.insert("rbp".to_owned(), -16);
+                stack_pointer = -8;
+            }
             "add" if operands.ends_with(",%rsp") => {
                 let bytes = operands.trim_start_matches('$').split(',').next().and_then(number);
                 stack_pointer += bytes.with_context(|| text.to_owned())?;
@@ -271,9 +276,11 @@ fn where_no_jump_fits_there_is_an_obstacle() -> Result<()> {
     let subject = subject();
     let mut rewritten = jump_labels(&subject.binutils)?;
     rewritten.extend(static_calls(&subject.binutils)?);
-    // Lock prefixes that CPU hotplug rewrites: s32 each.
-    let locks = subject.binutils.table::<4>("__smp_locks", "__smp_locks_end")?;
-    rewritten.extend(locks.iter().map(|(at, record)| (relative(*at, record), 1)));
+    // Lock prefixes that CPU hotplug rewrites: s32 each. 7.x leaves them alone.
+    if image().unique_symbol("__smp_locks").is_some() {
+        let locks = subject.binutils.table::<4>("__smp_locks", "__smp_locks_end")?;
+        rewritten.extend(locks.iter().map(|(at, record)| (relative(*at, record), 1)));
+    }
     for function in &subject.boundary.functions {
         let (Fate::Stay(StayReason::NoRoom { obstacle }) | Fate::InsideOnly(obstacle)) = &function.fate
         else {
