@@ -8,6 +8,7 @@
 //! images/<release>/               the same of kernels of which only the image package was wanted
 //! toolchains/<compiler>/root/     a compiler that this machine has not, with what it needs
 //! toolchains/<compiler>/bin/      scripts that run its programs with its own libraries
+//! toolchains/<compiler>/native/   of another machine's compiler: what runs on this one, the emulator among it
 //! guests/                         root file systems and module disks of test guests
 //! chroots/                        root file systems that the steps of the SDK's container are tested in
 //! tools/                          sysroot of what a guest needs: static busybox
@@ -64,12 +65,9 @@ impl Cache {
         CachedKernel { directory: self.root.join("images").join(release) }
     }
 
-    /// The place of one compiler, by Debian's package and version, whether fetched or not.
-    pub(super) fn toolchain(&self, package: &str, version: &str) -> CachedKernel {
-        self.toolchain_named(&format!("{package}_{version}"))
-    }
-
-    pub(super) fn toolchain_named(&self, name: &str) -> CachedKernel {
+    /// The place of one compiler, whether fetched or not: `gcc-12_12.2.0-14`, that of another machine
+    /// `gcc-12_12.2.0-14_arm64`.
+    pub(super) fn toolchain(&self, name: &str) -> CachedKernel {
         CachedKernel { directory: self.root.join("toolchains").join(name) }
     }
 

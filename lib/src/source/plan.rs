@@ -110,7 +110,7 @@ impl Extent {
         match self {
             Extent::Whole => cache.kernel(release),
             Extent::Image => cache.image(release),
-            Extent::Toolchain => cache.toolchain_named(release),
+            Extent::Toolchain => cache.toolchain(release),
         }
     }
 }
@@ -155,6 +155,10 @@ pub(super) enum Content {
     Source,
     /// All of it, among the cache's tools.
     Tool,
+    /// All of it, beside the sysroot: programs of this machine's where the sysroot's are another's.
+    Native,
+    /// There too, but of the emulators only the one of that name, since there are thirty.
+    Emulator(&'static str),
 }
 
 /// Finds out which packages make up the wanted kernel. A release that is in the cache is not looked up again.
