@@ -104,7 +104,9 @@ impl<'a> Prover<'a> {
             .iter()
             .map(|s| {
                 let mut fields = Fields::default();
-                if s.flags & elf::SHF_EXECINSTR.0 != 0 && s.name != layout::TEXT {
+                if s.flags & elf::SHF_EXECINSTR.0 != 0
+                    && (s.name != layout::TEXT || arch.instruction_bytes().is_some())
+                {
                     arch.fields(&s.data, 0, &mut fields);
                 }
                 fields
@@ -119,7 +121,7 @@ impl<'a> Prover<'a> {
             counterparts: vec![Counterpart::default(); object.symbols.len()],
             by_name,
             boot_pointers: BootPointers::of(image),
-            described: described(object),
+            described: described(arch, object),
             proof: Proof::default(),
         };
         let no_anchor = || Error::NoAnchor(binding.anchor.into());
@@ -206,7 +208,8 @@ impl<'a> Prover<'a> {
         let mut theirs = self.arch.outlines(theirs, range.start.0);
         ours.retain(|o| !o.nop || self.described.contains(&(section, symbol.value + o.at)));
         theirs.retain(|o| !o.nop || self.image.sites.binary_search_by_key(&o.at, |s| s.addr.0).is_ok());
-        let same = ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic);
+        let same =
+            ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic);
         same.then(|| ours.into_iter().zip(theirs).collect())
     }
 
@@ -295,8 +298,9 @@ impl<'a> Prover<'a> {
         let symbol = self.object.symbol(relocation.symbol);
         let counterpart = &self.counterparts[relocation.symbol.0 as usize];
         if symbol.kind == elf::STT_SECTION.0 {
-            let Filled::Target(held) = rule.filled(in_theirs, place) else {
-                return Err("a reference to a section of which the field holds a part only".into());
+            let held = match rule.filled(in_theirs, place) {
+                Filled::Target(held) => held,
+                part => self.pair(section, relocation, part, place)?,
             };
             let held = held.offset(to_end);
             let Place::Section(target) = symbol.place else {
@@ -329,13 +333,55 @@ impl<'a> Prover<'a> {
         Ok(())
     }
 
+    /// The whole address of which the field of `relocation`, at `place` in vmlinux, holds its page or the rest: the
+    /// other part is in another instruction of the same function, with the same symbol and addend.
+    fn pair(
+        &self,
+        section: SectionId,
+        relocation: &Relocation,
+        part: Filled,
+        place: Addr,
+    ) -> Result<Addr, String> {
+        let source = self.object.section(section);
+        let is_around = |s: &&Symbol| {
+            s.place == Place::Section(section)
+                && s.kind == elf::STT_FUNC.0
+                && (s.value..s.value + s.size).contains(&relocation.offset)
+        };
+        let function = self.object.symbols.iter().find(is_around).ok_or("half an address in no function")?;
+        let others = relocations(source, function.value, function.value + function.size)
+            .iter()
+            .filter(|other| other.symbol == relocation.symbol && other.addend == relocation.addend);
+        let mut found: Option<Addr> = None;
+        for other in others {
+            let Some(rule) = self.arch.field(other.kind) else { continue };
+            let at = place.offset(other.offset as i64 - relocation.offset as i64);
+            let Some(bytes) = self.image.bytes(at, rule.width()) else { continue };
+            let whole = match (part, rule.filled(bytes, at)) {
+                (Filled::Page(page), Filled::Low12(rest)) | (Filled::Low12(rest), Filled::Page(page)) => {
+                    page + rest
+                }
+                _ => continue,
+            };
+            if found.is_some_and(|found| found != whole) {
+                return Err(format!("half an address, of which the others make {whole} and others"));
+            }
+            found = Some(whole);
+        }
+        found.ok_or_else(|| "half an address, of which no instruction has the other".into())
+    }
+
     /// Strings, and code that stands beside functions.
     fn compare_content(&self, section: SectionId, offset: i64, at: Addr) -> Result<(), String> {
         let source = self.object.section(section);
         let ours = source.data.get(offset as usize..).unwrap_or_default();
         let is_code = source.flags & elf::SHF_EXECINSTR.0 != 0;
-        let length =
-            if is_code { 1 } else { ours.iter().position(|b| *b == 0).map_or(ours.len(), |n| n + 1) };
+        let instruction = self.arch.instruction_bytes().unwrap_or(1) as usize;
+        let length = if is_code {
+            instruction
+        } else {
+            ours.iter().position(|b| *b == 0).map_or(ours.len(), |n| n + 1)
+        };
         let in_section = self.image.sections.iter().find(|s| s.name == source.name);
         if is_code && in_section.is_some_and(|s| at < s.addr || at.0 > s.addr.0 + s.size) {
             return Err(format!("refers to {} here, but to {at} in vmlinux", source.name));
@@ -423,7 +469,7 @@ impl<'a> Prover<'a> {
     fn compare_tables(&mut self) -> Result<(), Error> {
         for (i, section) in self.object.sections.iter().enumerate() {
             let id = SectionId(i as u32);
-            let entry = match policy(&section.name, section.flags) {
+            let entry = match policy(self.arch, &section.name, section.flags) {
                 Some((Policy::Table(entry), _)) => entry,
                 Some((Policy::OrcIp, _)) => {
                     self.compare_orc(id);
@@ -550,6 +596,7 @@ impl<'a> Prover<'a> {
 
     /// Where vmlinux has a table: a section of the name, or between the linker script's symbols.
     fn table_in_vmlinux(&self, name: &str) -> Option<Range<Addr>> {
+        let name = if name == self.arch.ftrace_table() { "__mcount_loc" } else { name };
         if let Some(section) = self.image.sections.iter().find(|s| s.name == name && s.addr.0 != 0) {
             return Some(section.addr..section.addr + section.size);
         }
@@ -595,9 +642,11 @@ fn lossy(bytes: &[u8]) -> String {
 }
 
 /// What the entries of tables refer to.
-fn described(object: &Object) -> HashSet<(SectionId, u64)> {
-    let tables =
-        object.sections.iter().filter(|s| matches!(policy(&s.name, s.flags), Some((Policy::Table(_), _))));
+fn described(arch: &dyn Arch, object: &Object) -> HashSet<(SectionId, u64)> {
+    let tables = object
+        .sections
+        .iter()
+        .filter(|s| matches!(policy(arch, &s.name, s.flags), Some((Policy::Table(_), _))));
     let places = tables.flat_map(|table| &table.relocations).filter_map(|relocation| {
         let symbol = object.symbol(relocation.symbol);
         let Place::Section(section) = symbol.place else { return None };
