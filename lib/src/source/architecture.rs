@@ -20,11 +20,12 @@ impl Architecture {
 
     /// This machine's; `None` on one of which nothing is known here.
     pub fn of_machine() -> Option<Architecture> {
-        match std::env::consts::ARCH {
-            "x86_64" => Some(Architecture::Amd64),
-            "aarch64" => Some(Architecture::Arm64),
-            _ => None,
-        }
+        Architecture::of_machine_named(std::env::consts::ARCH)
+    }
+
+    /// As `uname -m` prints it.
+    pub fn of_machine_named(name: &str) -> Option<Architecture> {
+        [Architecture::Amd64, Architecture::Arm64].into_iter().find(|known| known.machine() == name)
     }
 
     /// The one that a kernel's configuration is for.

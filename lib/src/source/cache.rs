@@ -12,6 +12,7 @@
 //! guests/                         root file systems and module disks of test guests
 //! chroots/                        root file systems that the steps of the SDK's container are tested in
 //! tools/                          sysroot of what a guest needs: static busybox
+//! tools-<architecture>/           the same for guests that are other machines
 //! debs/                           packages on their way; deleted once unpacked
 //! apt/                            apt's state, apart from the machine's own
 //! lock                            held while anything above is written
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::SourceError;
+use super::architecture::Architecture;
 use crate::progress::Progress;
 
 /// Where fetched kernels are kept.
@@ -76,15 +78,29 @@ impl Cache {
         self.root.join("guests")
     }
 
-    /// Sysroot of the programs that a guest needs.
-    pub fn tools(&self) -> PathBuf {
-        self.root.join("tools")
+    /// Sysroot of the programs that a guest needs; of one that is another machine than this if that is named.
+    pub(super) fn tools(&self, foreign: Option<Architecture>) -> PathBuf {
+        match foreign {
+            None => self.root.join("tools"),
+            Some(foreign) => self.root.join(format!("tools-{}", foreign.name())),
+        }
     }
 
-    /// The static busybox, once fetched.
+    /// The static busybox for this machine, once fetched.
     pub fn busybox(&self) -> Option<PathBuf> {
+        self.busybox_in(&self.tools(None))
+    }
+
+    /// The static busybox for a machine, by the name that `uname -m` prints there.
+    pub fn busybox_for(&self, machine: &str) -> Option<PathBuf> {
+        let architecture = Architecture::of_machine_named(machine);
+        let foreign = architecture.filter(|_| architecture != Architecture::of_machine());
+        self.busybox_in(&self.tools(foreign))
+    }
+
+    fn busybox_in(&self, tools: &Path) -> Option<PathBuf> {
         ["usr/bin/busybox", "bin/busybox"]
-            .map(|place| self.tools().join(place))
+            .map(|place| tools.join(place))
             .into_iter()
             .find(|path| path.is_file())
     }

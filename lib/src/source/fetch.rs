@@ -145,7 +145,7 @@ impl Partial {
             Content::Whole => unpack::whole(deb, &root)?,
             Content::Vmlinux => unpack::vmlinux(deb, &root)?,
             Content::Source => unpack::source_tree(deb, &self.directory.join("src"))?,
-            Content::Tool => unpack::whole(deb, &cache.tools())?,
+            Content::Tool(foreign) => unpack::whole(deb, &cache.tools(foreign))?,
             Content::Native => unpack::whole(deb, &self.directory.join("native"))?,
             Content::Emulator(machine) => unpack::emulator(deb, &self.directory.join("native"), machine)?,
         }
