@@ -22,7 +22,7 @@ export KERNEL WHAT
 # Those of the matrix; the script has the default.
 export KERNELS
 
-.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static demo test bench soak matrix install packages vendor container clean
+.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static static-arm64 demo test bench soak matrix install packages vendor container clean
 all: setup-build ## build the command, and the programs that run on the swapped machine
 	cargo build --release --package schedswap-cli
 	$(MAKE) --no-print-directory static
@@ -60,6 +60,15 @@ static: setup-build
 	done
 	rm -rf $(libexec)/kernels
 	cp -r kernels $(libexec)/kernels
+
+# What guests that are arm64 machines run. Rust's own linker and C library for that target need no cross compiler.
+arm64_triple := aarch64-unknown-linux-musl
+static-arm64: setup-build
+	scripts/setup.sh arm64
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld cargo build --release --target $(arm64_triple) \
+		--package schedswap-loader --package schedswap-guest-load
+	mkdir -p $(libexec)/aarch64
+	cp $(addprefix $(target)/$(arm64_triple)/release/,schedswap-loader guest-load) $(libexec)/aarch64/
 
 demo: all setup-guest ## fetch a kernel, edit its scheduler, build it and swap it live in a guest
 	scripts/demo.sh

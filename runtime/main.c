@@ -226,6 +226,7 @@ static void __exit schedswap_exit(void)
 {
 	ss_sysfs_remove();	/* waits for readers and writers that are in our code */
 	ss_wait_until_text_is_unused();
+	ss_text_release();
 }
 
 module_init(schedswap_init);

@@ -101,7 +101,7 @@ static void scan_words(struct task_struct *p, void *stack, struct walk *walk)
 	}
 	for (; sp < end && !walk->busy; sp += sizeof(long)) {
 		/* The thread may be running and writing here: one read, then only the copy is used. */
-		unsigned long word = READ_ONCE_NOCHECK(*(unsigned long *)sp);
+		unsigned long word = ss_arch_plain(READ_ONCE_NOCHECK(*(unsigned long *)sp));
 
 		if (!consume(walk, word))
 			return;
@@ -113,7 +113,7 @@ static void scan_words(struct task_struct *p, void *stack, struct walk *walk)
 static void walk_stack(struct task_struct *p, struct walk *walk)
 {
 	void *stack = try_get_task_stack(p);	/* NULL: it has exited and its stack is gone */
-	int err = -EINVAL;
+	int err;
 
 	if (!stack)
 		return;
@@ -121,7 +121,7 @@ static void walk_stack(struct task_struct *p, struct walk *walk)
 	/* Resolves what the graph tracer and kretprobes put in a return address's place. */
 	err = arch_stack_walk_reliable(consume, walk, p);
 #else
-	arch_stack_walk(consume, walk, p, NULL);
+	err = ss_arch_stack_walk(consume, walk, p);
 #endif
 	if (err && !walk->busy)
 		scan_words(p, stack, walk);

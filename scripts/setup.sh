@@ -88,6 +88,7 @@ setup_arm64() {
     local missing
     mapfile -t missing < <(packages_of_missing aarch64-linux-gnu-objdump:binutils-aarch64-linux-gnu)
     install "${missing[@]}"
+    install_emulator qemu-system-aarch64 qemu-system-arm
 }
 
 setup_bpf() {
@@ -107,12 +108,17 @@ setup_kernel() {
 }
 
 setup_guest() {
-    command -v qemu-system-x86_64 >/dev/null && return
+    install_emulator qemu-system-x86_64 qemu-system-x86
+}
+
+# Program $1 of package $2, unless it is there.
+install_emulator() {
+    command -v "$1" >/dev/null && return
     # A newer qemu-utils (from backports, say) excludes the suite's own qemu-system.
     if [ -n "$(newer_qemu_utils)" ]; then
-        install_from_backports qemu-system-x86
+        install_from_backports "$2"
     else
-        install qemu-system-x86
+        install "$2"
     fi
 }
 

@@ -35,6 +35,9 @@ ulimit -n 65536
 ulimit -c 0
 
 [ -f /etc/schedswap-setup ] && . /etc/schedswap-setup
-/usr/bin/guest-load agent /dev/ttyS1
+# The second serial port, which differs between machines.
+port=/dev/ttyS1
+[ -c /dev/ttyAMA1 ] && port=/dev/ttyAMA1
+/usr/bin/guest-load agent $port
 echo "guest agent ended with $?" >/dev/kmsg
 $bb reboot -f
