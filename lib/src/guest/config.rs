@@ -85,7 +85,7 @@ impl Config {
             cpus: 4,
             memory_mib: 2048,
             append: Vec::new(),
-            cpu_model: "max".to_string(),
+            cpu_model: platform.cpu_model.to_string(),
             icount: None,
             one_thread: false,
             console: None,
@@ -130,7 +130,8 @@ impl Config {
             "-serial",
             "chardev:console",
         ]);
-        add(&["-chardev", "socket,id=agent,fd=0", "-serial", "chardev:agent"]);
+        add(&["-chardev", "socket,id=agent,fd=0"]);
+        add(self.platform.agent);
         add(&["-chardev", "socket,id=monitor,fd=1", "-mon", "chardev=monitor"]);
         add(&["-append", &self.command_line()]);
         arguments.extend(self.disks.iter().flat_map(Disk::qemu_arguments));
