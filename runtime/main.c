@@ -216,8 +216,10 @@ static int __init schedswap_init(void)
 		return err;
 	if (enable_at_load)
 		err = ss_request(true);
-	if (err)
+	if (err) {
 		ss_sysfs_remove();
+		ss_text_release();	/* nothing of vmlinux has led there */
+	}
 	return err;
 }
 

@@ -17,6 +17,7 @@
 #include <linux/stacktrace.h>
 #include <linux/sysfs.h>
 #include "runtime.h"
+#include "handover.h"
 #include "compat.h"
 
 struct walk {
@@ -332,8 +333,8 @@ void ss_wait_until_text_is_unused(void)
 	check = kmalloc(sizeof(*check), GFP_KERNEL | __GFP_NOFAIL);
 	do {
 		memset(check, 0, sizeof(*check));
-		check->texts = ss_texts;
-		check->text_count = ss_text_count;
+		check->texts = ss_handover.texts;
+		check->text_count = *ss_handover.text_count;
 		check->asker = current;
 		err = ss_check_outside(check, &threads);
 		if (!err)

@@ -2,13 +2,18 @@
 /*
  * Veneers: for each diverted function a few instructions near the kernel's text that go on to the module, since its
  * entry has room for a `b` only. They are made once, and stay as long as the module does: somebody may be in one.
+ *
+ * A thread that was preempted in one is about to be in the module. So for the stack check they are code of the
+ * module's.
  */
 #include <linux/mm.h>
 #include <linux/printk.h>
 #include <linux/set_memory.h>
+#include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <asm/sections.h>
 #include "runtime.h"
+#include "handover.h"
 #include "compat.h"
 
 /* x16 and x17 are anybody's at a function's entry: linkers use them for the same ("AAPCS64", 6.1.1). */
@@ -19,6 +24,8 @@ struct veneer {
 };
 
 static struct veneer *veneers;
+static struct ss_text *texts;	/* the module's own, and the veneers */
+static unsigned int text_count;
 
 /* Where every `b` of the kernel's text reaches. */
 static struct veneer *allocate(unsigned long size)
@@ -38,6 +45,15 @@ static struct veneer *allocate(unsigned long size)
 	return found;
 }
 
+/* Its pages are somebody else's next, through the kernel's linear mapping too. */
+static void release(struct veneer *made, unsigned long size)
+{
+	/* What cannot be given back as it was is not given back. */
+	if (!set_memory_nx((unsigned long)made, size / PAGE_SIZE) &&
+	    !set_memory_rw((unsigned long)made, size / PAGE_SIZE))
+		vfree(made);
+}
+
 /* Process context. Harmless if they are there. */
 int ss_veneers_make(void)
 {
@@ -48,10 +64,14 @@ int ss_veneers_make(void)
 
 	if (veneers || !ss_patch_count)
 		return 0;
+	texts = kmalloc_array(ss_text_count + 1, sizeof(*texts), GFP_KERNEL);
+	if (!texts)
+		return -ENOMEM;
 	made = allocate(size);
 	if (!made) {
 		pr_err(SS_LOG "refused: no memory within reach of the kernel's text for %u veneers\n", ss_patch_count);
-		return -ENOMEM;
+		err = -ENOMEM;
+		goto forget;
 	}
 	for (i = 0; i < ss_patch_count; i++) {
 		made[i].load = cpu_to_le32(0x58000050);
@@ -61,13 +81,22 @@ int ss_veneers_make(void)
 	/* As for a module's text: never writable and executable at once. */
 	err = set_memory_ro((unsigned long)made, size / PAGE_SIZE);
 	err = err ?: set_memory_x((unsigned long)made, size / PAGE_SIZE);
-	if (err) {
-		vfree(made);
-		return err;
-	}
+	if (err)
+		goto release;
 	flush_icache_range((unsigned long)made, (unsigned long)made + size);
+	memcpy(texts, ss_texts, ss_text_count * sizeof(*texts));
+	texts[ss_text_count] = (struct ss_text){ (unsigned long)made, (unsigned long)(made + ss_patch_count) };
+	text_count = ss_text_count + 1;
+	ss_handover.texts = texts;
+	ss_handover.text_count = &text_count;
 	veneers = made;
 	return 0;
+release:
+	release(made, size);
+forget:
+	kfree(texts);
+	texts = NULL;
+	return err;
 }
 
 unsigned long ss_veneer(unsigned int patch)
@@ -75,15 +104,15 @@ unsigned long ss_veneer(unsigned int patch)
 	return (unsigned long)&veneers[patch];
 }
 
-/* When no thread can be in one: nothing leads there, and all have been scheduled since. */
+/* When no thread can be in one: nothing leads there, and the stack check has found nobody. */
 void ss_veneers_free(void)
 {
-	unsigned long size = PAGE_ALIGN(ss_patch_count * sizeof(*veneers));
-
 	if (!veneers)
 		return;
-	set_memory_nx((unsigned long)veneers, size / PAGE_SIZE);
-	set_memory_rw((unsigned long)veneers, size / PAGE_SIZE);
-	vfree(veneers);
+	ss_handover.texts = ss_texts;
+	ss_handover.text_count = &ss_text_count;
+	kfree(texts);
+	texts = NULL;
+	release(veneers, PAGE_ALIGN(ss_patch_count * sizeof(*veneers)));
 	veneers = NULL;
 }

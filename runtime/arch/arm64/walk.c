@@ -16,6 +16,14 @@
 #include "runtime.h"
 #include "compat.h"
 
+/*
+ * From 6.13 on an empty record may also be an exception's, and what it interrupted is in the registers behind it.
+ * Kernels from 6.17 on walk stacks reliably themselves, and this is not asked.
+ */
+#if defined(FRAME_META_TYPE_PT_REGS) && !defined(CONFIG_HAVE_RELIABLE_STACKTRACE)
+#error "schedswap: this kernel's exceptions leave frame records that are not understood yet"
+#endif
+
 struct record {
 	unsigned long next, lr;
 };
