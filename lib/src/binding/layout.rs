@@ -313,10 +313,12 @@ impl Layout<'_> {
             entries.sort_by_key(|(_, e)| (e.section, e.start));
             for (piece, entry) in entries {
                 let source = unit.object.section(entry.section);
-                // All code is in one section, so what describes it has nothing to be in the order of.
-                let flags = source.flags & !elf::SHF_LINK_ORDER.0;
-                let section = self.section(&source.name, source.kind, flags, source.align, source.entry_size);
+                let section =
+                    self.section(&source.name, source.kind, source.flags, source.align, source.entry_size);
+                let text = self.sections.get(TEXT).copied();
                 let target = &mut self.object.sections[section.0 as usize];
+                // All code that tables describe is in one section; the linker takes no table half in order.
+                target.link = text.filter(|_| target.flags & elf::SHF_LINK_ORDER.0 != 0);
                 let start = target.size;
                 target.data.extend_from_slice(&source.data[entry.start as usize..entry.end as usize]);
                 target.size = target.data.len() as u64;
