@@ -6,7 +6,6 @@ cd "$(dirname "$0")/.."
 : "${SCHEDSWAP:=$PWD/target/release/schedswap}" "${KERNEL:=bookworm/cloud-amd64}"
 export SCHEDSWAP
 mkdir -p out
-log=out/test.log
 
 step "cargo fmt --check"
 cargo fmt --all --check
@@ -34,24 +33,38 @@ step "the other kernel, and the root file system of guests with a disk"
 get_other_kernel
 
 # All in terms of the whole workspace: of a selection of its members, cargo would compile what they share anew.
-tests() {
-    cargo test --release --workspace --no-fail-fast "$@" 2>&1 | tee --append "$log"
+# Runs one part of the tests, called NAME, with its output in $logs/NAME.log; tells how it ended, and all of the output if
+# it failed.
+part() {
+    local name=$1 log=$logs/$1.log began=$SECONDS
+    shift
+    local failed=0
+    cargo test --release --workspace --no-fail-fast "$@" >"$log" 2>&1 || failed=1
+    awk -v name="$name" -v seconds="$((SECONDS - began))" '/^test result:/ { passed += $4; failed += $6 }
+        END { printf "%-22s %3d passed, %d failed, %4d s\n", name, passed, failed, seconds }' "$log"
+    [ "$failed" = 0 ] || { cat "$log"; return 1; }
 }
+export -f part
+export logs=$PWD/out/tests
+rm -rf "$logs"
+mkdir -p "$logs"
 
-step "tests on the host"
 status=0
-: >"$log"
-# shellcheck disable=SC2046 # words of their own
-tests --lib --bins $(integration_tests lib/tests) -- --skip stock_kernel_tests || status=1
-tests --doc || status=1
+step "tests on the host"
+part units --lib --bins -- --skip stock_kernel_tests || status=1
+part documentation --doc || status=1
 
-# Each boots a guest with more CPUs than the host has: one at a time.
-step "tests in guests"
-tests --lib -- stock_kernel_tests --test-threads=1 || status=1
-# shellcheck disable=SC2046 # words of their own
-tests $(integration_tests tests/tests) -- --test-threads=1 || status=1
+# A guest's CPUs share one thread of the host, so there can be as many guests as it has CPUs. Within a part the tests
+# come one after the other. Part by part, each with its arguments:
+step "tests with kernels, and in guests ($(nproc) at a time)"
+{
+    echo guest-library --lib -- stock_kernel_tests --test-threads=1
+    for test in $(integration_tests lib/tests) $(integration_tests tests/tests); do
+        echo "${test#--test=}" "$test" -- --test-threads=1
+    done
+} | xargs --max-procs="$(nproc)" -I{} bash -c 'set -f; part {}' || status=1
 
-sed -n 's/^test \(.*\) \.\.\. FAILED$/failed: \1/p' "$log"
+sed -n 's/^test \(.*\) \.\.\. FAILED$/failed: \1/p' "$logs"/*.log
 awk '/^test result:/ { passed += $4; failed += $6 }
-    END { printf "%d passed, %d failed\n", passed, failed }' "$log"
+    END { printf "%d passed, %d failed\n", passed, failed }' "$logs"/*.log
 exit "$status"

@@ -1,5 +1,6 @@
 //! Guests on the kernel under test.
 
+use crate::kept::console;
 use crate::kernel::{image, kernel};
 use crate::modules::Built;
 use anyhow::Result;
@@ -36,6 +37,7 @@ fn launch(built: Option<&Built>, change: impl FnOnce(&mut Config)) -> Result<Gue
         initramfs.copy(&built.dir.join("manifest.json"), "/schedswap/manifest.json")?;
     }
     let mut config = Config::new(&kernel()?.bzimage, initramfs);
+    config.console = Some(console()?);
     change(&mut config);
     Ok(Guest::launch(config)?)
 }

@@ -13,6 +13,7 @@ pub mod counting;
 pub mod edit;
 pub mod firmware;
 mod guests;
+mod kept;
 mod kernel;
 pub mod keys;
 mod machines;
@@ -21,6 +22,7 @@ pub mod packages;
 pub mod sources;
 
 pub use guests::{MODULE, guest, memory, stock_guest};
+pub use kept::own;
 pub use kernel::{Kernel, arm64_vmlinux, image, kernel};
 pub use machines::{SUITE, kernel_under_test, machine, other_kernel};
 pub use modules::{

@@ -1,5 +1,6 @@
 //! Machines with a disk, on the kernel under test and on another one.
 
+use crate::kept::console;
 use crate::kernel::kernel;
 use anyhow::{Context, Result};
 use schedswap::guest::Tools;
@@ -22,6 +23,7 @@ pub fn machine() -> Result<Machine> {
     let tools = Tools::find_with(cache.busybox().as_deref())?;
     let image = RootImage::of_suite(SUITE, &cache, &Silent)?;
     let mut machine = Machine::new(&image, kernel_under_test()?, &tools, &cache)?;
+    machine.config.console = Some(console()?);
     machine.config.boot_limit = LIMIT;
     machine.config.command_limit = LIMIT;
     Ok(machine)

@@ -4,6 +4,7 @@
 //! `init` runs once, and a build compiles only what its edit touches.
 
 use crate::edit::Tree;
+use crate::kept::{out, own};
 use crate::kernel::kernel;
 use anyhow::{Context, Result, ensure};
 use schedswap::module::sign::Signer;
@@ -30,10 +31,6 @@ impl Built {
     pub fn manifest(&self) -> Result<Manifest> {
         Ok(Manifest::parse(&fs::read(self.dir.join("manifest.json"))?)?)
     }
-}
-
-fn out() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/test")
 }
 
 /// Runs the command under test; `$SCHEDSWAP` is where `make` built it.
@@ -131,7 +128,7 @@ fn build_in_with(
 ) -> Result<Built> {
     edit(&Tree::at(work))?;
     done(&[&["build", text(work)?, "--name", name, "--format", "none"], options].concat())?;
-    let dir = out().join("modules").join(name);
+    let dir = own()?.join("modules").join(name);
     fs::create_dir_all(&dir)?;
     for file in ["scheduler.ko", "manifest.json"] {
         fs::copy(work.join(file), dir.join(file)).with_context(|| format!("keeping {file} of {name}"))?;
@@ -179,7 +176,7 @@ pub fn package(name: &str, release: &str, edit: impl FnOnce(&Tree) -> Result<()>
     edit(&Tree::at(&work))?;
     let json = done(&["build", text(&work)?, "--name", name, "--release", release, "--json"])?;
     let built: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
-    let dir = out().join("packages").join(format!("{name}-{release}"));
+    let dir = own()?.join("packages").join(format!("{name}-{release}"));
     fs::create_dir_all(&dir)?;
     let mut kept = Vec::new();
     for package in built["packages"].as_array().context("no packages")? {
@@ -205,7 +202,7 @@ pub fn pristine() -> Result<Built> {
 pub fn kernel_module(name: &str, source: &str) -> Result<PathBuf> {
     let kbuild = env::var("SCHEDSWAP_TEST_KBUILD")
         .context("SCHEDSWAP_TEST_KBUILD is not set; run the tests through `make test`")?;
-    let dir = out().canonicalize()?.join("kernel-modules").join(name);
+    let dir = own()?.join("kernel-modules").join(name);
     fs::create_dir_all(&dir)?;
     fs::write(dir.join(format!("{name}.c")), source)?;
     fs::write(dir.join("Kbuild"), format!("obj-m := {name}.o\n"))?;

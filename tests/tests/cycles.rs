@@ -23,8 +23,6 @@ fn cycles_under_load(preemption: &str) -> Result<()> {
     let guest = guest(&pristine()?, |config| {
         config.append.push(format!("preempt={preemption}"));
         config.time_limit = LIMIT * cycles;
-        // With a thread for each CPU the emulator hangs now and then in what this does often (DESIGN.md, Guests).
-        config.one_thread = true;
     })?;
     let modes = guest.sh("cat /sys/kernel/debug/sched/preempt")?;
     ensure!(modes.contains(&format!("({preemption})")), "preempt={preemption} was not obeyed: {modes}");

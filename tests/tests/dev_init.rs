@@ -116,9 +116,7 @@ fn built() -> Result<PathBuf> {
     let name = "SCHEDSWAP_TEST_LINUX_SOURCE";
     let tarball =
         env::var(name).with_context(|| format!("{name} is not set; run the tests through `make soak`"))?;
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/test/built");
-    fs::create_dir_all(&dir)?;
-    let tree = dir.canonicalize()?.join("linux");
+    let tree = schedswap_tests::own()?.join("linux");
     if !tree.exists() {
         done(&["extract-src", &tarball, text(&tree)?])?;
     }

@@ -6,7 +6,7 @@ use schedswap::boundary::{Fate, StayReason};
 use schedswap::guest::Guest;
 use schedswap::workdir::Workdir;
 use schedswap_tests::edit::Tree;
-use schedswap_tests::{Built, MODULE, build_in, guest, kernel, memory, schedswap};
+use schedswap_tests::{Built, MODULE, build_in, guest, kernel, memory, own, schedswap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -46,7 +46,7 @@ fn work_dir_with(name: &str, named: &[(&str, &str)]) -> Result<PathBuf> {
 /// A pristine work dir of the test's own, in which what is compiled already need not be compiled again.
 fn work_dir(name: &str) -> Result<PathBuf> {
     let (shared, _lock) = schedswap_tests::work_dir()?;
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/test").join(name);
+    let dir = own()?.join(name);
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }

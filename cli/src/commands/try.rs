@@ -56,6 +56,10 @@ pub struct TryArgs {
     /// figures
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=10))]
     icount: Option<u8>,
+    /// Emulate each CPU on a thread of this machine, so that they truly run at once; the emulator may hang where the
+    /// kernel patches its code
+    #[arg(long, conflicts_with = "icount")]
+    parallel: bool,
     /// A kernel parameter; may be given more than once, and hold several
     #[arg(long, value_name = "PARAM", allow_hyphen_values = true)]
     append: Vec<String>,
@@ -172,6 +176,7 @@ fn guest_config(args: &TryArgs, work: &Workdir, module: &Path) -> anyhow::Result
     config.cpus = args.cpus;
     config.memory_mib = args.memory;
     config.icount = args.icount;
+    config.parallel = args.parallel;
     config.append = args.append.clone();
     config.console = args.console.clone();
     config.time_limit = Duration::from_secs(args.time_limit);

@@ -55,8 +55,9 @@ pub struct Config {
     /// With `Some(n)`, guest time counts instructions, 2ⁿ ns each, and all CPUs share one host thread: slow,
     /// but the same on every machine.
     pub icount: Option<u8>,
-    /// Emulate all CPUs on one thread of the host: slower, and no CPU can run a translation that is out of date.
-    pub one_thread: bool,
+    /// Emulate each CPU on a thread of its own, so that they truly run at once. The emulator then now and then goes on
+    /// with its translation of code that another CPU has just patched, and hangs.
+    pub parallel: bool,
     /// Where to keep the console; otherwise it is deleted with the guest.
     pub console: Option<PathBuf>,
     /// The guest's whole life.
@@ -87,7 +88,7 @@ impl Config {
             append: Vec::new(),
             cpu_model: platform.cpu_model.to_string(),
             icount: None,
-            one_thread: false,
+            parallel: false,
             console: None,
             time_limit: Duration::from_secs(900),
             boot_limit: Duration::from_secs(300),
@@ -117,8 +118,8 @@ impl Config {
             Some(shift) => {
                 add(&["-accel", "tcg,thread=single", "-icount", &format!("shift={shift},sleep=off")]);
             }
-            None if self.one_thread => add(&["-accel", "tcg,thread=single"]),
-            None => add(&["-accel", "tcg,thread=multi"]),
+            None if self.parallel => add(&["-accel", "tcg,thread=multi"]),
+            None => add(&["-accel", "tcg,thread=single"]),
         }
         add(self.platform.board);
         add(&["-cpu", &self.cpu_model, "-smp", &self.cpus.to_string()]);
@@ -163,8 +164,10 @@ mod tests {
     fn icount_takes_one_thread() {
         let mut config = Config::new("k".as_ref(), Initramfs::default());
         let text = |config: &Config| format!("{:?}", config.qemu_arguments("i".as_ref(), "a,b".as_ref()));
-        assert!(text(&config).contains("thread=multi"));
+        assert!(text(&config).contains("thread=single"));
         assert!(text(&config).contains("path=a,,b"));
+        config.parallel = true;
+        assert!(text(&config).contains("thread=multi"));
         config.icount = Some(1);
         assert!(text(&config).contains("thread=single") && text(&config).contains("shift=1"));
     }

@@ -8,11 +8,11 @@ pub use chroot::Chroot;
 pub use file::{Copied, Stage, Step, parse};
 pub use steps::{Context, make};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where chroots and what they are made of lie while tests run.
 pub fn dir() -> std::io::Result<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/test/container");
+    let dir = crate::kept::out().join("container");
     std::fs::create_dir_all(&dir)?;
     dir.canonicalize()
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use schedswap_tests::edit::Tree;
-use schedswap_tests::{kernel, work_dir};
+use schedswap_tests::{kernel, own, work_dir};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,9 +61,7 @@ fn make() -> Result<Made> {
 
 /// A directory of these tests.
 pub fn dir() -> Result<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/test/packages");
-    fs::create_dir_all(&dir)?;
-    Ok(dir.canonicalize()?)
+    own()
 }
 
 /// A directory that is empty.
