@@ -9,7 +9,7 @@
 #   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
 #   scripts/setup.sh kernel        what building a kernel takes
 #   scripts/setup.sh bpf           what compiles and loads a sched_ext policy
-#   scripts/setup.sh arm64         what the analysis of arm64 kernels is held against
+#   scripts/setup.sh arm64         what runs arm64 kernels, and what their analysis is held against
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -89,6 +89,15 @@ setup_arm64() {
     mapfile -t missing < <(packages_of_missing aarch64-linux-gnu-objdump:binutils-aarch64-linux-gnu)
     install "${missing[@]}"
     install_emulator qemu-system-aarch64 qemu-system-arm
+    check_rust_target aarch64-unknown-linux-musl
+}
+
+# Rust's library for a machine, which rustup adds without root; a distribution's Rust may have none.
+check_rust_target() {
+    [ -d "$(rustc --print target-libdir --target "$1")" ] && return
+    command -v rustup >/dev/null ||
+        die "Rust's library for $1 is missing. Install Rust by rustup, which has one for every machine."
+    (cd "$root" && rustup target add "$1")
 }
 
 setup_bpf() {
