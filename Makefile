@@ -22,7 +22,7 @@ export KERNEL WHAT
 # Those of the matrix; the script has the default.
 export KERNELS
 
-.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static demo test bench soak matrix install packages vendor container clean
+.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static static-arm64 demo test bench soak matrix install packages vendor container clean
 all: setup-build ## build the command, and the programs that run on the swapped machine
 	cargo build --release --package schedswap-cli
 	$(MAKE) --no-print-directory static
@@ -61,6 +61,17 @@ static: setup-build
 	rm -rf $(libexec)/kernels
 	cp -r kernels $(libexec)/kernels
 
+# What guests that are arm64 machines run. Rust's own linker and C library for that target need no cross compiler.
+arm64_triple := aarch64-unknown-linux-musl
+static-arm64: setup-build
+	scripts/setup.sh arm64
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld cargo build --release --target $(arm64_triple) \
+		--package schedswap-loader --package schedswap-guest-load
+	mkdir -p $(libexec)/aarch64
+	for program in schedswap-loader guest-load; do \
+		aarch64-linux-gnu-strip -o $(libexec)/aarch64/$$program $(target)/$(arm64_triple)/release/$$program || exit; \
+	done
+
 demo: all setup-guest ## fetch a kernel, edit its scheduler, build it and swap it live in a guest
 	scripts/demo.sh
 
@@ -70,10 +81,10 @@ test: static setup-guest setup-disk setup-load setup-package ## format, lints, a
 bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, the cost of being replaced (WHAT=stop: only that)
 	scripts/bench.sh
 
-soak: all setup-guest setup-disk setup-load setup-package ## swap in and out for a long time (CYCLES=200 THREADS=2000)
+soak: all static-arm64 setup-guest setup-disk setup-load setup-package ## swap in and out for a long time (CYCLES=200 THREADS=2000)
 	scripts/soak.sh
 
-matrix: all setup-guest setup-load ## every kernel line from fetch to cycles under load, into docs/kernels.md (KERNELS=…)
+matrix: all static-arm64 setup-guest setup-load ## every kernel line from fetch to cycles under load, into docs/kernels.md (KERNELS=…)
 	scripts/matrix.sh
 
 install: all ## install below PREFIX (/usr/local): command, programs, manual pages, completions

@@ -13,12 +13,12 @@
 #include <linux/sched/cputime.h>
 #if defined(CONFIG_X86_64)
 #include "arch/x86/text.h"
-#endif
-#include "sched.h"
-
-#if !defined(CONFIG_X86_64)
+#elif defined(CONFIG_ARM64)
+#include "arch/arm64/text.h"
+#else
 #error "schedswap: no runtime/arch/ for this architecture"
 #endif
+#include "sched.h"
 
 #if !defined(CONFIG_SMP) || !defined(CONFIG_TRACEPOINTS) || !defined(CONFIG_THREAD_INFO_IN_TASK)
 #error "schedswap needs CONFIG_SMP, CONFIG_TRACEPOINTS and CONFIG_THREAD_INFO_IN_TASK"

@@ -216,8 +216,10 @@ static int __init schedswap_init(void)
 		return err;
 	if (enable_at_load)
 		err = ss_request(true);
-	if (err)
+	if (err) {
 		ss_sysfs_remove();
+		ss_text_release();	/* nothing of vmlinux has led there */
+	}
 	return err;
 }
 
@@ -226,6 +228,7 @@ static void __exit schedswap_exit(void)
 {
 	ss_sysfs_remove();	/* waits for readers and writers that are in our code */
 	ss_wait_until_text_is_unused();
+	ss_text_release();
 }
 
 module_init(schedswap_init);

@@ -63,6 +63,7 @@ const char *ss_own_build_id(void);
 int ss_text_prepare(const struct ss_handover *predecessor);
 void ss_text_forget(void);
 void ss_text_settle(void);
+void ss_text_release(void);
 int ss_text_map(void);
 void ss_text_unmap(void);
 void ss_text_lock(void);

@@ -17,6 +17,7 @@
 #include <linux/stacktrace.h>
 #include <linux/sysfs.h>
 #include "runtime.h"
+#include "handover.h"
 #include "compat.h"
 
 struct walk {
@@ -101,7 +102,7 @@ static void scan_words(struct task_struct *p, void *stack, struct walk *walk)
 	}
 	for (; sp < end && !walk->busy; sp += sizeof(long)) {
 		/* The thread may be running and writing here: one read, then only the copy is used. */
-		unsigned long word = READ_ONCE_NOCHECK(*(unsigned long *)sp);
+		unsigned long word = ss_arch_plain(READ_ONCE_NOCHECK(*(unsigned long *)sp));
 
 		if (!consume(walk, word))
 			return;
@@ -113,7 +114,7 @@ static void scan_words(struct task_struct *p, void *stack, struct walk *walk)
 static void walk_stack(struct task_struct *p, struct walk *walk)
 {
 	void *stack = try_get_task_stack(p);	/* NULL: it has exited and its stack is gone */
-	int err = -EINVAL;
+	int err;
 
 	if (!stack)
 		return;
@@ -121,7 +122,7 @@ static void walk_stack(struct task_struct *p, struct walk *walk)
 	/* Resolves what the graph tracer and kretprobes put in a return address's place. */
 	err = arch_stack_walk_reliable(consume, walk, p);
 #else
-	arch_stack_walk(consume, walk, p, NULL);
+	err = ss_arch_stack_walk(consume, walk, p);
 #endif
 	if (err && !walk->busy)
 		scan_words(p, stack, walk);
@@ -332,8 +333,8 @@ void ss_wait_until_text_is_unused(void)
 	check = kmalloc(sizeof(*check), GFP_KERNEL | __GFP_NOFAIL);
 	do {
 		memset(check, 0, sizeof(*check));
-		check->texts = ss_texts;
-		check->text_count = ss_text_count;
+		check->texts = ss_handover.texts;
+		check->text_count = *ss_handover.text_count;
 		check->asker = current;
 		err = ss_check_outside(check, &threads);
 		if (!err)

@@ -91,8 +91,9 @@ static const struct ss_write *held_at(const struct ss_writes *held, unsigned lon
 }
 
 /* Fills one window's write from its table row; what boot code may have rewritten there is taken as found. */
-static int plan_window(struct ss_write *w, const struct ss_patch *patch, const struct ss_writes *held)
+static int plan_window(struct ss_write *w, unsigned int index, const struct ss_writes *held)
 {
+	const struct ss_patch *patch = &ss_patches[index];
 	const struct ss_write *theirs = held_at(held, patch->site, patch->len);
 	unsigned int i;
 	int err;
@@ -118,7 +119,7 @@ static int plan_window(struct ss_write *w, const struct ss_patch *patch, const s
 			return refuse(w, patch->expect);
 	if (has_kprobe(w->addr, w->addr + w->len))	/* registered but not armed: bytes still intact */
 		return refuse(w, w->was);
-	err = ss_arch_make_jump(w->new, w->len, patch->site, patch->target);
+	err = ss_arch_make_jump(w->new, w->len, patch->site, ss_veneer(index));
 	if (err)
 		pr_err(SS_LOG "refused: no jump from %s reaches the module\n", patch->name);
 	return err;
@@ -175,8 +176,10 @@ int ss_text_prepare(const struct ss_handover *predecessor)
 {
 	const struct ss_writes none = {}, *held = predecessor ? &predecessor->writes : &none;
 	unsigned int i, total = ss_patch_count + held->count;
-	int err = 0;
+	int err = ss_veneers_make();
 
+	if (err)
+		return err;
 	for (i = 0; i < ss_class_count; i++)
 		total += plan_class(NULL, &ss_classes[i], held);
 	writes = kvcalloc(total ?: 1, sizeof(*writes), GFP_KERNEL);
@@ -184,7 +187,7 @@ int ss_text_prepare(const struct ss_handover *predecessor)
 		return -ENOMEM;
 	write_count = 0;
 	for (i = 0; i < ss_patch_count && !err; i++)
-		err = plan_window(&writes[write_count++], &ss_patches[i], held);
+		err = plan_window(&writes[write_count++], i, held);
 	for (i = 0; i < ss_class_count && !err; i++)
 		write_count += plan_class(&writes[write_count], &ss_classes[i], held);
 	if (err)
@@ -212,6 +215,12 @@ void ss_text_forget(void)
 	writes = NULL;
 	write_count = 0;
 	ss_handover.writes = (struct ss_writes){};
+}
+
+/* The module goes, and nobody is in its code. */
+void ss_text_release(void)
+{
+	ss_veneers_free();
 }
 
 static int compare_pages(const void *a, const void *b)

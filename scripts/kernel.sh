@@ -41,15 +41,18 @@ integration_tests() {
     done
 }
 
-# Gets an arm64 kernel (ARM64_KERNEL), which is only read, and what its analysis is held against. The arguments are the
-# command to run as schedswap.
+# Gets an arm64 kernel (ARM64_KERNEL), its compiler, what runs it, and what its analysis is held against. The arguments
+# are the command to run as schedswap.
 get_arm64_kernel() {
     local fetched
     scripts/setup.sh arm64
     "$@" fetch "${ARM64_KERNEL:=bookworm/arm64}"
     fetched=$("$@" fetch --json "$ARM64_KERNEL")
     SCHEDSWAP_TEST_ARM64_VMLINUX=$(field vmlinux <<<"$fetched")
-    export SCHEDSWAP_TEST_ARM64_VMLINUX
+    SCHEDSWAP_TEST_ARM64_RELEASE=$(field release <<<"$fetched")
+    SCHEDSWAP_TEST_ARM64_SOURCE=$(field source <<<"$fetched")
+    export SCHEDSWAP_TEST_ARM64_VMLINUX SCHEDSWAP_TEST_ARM64_RELEASE SCHEDSWAP_TEST_ARM64_SOURCE
+    "$@" toolchain "$SCHEDSWAP_TEST_ARM64_RELEASE"
 }
 
 # Gets the whole source of this machine's suite's kernel, of which `fetch` keeps what a scheduler needs, and what it takes

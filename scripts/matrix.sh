@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/kernel.sh
 : "${SCHEDSWAP:=schedswap}" "${CYCLES:=25}" "${THREADS:=500}"
 : "${KERNELS:=bullseye/cloud-amd64 bookworm/cloud-amd64 bookworm/amd64 bookworm-backports/cloud-amd64 \
-trixie/cloud-amd64 trixie/amd64 trixie-backports/cloud-amd64 sid/cloud-amd64}"
+trixie/cloud-amd64 trixie/amd64 trixie-backports/cloud-amd64 sid/cloud-amd64 bookworm/arm64 trixie/arm64}"
 out=out/matrix
 page=docs/kernels.md
 failed=0

@@ -9,7 +9,7 @@
 #   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
 #   scripts/setup.sh kernel        what building a kernel takes
 #   scripts/setup.sh bpf           what compiles and loads a sched_ext policy
-#   scripts/setup.sh arm64         what the analysis of arm64 kernels is held against
+#   scripts/setup.sh arm64         what runs arm64 kernels, and what their analysis is held against
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -88,6 +88,16 @@ setup_arm64() {
     local missing
     mapfile -t missing < <(packages_of_missing aarch64-linux-gnu-objdump:binutils-aarch64-linux-gnu)
     install "${missing[@]}"
+    install_emulator qemu-system-aarch64 qemu-system-arm
+    check_rust_target aarch64-unknown-linux-musl
+}
+
+# Rust's library for a machine, which rustup adds without root; a distribution's Rust may have none.
+check_rust_target() {
+    [ -d "$(rustc --print target-libdir --target "$1")" ] && return
+    command -v rustup >/dev/null ||
+        die "Rust's library for $1 is missing. Install Rust by rustup, which has one for every machine."
+    (cd "$root" && rustup target add "$1")
 }
 
 setup_bpf() {
@@ -107,12 +117,17 @@ setup_kernel() {
 }
 
 setup_guest() {
-    command -v qemu-system-x86_64 >/dev/null && return
+    install_emulator qemu-system-x86_64 qemu-system-x86
+}
+
+# Program $1 of package $2, unless it is there.
+install_emulator() {
+    command -v "$1" >/dev/null && return
     # A newer qemu-utils (from backports, say) excludes the suite's own qemu-system.
     if [ -n "$(newer_qemu_utils)" ]; then
-        install_from_backports qemu-system-x86
+        install_from_backports "$2"
     else
-        install qemu-system-x86
+        install "$2"
     fi
 }
 

@@ -15,7 +15,7 @@ patch --directory="$work" --strip=1 <examples/demo/schedswap_test.patch
 "$SCHEDSWAP" try "$work" --cycles "$CYCLES" --threads "$THREADS" --time-limit 86400 \
     --console out/soak-console.log --json out/soak.json
 
-step "the tests that make test leaves out: full preemption, more of a machine's life, an arm64 kernel's analysis, and a kernel that was built here"
+step "the tests that make test leaves out: full preemption, more of a machine's life, an arm64 kernel's analysis and swap, and a kernel that was built here"
 export SCHEDSWAP_TEST_RELEASE=$release SCHEDSWAP_TEST_SYSROOT=$sysroot SCHEDSWAP_TEST_SOURCE=$source
 export SCHEDSWAP_TEST_VMLINUX=$vmlinux SCHEDSWAP_TEST_KERNEL=$bzimage
 get_other_kernel

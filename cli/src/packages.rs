@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use schedswap::module::sign::{Signer, hash_of_config};
 use schedswap::package::{Changelog, Date, Format, Package, Payload, find_loader};
 use schedswap::progress::Progress;
+use schedswap::vmlinux::Machine;
 use schedswap::workdir::{self, Workdir};
 use std::env;
 use std::fs;
@@ -76,7 +77,9 @@ impl Packaging {
         )?;
         let unrecorded = work.commit().is_none().then_some("Changes that are in no commit.");
         let changelog = Some(Changelog::new(&commits, unrecorded, date));
-        Ok(Packaging { formats, loader: Some(find_loader()?), changelog, dir })
+        let machine = Machine::named(&work.kernel().machine).or(Machine::host());
+        let loader = find_loader(machine.unwrap_or(Machine::X86_64))?;
+        Ok(Packaging { formats, loader: Some(loader), changelog, dir })
     }
 
     /// The loader to go into the payload.

@@ -100,7 +100,11 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         addresses: &work.addresses()?,
         contract: &work.springboard()?,
         units: &units,
-        kbuild: Kbuild { dir: &commands.cwd, programs: commands.compiler.programs.as_deref() },
+        kbuild: Kbuild {
+            dir: &commands.cwd,
+            programs: commands.compiler.programs.as_deref(),
+            env: &commands.env,
+        },
         dir: &work.build_dir(),
         sched: &work.root().join("kernel/sched"),
         version: &version,

@@ -6,6 +6,7 @@ use clap::Args;
 use schedswap::guest::memory::Memory;
 use schedswap::guest::scenario::{Cycle, CycleResult, Event, Findings, MODULE_PATH, Scenario};
 use schedswap::guest::{Config, Guest, Initramfs, Stream, Tools, Usage};
+use schedswap::vmlinux::Machine;
 use schedswap::workdir::Workdir;
 use schedswap_payload::manifest;
 use schedswap_payload::sysfs::Timing;
@@ -156,7 +157,8 @@ fn guest_config(args: &TryArgs, work: &Workdir, module: &Path) -> anyhow::Result
             release = work.kernel().release
         );
     };
-    let mut initramfs = Initramfs::new(&tools(args)?)?;
+    let machine = Machine::named(&work.kernel().machine).or(Machine::host());
+    let mut initramfs = Initramfs::new(&tools(args, machine.unwrap_or(Machine::X86_64))?)?;
     initramfs.copy(module, MODULE_PATH)?;
     let manifest = module.with_file_name(manifest::FILE_NAME);
     if manifest.is_file() {
@@ -182,12 +184,13 @@ fn guest_config(args: &TryArgs, work: &Workdir, module: &Path) -> anyhow::Result
 }
 
 /// busybox from the cache goes before the machine's own: it is static for certain.
-fn tools(args: &TryArgs) -> anyhow::Result<Tools> {
+fn tools(args: &TryArgs, machine: Machine) -> anyhow::Result<Tools> {
     let cache = match &args.cache {
         Some(root) => Some(schedswap::source::Cache::at(root)),
         None => schedswap::source::Cache::from_environment().ok(),
     };
-    let tools = Tools::find_with(cache.and_then(|cache| cache.busybox()).as_deref())?;
+    let busybox = cache.and_then(|cache| cache.busybox_for(machine.name()));
+    let tools = Tools::find_for(machine, busybox.as_deref())?;
     if tools.loader.is_none() {
         bail!(
             "schedswap-loader was not found: run `make`, or set SCHEDSWAP_LIBEXEC to the directory that holds it"

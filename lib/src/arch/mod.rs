@@ -16,6 +16,7 @@ mod x86_64;
 use crate::address::Addr;
 use crate::vmlinux::{Entries, Image, Machine, SiteKind, SymbolId, Uses};
 use relocation::{Field, Fields};
+use std::ops::Range;
 use step::{Abi, Outline, Register, Step};
 
 /// One architecture.
@@ -67,6 +68,15 @@ pub(crate) trait Arch: Sync {
 
     /// Bytes of the jump that diverts a function.
     fn jump_bytes(&self) -> u64;
+
+    /// Bytes of an instruction, where all have as many: then code is instructions wherever one begins to read.
+    fn instruction_bytes(&self) -> Option<u64>;
+
+    /// The section of an object that lists the places of ftrace's nops; vmlinux has it as `__mcount_loc`.
+    fn ftrace_table(&self) -> &'static str;
+
+    /// Where the image of the kernel may be at run time, and so all that a module refers to in it.
+    fn kernel_addresses(&self) -> Range<u64>;
 
     /// Whether these bytes, between two functions, are never executed.
     fn is_padding(&self, bytes: &[u8]) -> bool;

@@ -10,9 +10,9 @@ use super::tables::entry_size;
 use super::verify::Fault;
 use super::{Binding, UnitObject, layout};
 use crate::address::Addr;
-use crate::arch::relocation::{Field, Fields};
+use crate::arch::relocation::{Field, Fields, Filled};
 use crate::arch::{self, Arch};
-use crate::boundary::Fate;
+use crate::boundary::{Boundary, Fate};
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol};
 use object::elf;
 use std::collections::{BTreeSet, HashMap};
@@ -52,9 +52,14 @@ impl<'a> Comparison<'a> {
         let by_name =
             object.symbols.iter().filter(|s| !s.name.is_empty()).map(|s| (s.name.as_str(), s)).collect();
         let mut globals = HashMap::new();
+        let boundary = binding.boundary;
         for (u, unit) in units.iter().enumerate() {
             for symbol in &unit.object.symbols {
-                if symbol.binding == elf::STB_GLOBAL.0 && matches!(symbol.place, Place::Section(_)) {
+                let is_in_force = match symbol.binding {
+                    binding if binding == elf::STB_WEAK.0 => is_replaced(boundary, &unit.unit, &symbol.name),
+                    binding => binding == elf::STB_GLOBAL.0,
+                };
+                if is_in_force && matches!(symbol.place, Place::Section(_)) {
                     globals.insert(symbol.name.as_str(), (u, symbol));
                 }
             }
@@ -168,8 +173,8 @@ impl<'a> Comparison<'a> {
                     self.amount_to_the_same(unit, original, to.section, relocation).map_err(|e| here(&e))?;
                 }
                 None => {
-                    let displacement = theirs.get(field.clone()).and_then(|b| <[u8; 4]>::try_from(b).ok());
-                    self.resolved_by_assembler(unit, from, offset, displacement, to.section, relocation)
+                    let bytes = theirs.get(field.clone()).filter(|bytes| bytes.len() == rule.len);
+                    self.resolved_by_assembler(unit, from, offset, bytes, to.section, relocation)
                         .map_err(|e| here(&e))?;
                 }
             }
@@ -196,20 +201,18 @@ impl<'a> Comparison<'a> {
         unit: usize,
         from: Stretch,
         offset: u64,
-        displacement: Option<[u8; 4]>,
+        bytes: Option<&[u8]>,
         holder: SectionId,
         relocation: &Relocation,
     ) -> Result<(), String> {
-        let displacement = displacement.ok_or("a relocation that the compiler did not write")?;
-        let goes_to = (from.start + offset + 4) as i64 + i64::from(i32::from_le_bytes(displacement));
-        let stands_for = Relocation {
-            offset: from.start + offset,
-            kind: relocation.kind,
-            symbol: self
-                .section_symbol(unit, from.section)
-                .ok_or("a relocation that the compiler did not write")?,
-            addend: goes_to - 4,
+        let at = from.start + offset;
+        let held =
+            bytes.zip(self.arch.field(relocation.kind)).map(|(bytes, rule)| rule.filled(bytes, Addr(at)));
+        let (Some(Filled::Target(addend)), Some(symbol)) = (held, self.section_symbol(unit, from.section))
+        else {
+            return Err("a relocation that the compiler did not write".into());
         };
+        let stands_for = Relocation { offset: at, kind: relocation.kind, symbol, addend: addend.0 as i64 };
         self.amount_to_the_same(unit, &stands_for, holder, relocation)
     }
 
@@ -300,8 +303,10 @@ impl<'a> Comparison<'a> {
         let is_branch = field.is_some_and(|f| f.is_branch);
         let to_end = self.to_end(holder, relocation);
         let section = self.object.section(holder);
-        let describes =
-            matches!(policy(&section.name, section.flags), Some((Policy::Table(_) | Policy::OrcIp, _)));
+        let describes = matches!(
+            policy(self.arch, &section.name, section.flags),
+            Some((Policy::Table(_) | Policy::OrcIp, _))
+        );
         if describes || relocation.addend.wrapping_add(to_end) != 0 {
             return Ok(());
         }
@@ -323,6 +328,9 @@ impl<'a> Comparison<'a> {
         {
             // A named target is that symbol; only a section's is looked for among all of them.
             if meant.kind != elf::STT_SECTION.0 && symbol.value != meant.value {
+                continue;
+            }
+            if self.arch.is_marker(&symbol.name) {
                 continue;
             }
             let distance = at - symbol.value as i64;
@@ -414,7 +422,7 @@ impl<'a> Comparison<'a> {
         };
         let from = self.units[unit].object.section(source);
         let to = self.object.section(destination);
-        match policy(&from.name, from.flags) {
+        match policy(self.arch, &from.name, from.flags) {
             Some((Policy::Table(_), _)) => {
                 return self.entries_agree(unit, from, at + to_end, to, relocation.addend + to_end);
             }
@@ -442,7 +450,7 @@ impl<'a> Comparison<'a> {
             return Err(format!("refers to {}, the compiler to {}", to.name, from.name));
         }
         let length = if is_code {
-            theirs.len().min(1)
+            theirs.len().min(self.arch.instruction_bytes().unwrap_or(1) as usize)
         } else {
             theirs.iter().position(|b| *b == 0).map_or(theirs.len(), |n| n + 1)
         };
@@ -475,7 +483,9 @@ impl<'a> Comparison<'a> {
     fn compare_tables(&mut self, unit: usize) {
         let owner = &self.units[unit];
         for (i, section) in owner.object.sections.iter().enumerate() {
-            let Some((Policy::Table(entry), _)) = policy(&section.name, section.flags) else { continue };
+            let Some((Policy::Table(entry), _)) = policy(self.arch, &section.name, section.flags) else {
+                continue;
+            };
             let Ok(size) = entry_size(&owner.unit, section, entry, &self.binding.image.entry_sizes) else {
                 continue;
             };
@@ -564,7 +574,9 @@ impl<'a> Comparison<'a> {
     /// A table has no more entries than the compiler wrote for kept code.
     fn compare_counts(&mut self) {
         for section in &self.object.sections {
-            let Some((Policy::Table(entry), _)) = policy(&section.name, section.flags) else { continue };
+            let Some((Policy::Table(entry), _)) = policy(self.arch, &section.name, section.flags) else {
+                continue;
+            };
             let sizes = &self.binding.image.entry_sizes;
             let Ok(size) = entry_size("the module", section, entry, sizes) else { continue };
             let named = (0..section.size)
@@ -584,6 +596,11 @@ impl<'a> Comparison<'a> {
             }
         }
     }
+}
+
+/// Whether a weak function is vmlinux's own, and the module has its own as well.
+fn is_replaced(boundary: &Boundary, unit: &str, name: &str) -> bool {
+    boundary.function(unit, name).is_some_and(|function| !matches!(function.fate, Fate::Stay(_)))
 }
 
 fn relocations(section: &Section, stretch: Stretch) -> &[Relocation] {

@@ -189,8 +189,9 @@ impl Layout<'_> {
         let start = section.size.next_multiple_of(align);
         let length = slice.end - slice.start;
         if section.kind != elf::SHT_NOBITS.0 {
-            // int3 between functions: nothing runs there, and speculation stops.
-            let filler = if section.flags & EXEC != 0 { 0xcc } else { 0 };
+            // int3 between functions, or what is undefined: nothing runs there, and speculation stops.
+            let is_int3 = section.flags & EXEC != 0 && owner.arch.instruction_bytes().is_none();
+            let filler = if is_int3 { 0xcc } else { 0 };
             section.data.resize(start as usize, filler);
             let bytes = slice.bytes(owner.object);
             section.data.extend_from_slice(bytes);
@@ -314,7 +315,10 @@ impl Layout<'_> {
                 let source = unit.object.section(entry.section);
                 let section =
                     self.section(&source.name, source.kind, source.flags, source.align, source.entry_size);
+                let text = self.sections.get(TEXT).copied();
                 let target = &mut self.object.sections[section.0 as usize];
+                // All code that tables describe is in one section; the linker takes no table half in order.
+                target.link = text.filter(|_| target.flags & elf::SHF_LINK_ORDER.0 != 0);
                 let start = target.size;
                 target.data.extend_from_slice(&source.data[entry.start as usize..entry.end as usize]);
                 target.size = target.data.len() as u64;

@@ -60,7 +60,7 @@ impl<'a> Unit<'a> {
             .sections
             .iter()
             .map(|s| {
-                policy(&s.name, s.flags)
+                policy(arch, &s.name, s.flags)
                     .ok_or_else(|| Error::UnknownSection { unit: name.into(), section: s.name.clone() })
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -255,7 +255,9 @@ fn reference_points(arch: &dyn Arch, object: &Object, cut: &[Cut], fields: &[Fie
         for r in &section.relocations {
             let symbol = object.symbol(r.symbol);
             let Place::Section(target) = symbol.place else { continue };
-            if cut[target.0 as usize] != Cut::References {
+            // Beside functions there is code without a symbol, too.
+            let is_beside = cut[target.0 as usize] == Cut::Functions && section.name == ".altinstructions";
+            if cut[target.0 as usize] != Cut::References && !is_beside {
                 continue;
             }
             let to_end = arch.field(r.kind).map_or(0, |rule| fields[i].to_end(&rule, r.offset));

@@ -107,7 +107,8 @@ impl Slices {
             .copied()
     }
 
-    /// Cuts an object. `cut` says how, by section; `cuts` where, for sections that are cut at references.
+    /// Cuts an object. `cut` says how, by section; `cuts` where, for sections that are cut at references and for code
+    /// beside functions.
     pub fn new(object: &Object, cut: &[Cut], cuts: &[BTreeSet<u64>]) -> Slices {
         let mut slices = Slices {
             pieces: Vec::new(),
@@ -127,7 +128,10 @@ impl Slices {
             let id = SectionId(i as u32);
             match cut[i] {
                 Cut::Not => {}
-                Cut::Functions => slices.cut_functions(object, id, &in_section[i]),
+                Cut::Functions => {
+                    slices.cut_functions(object, id, &in_section[i]);
+                    slices.cut_beside(id, section.size, &cuts[i]);
+                }
                 Cut::References => slices.cut_at(id, section.size, &cuts[i]),
                 Cut::Objects => slices.cut_objects(object, id, &in_section[i]),
             }
@@ -193,6 +197,28 @@ impl Slices {
                 end: end.min(end_of_section),
                 form: Form::Function,
                 symbols: vec![*id],
+            });
+        }
+    }
+
+    /// Code behind functions that has no name: arm64 has there what `.altinstructions` puts into them, which would
+    /// else be too far away for their branches (`.subsection 1`).
+    fn cut_beside(&mut self, section: SectionId, size: u64, cuts: &BTreeSet<u64>) {
+        let functions: Vec<(u64, u64)> =
+            self.pieces.iter().filter(|p| p.section == section).map(|p| (p.start, p.end)).collect();
+        let is_beside =
+            |at: u64| at < size && !functions.iter().any(|(start, end)| (*start..*end).contains(&at));
+        let starts: Vec<u64> = cuts.iter().copied().filter(|at| is_beside(*at)).collect();
+        for (i, start) in starts.iter().enumerate() {
+            let next = starts.get(i + 1).copied().unwrap_or(size);
+            let function = functions.iter().map(|f| f.0).filter(|f| f > start).min().unwrap_or(size);
+            self.add(Piece {
+                section,
+                start: *start,
+                origin: *start,
+                end: next.min(function),
+                form: Form::Stub,
+                symbols: Vec::new(),
             });
         }
     }
@@ -297,7 +323,7 @@ impl Slices {
 pub(super) fn decode(arch: &dyn Arch, object: &Object, id: SectionId, cut: Cut) -> Fields {
     let section = object.section(id);
     let mut fields = Fields::default();
-    if cut == Cut::References {
+    if cut == Cut::References || arch.instruction_bytes().is_some() {
         arch.fields(&section.data, 0, &mut fields);
         return fields;
     }
@@ -323,4 +349,42 @@ fn begins_function(symbol: &Symbol) -> bool {
     let is_global = symbol.binding != elf::STB_LOCAL.0;
     let is_function = symbol.kind == elf::STT_FUNC.0 || symbol.kind == elf::STT_NOTYPE.0 && is_global;
     is_function && !symbol.is_padding()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_behind_functions_is_cut_where_it_is_referred_to() {
+        let function = |name: &str, value, size| Symbol {
+            name: name.into(),
+            place: Place::Section(SectionId(0)),
+            value,
+            size,
+            binding: elf::STB_GLOBAL.0,
+            kind: elf::STT_FUNC.0,
+            other: 0,
+        };
+        let section = Section { name: ".text".into(), data: vec![0; 0x40], size: 0x40, ..Section::default() };
+        let symbols = vec![function("f", 0, 0x10), function("g", 0x20, 0x10)];
+        let object = Object { sections: vec![section], symbols, ..Object::default() };
+        // What is replaced lies inside functions, what replaces it behind them.
+        let cuts = [BTreeSet::from([0x4, 0x10, 0x18, 0x24, 0x34])];
+        let slices = Slices::new(&object, &[Cut::Functions], &cuts);
+        let mut found: Vec<_> = slices.pieces.iter().map(|p| (p.start, p.end, p.form)).collect();
+        found.sort_by_key(|(start, ..)| *start);
+        assert_eq!(
+            found,
+            [
+                (0, 0x10, Form::Function),
+                (0x10, 0x18, Form::Stub),
+                (0x18, 0x20, Form::Stub),
+                (0x20, 0x30, Form::Function),
+                (0x34, 0x40, Form::Stub),
+            ]
+        );
+        let at = |offset| slices.piece(slices.at(SectionId(0), offset).unwrap()).start;
+        assert_eq!([at(0x4), at(0x14), at(0x38)], [0, 0x10, 0x34]);
+    }
 }

@@ -5,6 +5,7 @@
 //! is noticed rather than lost.
 
 use super::boot_pointers;
+use crate::arch::Arch;
 use object::elf::{SHF_ALLOC, SHF_EXECINSTR};
 
 /// What becomes of a section.
@@ -117,7 +118,6 @@ const TABLE: &[Row] = &[
     fields(".call_sites", 4, "calls in kept code, for call depth tracking"),
     table("__bug_table", "bug_entry", 0, "WARN and BUG in kept code"),
     table("__ex_table", "exception_table_entry", 0, "faults in kept code"),
-    fields("__mcount_loc", 8, "ftrace sites of kept code"),
     fields("_kprobe_blacklist", 8, "kept functions that must not be probed"),
     table(
         "_error_injection_whitelist",
@@ -195,7 +195,14 @@ pub(super) fn is_for_the_runtime(name: &str) -> bool {
 }
 
 /// What becomes of a section, and why; `None` for one that would be loaded but is not known.
-pub(super) fn policy(name: &str, flags: u64) -> Option<(Policy, &'static str)> {
+pub(super) fn policy(arch: &dyn Arch, name: &str, flags: u64) -> Option<(Policy, &'static str)> {
+    if name == arch.ftrace_table() {
+        return Some((Policy::Table(Entry::Field(8)), "ftrace sites of kept code"));
+    }
+    of_any(name, flags)
+}
+
+fn of_any(name: &str, flags: u64) -> Option<(Policy, &'static str)> {
     // The linker script places each class by such a section: `__fair_sched_class`.
     if name.starts_with("__") && name.ends_with("_sched_class") {
         return Some((Policy::Data(Kept::ReadOnly), "a scheduling class"));
@@ -217,7 +224,7 @@ pub(super) fn policy(name: &str, flags: u64) -> Option<(Policy, &'static str)> {
 
 /// Whether a module carries a section's functions.
 pub(crate) fn carries_code(name: &str, flags: u64) -> bool {
-    matches!(policy(name, flags), Some((Policy::Code, _)))
+    matches!(of_any(name, flags), Some((Policy::Code, _)))
 }
 
 /// Whether a module carries anything of a section of that name.
@@ -227,7 +234,7 @@ pub(crate) fn is_carried(name: &str) -> bool {
 
 /// Whether a module carries a section's objects, as far as they are not vmlinux's.
 pub(crate) fn carries_data(name: &str, flags: u64) -> bool {
-    matches!(policy(name, flags), Some((Policy::Data(_), _)))
+    matches!(of_any(name, flags), Some((Policy::Data(_), _)))
 }
 
 #[cfg(test)]
@@ -239,26 +246,37 @@ mod tests {
 
     #[test]
     fn init_code_is_dropped_before_code_is_kept() {
-        assert_eq!(policy(".init.text", AX).unwrap().0, Policy::Drop);
-        assert_eq!(policy(".text.schedule", AX).unwrap().0, Policy::Code);
+        assert_eq!(of_any(".init.text", AX).unwrap().0, Policy::Drop);
+        assert_eq!(of_any(".text.schedule", AX).unwrap().0, Policy::Code);
     }
 
     #[test]
     fn once_flags_are_not_ordinary_data() {
-        assert_eq!(policy(".data.once", A).unwrap().0, Policy::Data(Kept::Once));
-        assert_eq!(policy(".data.onceler", A).unwrap().0, Policy::Data(Kept::Data));
+        assert_eq!(of_any(".data.once", A).unwrap().0, Policy::Data(Kept::Once));
+        assert_eq!(of_any(".data.onceler", A).unwrap().0, Policy::Data(Kept::Data));
     }
 
     #[test]
     fn percpu_is_not_a_variable_called_percpu() {
-        assert_eq!(policy(".data..percpu..shared_aligned", A).unwrap().0, Policy::Data(Kept::PerCpu));
-        assert_eq!(policy(".data.percpu", A).unwrap().0, Policy::Data(Kept::Data));
+        assert_eq!(of_any(".data..percpu..shared_aligned", A).unwrap().0, Policy::Data(Kept::PerCpu));
+        assert_eq!(of_any(".data.percpu", A).unwrap().0, Policy::Data(Kept::Data));
+    }
+
+    #[test]
+    fn one_list_of_ftrace_sites_is_in_force() {
+        let entries = |machine, name| policy(crate::arch::of(machine), name, A).map(|(policy, _)| policy);
+        let (x86, arm64) = (crate::vmlinux::Machine::X86_64, crate::vmlinux::Machine::Aarch64);
+        let table = Some(Policy::Table(Entry::Field(8)));
+        assert_eq!(entries(x86, "__mcount_loc"), table);
+        assert_eq!(entries(x86, "__patchable_function_entries"), Some(Policy::Drop));
+        assert_eq!(entries(arm64, "__patchable_function_entries"), table);
+        assert_eq!(entries(arm64, "__mcount_loc"), None);
     }
 
     #[test]
     fn a_new_kernels_table_is_noticed() {
-        assert_eq!(policy(".frobnication_sites", A), None);
-        assert!(policy(".debug_info", 0).is_some());
+        assert_eq!(of_any(".frobnication_sites", A), None);
+        assert!(of_any(".debug_info", 0).is_some());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::Error;
 use super::normalise::{Target, Unit};
 use super::slice::PieceId;
 use super::special::{Entry, Policy, policy};
+use crate::arch;
 use crate::objects::{Object, Section, SectionId};
 use std::collections::{BTreeMap, HashMap};
 
@@ -131,8 +132,9 @@ fn described(unit: &Unit, section: SectionId, start: u64) -> Result<(PieceId, i6
 /// Fills each table up to its alignment. A macro that aligns what it writes leaves the last entry without the padding
 /// that the others have (`.parainstructions` of 5.10); the linker puts it there as soon as something follows.
 pub(super) fn fill_up(object: &mut Object) {
+    let Some(arch) = arch::of_elf(object.machine) else { return };
     for section in &mut object.sections {
-        if matches!(policy(&section.name, section.flags), Some((Policy::Table(_), _))) {
+        if matches!(policy(arch, &section.name, section.flags), Some((Policy::Table(_), _))) {
             section.size = section.size.next_multiple_of(section.align.max(1));
             section.data.resize(section.size as usize, 0);
         }
@@ -205,7 +207,7 @@ mod tests {
             ..Section::default()
         };
         let sections = vec![table(".parainstructions", 8), table("__bug_table", 1), table(".rodata", 8)];
-        let mut object = Object { sections, ..Object::default() };
+        let mut object = Object { sections, machine: object::elf::EM_X86_64.0, ..Object::default() };
         fill_up(&mut object);
         let sizes: Vec<u64> = object.sections.iter().map(|s| s.size).collect();
         assert_eq!(sizes, [32, 28, 28]);

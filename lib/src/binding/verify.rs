@@ -18,11 +18,6 @@ use object::elf;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-/// Addresses at which x86-64 kernels keep modules (`MODULES_VADDR`, `MODULES_END`; Documentation/arch/x86/x86_64/mm.rst).
-const MODULES: std::ops::Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
-/// How far KASLR may move the kernel (`KERNEL_IMAGE_SIZE`), and where it begins.
-const KERNEL: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;
-
 /// As many bytes of a function's entry as tell whether an indirect branch may land there.
 const LANDING_BYTES: u64 = 4;
 
@@ -178,7 +173,7 @@ impl Verifier<'_> {
             if section.flags & elf::SHF_EXECINSTR.0 == 0 {
                 continue;
             }
-            if section.name != layout::TEXT {
+            if section.name != layout::TEXT || self.arch.instruction_bytes().is_some() {
                 self.arch.fields(&section.data, 0, &mut all[i]);
             }
         }
@@ -253,7 +248,7 @@ impl Verifier<'_> {
                             self.fault(&place, format!("branches into {}", object.section(target).name));
                         }
                         let describes = matches!(
-                            policy(&section.name, section.flags),
+                            policy(self.arch, &section.name, section.flags),
                             Some((Policy::Table(_) | Policy::OrcIp, _))
                         );
                         if goes_to_code
@@ -279,15 +274,13 @@ impl Verifier<'_> {
     /// A reference to vmlinux goes to something that is there, and of the right kind.
     fn check_anchored(&mut self, place: &str, section: &Section, rule: Field, is_branch: bool, target: Addr) {
         self.report.anchored += 1;
-        if !KERNEL.contains(&target.0) {
+        if !self.arch.kernel_addresses().contains(&target.0) {
             self.fault(place, format!("refers to {target}, outside the kernel's image"));
             return;
         }
         if !rule.holds_kernel_addresses() {
             self.fault(place, "a kernel address does not fit a zero-extended field");
         }
-        let furthest = MODULES.end.wrapping_sub(KERNEL.start).max(KERNEL.end.wrapping_sub(MODULES.start));
-        debug_assert!(furthest <= i32::MAX as u64);
         let is_text = self.image.section_at(target).is_some_and(|(_, s)| s.is_text());
         if is_branch || is_text {
             let is_entry = !self.image.functions_entered_at(target).is_empty();
@@ -328,14 +321,16 @@ impl Verifier<'_> {
         self.image.uses.taken.binary_search_by_key(&target, |taken| taken.target).is_ok()
     }
 
-    /// Within an object of vmlinux, or just before or behind one as compilers fold an index in.
+    /// Within an object of vmlinux, or just before or behind one as compilers fold an index in; or where the linker
+    /// script has set memory aside between sections (arm64's `reserved_pg_dir`).
     fn is_data(&self, target: Addr) -> bool {
-        self.image.sections.iter().any(|s| {
+        let in_section = self.image.sections.iter().any(|s| {
             s.flags & elf::SHF_ALLOC.0 != 0
                 && s.addr.0 != 0
                 && s.addr <= target
                 && target.0 <= s.addr.0 + s.size
-        })
+        });
+        in_section || self.image.symbols.iter().any(|s| s.addr == target && s.binding != elf::STB_LOCAL.0)
     }
 
     /// A per-CPU offset lies in vmlinux's per-CPU section.
@@ -353,7 +348,7 @@ impl Verifier<'_> {
         let object = self.object;
         let count = |name: &str| object.sections.iter().find(|s| s.name == name).map_or(0, |s| s.size);
         for section in &object.sections {
-            let size = match policy(&section.name, section.flags) {
+            let size = match policy(self.arch, &section.name, section.flags) {
                 Some((Policy::Table(entry), _)) => {
                     match entry_size("the module", section, entry, &self.image.entry_sizes) {
                         Ok(size) => size,

@@ -5,6 +5,7 @@
 //! Part of it: every instruction, what each relocated field refers to (strings by content), and the
 //! jump labels, static calls, alternatives and exception handlers of the function.
 
+use crate::arch::{self, Arch};
 use crate::binding::carries_code;
 use crate::objects::{Object, Place, Relocation, SectionId, Symbol, SymbolId};
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
@@ -24,7 +25,7 @@ pub struct Code {
 #[derive(PartialEq, Eq, Debug)]
 enum Step {
     /// A direct branch; however long its displacement is.
-    Branch { opcode: Mnemonic, target: Target },
+    Branch { opcode: u32, target: Target },
     /// Anything else: its bytes with relocated fields zeroed, and those fields.
     Plain { bytes: Vec<u8>, fields: Vec<(usize, u32, Target)> },
 }
@@ -55,6 +56,8 @@ const NOTED: [(&str, &str); 4] = [
 /// One object's functions.
 pub struct Functions<'a> {
     object: &'a Object,
+    /// `None` for a machine that no kernel of ours is for.
+    arch: Option<&'static dyn Arch>,
     /// References to these variables compare by name only: the module has its own, laid out as it likes.
     private: &'a HashSet<String>,
     by_name: HashMap<&'a str, SymbolId>,
@@ -104,6 +107,7 @@ impl<'a> Functions<'a> {
     ) -> Functions<'a> {
         let mut functions = Functions {
             object,
+            arch: arch::of_elf(object.machine),
             private,
             by_name: HashMap::new(),
             by_place: HashMap::new(),
@@ -255,7 +259,11 @@ impl<'a> Functions<'a> {
         let mut fields = Vec::new();
         for relocation in relocations {
             let at = (relocation.offset - range.start) as usize;
-            bytes.iter_mut().skip(at).take(field_width(relocation.kind)).for_each(|byte| *byte = 0);
+            let rule = self.arch.and_then(|arch| arch.field(relocation.kind));
+            if let Some((rule, field)) = rule.and_then(|rule| Some((rule, bytes.get_mut(at..at + rule.len)?)))
+            {
+                rule.clear(field);
+            }
             fields.push((at, relocation.kind, target(relocation)));
         }
         Step::Plain { bytes, fields }
@@ -305,7 +313,14 @@ impl<'a> Functions<'a> {
         let symbols = self.by_place.get(&section).map_or(&[][..], Vec::as_slice);
         let after = symbols.partition_point(|id| self.object.symbol(*id).value <= offset);
         let Some(symbol) = symbols[..after].last().map(|id| self.object.symbol(*id)) else {
-            return Target::Named(content.name.clone(), 0);
+            // A table of a switch has distances in it, which are the same for the same code. (Kernels for x86-64
+            // have none.)
+            let is_constant = content.flags & (elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0) == 0;
+            return if is_constant && self.arch.is_some_and(|arch| arch.instruction_bytes().is_some()) {
+                Target::Content(rest.to_vec())
+            } else {
+                Target::Named(content.name.clone(), 0)
+            };
         };
         // A table that the compiler made (`CSWTCH.12`), or a static constant of a function: what is in it
         // may have changed while its name has not.
@@ -366,11 +381,6 @@ fn is_relative(machine: u16, kind: u32) -> bool {
     machine == elf::EM_X86_64.0 && relative.iter().any(|r| r.0 == kind)
 }
 
-/// Bytes that a relocation fills in an x86-64 instruction. With RELA they are zero in the file already.
-fn field_width(kind: u32) -> usize {
-    if kind == elf::R_X86_64_64.0 || kind == elf::R_X86_64_PC64.0 { 8 } else { 4 }
-}
-
 /// One instruction with its place.
 struct Decoded {
     section: SectionId,
@@ -378,8 +388,8 @@ struct Decoded {
     length: u64,
     /// A nop: padding, or a place that the kernel patches, which its special section describes.
     is_padding: bool,
-    /// For a direct branch: its opcode, and the offset it has as the file stands.
-    branch: Option<(Mnemonic, u64)>,
+    /// For a direct branch: what it is but for where it goes, and the offset it has as the file stands.
+    branch: Option<(u32, u64)>,
 }
 
 impl Decoded {
@@ -392,9 +402,7 @@ fn decode(object: &Object, part: &Part) -> Vec<Decoded> {
     let code = bytes(object.section(part.section), &part.range);
     let section = part.section;
     if object.machine != elf::EM_X86_64.0 {
-        // Fixed-length instructions; branches to the same section compare by distance.
-        let plain = |offset| Decoded { section, offset, length: 4, is_padding: false, branch: None };
-        return part.range.clone().step_by(4).map(plain).collect();
+        return arch::of_elf(object.machine).map_or_else(Vec::new, |arch| outlined(arch, part, &code));
     }
     let mut decoder = Decoder::with_ip(64, &code, part.range.start, DecoderOptions::NONE);
     let mut decoded = Vec::new();
@@ -411,10 +419,23 @@ fn decode(object: &Object, part: &Part) -> Vec<Decoded> {
             length: instruction.len() as u64,
             is_padding: matches!(instruction.mnemonic(), Mnemonic::Nop)
                 && instruction.code() != Opcode::INVALID,
-            branch: is_direct.then(|| (instruction.mnemonic(), instruction.near_branch_target())),
+            branch: is_direct.then(|| (instruction.mnemonic() as u32, instruction.near_branch_target())),
         });
     }
     decoded
+}
+
+/// Instructions that all have one length.
+fn outlined(arch: &'static dyn Arch, part: &Part, code: &[u8]) -> Vec<Decoded> {
+    let outlines = arch.outlines(code, part.range.start).into_iter();
+    let decoded = outlines.map(|outline| Decoded {
+        section: part.section,
+        offset: outline.at,
+        length: outline.len,
+        is_padding: outline.nop,
+        branch: outline.target.map(|target| (outline.form, target)),
+    });
+    decoded.collect()
 }
 
 #[cfg(test)]
@@ -432,5 +453,50 @@ mod tests {
         ] {
             assert_eq!(base_name(name), base);
         }
+    }
+
+    /// Two functions of one section, the second of which calls the first: the assembler has resolved that.
+    fn caller(first: usize, words: &[u32]) -> Code {
+        const RET: u32 = 0xd65f_03c0;
+        let all: Vec<u32> = std::iter::repeat_n(RET, first).chain(words.iter().copied()).collect();
+        let symbol = |name: &str, value, size| Symbol {
+            name: name.into(),
+            place: Place::Section(SectionId(0)),
+            value,
+            size,
+            binding: elf::STB_LOCAL.0,
+            kind: elf::STT_FUNC.0,
+            other: 0,
+        };
+        let object = Object {
+            machine: elf::EM_AARCH64.0,
+            sections: vec![crate::objects::Section {
+                name: ".sched.text".into(),
+                flags: elf::SHF_ALLOC.0 | elf::SHF_EXECINSTR.0,
+                data: all.iter().flat_map(|word| word.to_le_bytes()).collect(),
+                size: 4 * all.len() as u64,
+                ..Default::default()
+            }],
+            symbols: vec![
+                symbol("callee", 0, 4 * first as u64),
+                symbol("caller", 4 * first as u64, 4 * words.len() as u64),
+            ],
+            ..Object::default()
+        };
+        Functions::new(&object, &BTreeMap::new(), &HashSet::new()).code("caller").unwrap()
+    }
+
+    #[test]
+    fn a64_branches_compare_by_where_they_go() {
+        // bl callee; cbz x0, .+8; nop; ret
+        let code = |back: u32| [0x9400_0000 | (0x0400_0000 - back), 0xb400_0040, 0xd503_201f, 0xd65f_03c0];
+        assert_eq!(caller(2, &code(2)), caller(5, &code(5)));
+        assert_ne!(caller(2, &code(2)), caller(5, &code(4)));
+        // Another register, another condition.
+        let mut other = code(2);
+        other[1] = 0xb400_0041;
+        assert_ne!(caller(2, &code(2)), caller(2, &other));
+        other[1] = 0xb500_0040;
+        assert_ne!(caller(2, &code(2)), caller(2, &other));
     }
 }

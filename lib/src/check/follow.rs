@@ -1,6 +1,8 @@
 //! Where the address of a function or variable goes, in compiled code and data.
 
 use super::code::{displacement, relocations_in};
+use super::follow_steps::{Steps, local_users};
+use crate::arch;
 use crate::binding::{carries_code, carries_data};
 use crate::objects::{Object, Place, Relocation, Section, SectionId, Symbol};
 use iced_x86::{
@@ -92,12 +94,15 @@ pub fn uses(objects: &[(String, Object)], target: &Target) -> Vec<Use> {
 /// What becomes of an argument in the function that it is passed to.
 pub fn uses_of_argument(objects: &[(String, Object)], function: &str, argument: usize) -> Vec<Use> {
     let mut found = Vec::new();
-    let Some(register) = ARGUMENTS.get(argument) else { return found };
     for (unit, object) in objects {
         let defined = object.symbols.iter().find(|s| s.name == function && s.kind == elf::STT_FUNC.0);
         let Some((symbol, Place::Section(section))) = defined.map(|s| (s, s.place)) else { continue };
         let code = InCode { object, section, symbol: &Known::Elsewhere { name: String::new() } };
-        let fates = code.register(symbol, symbol.value, *register);
+        let fates = match (code.steps(), ARGUMENTS.get(argument)) {
+            (Some(steps), _) => steps.argument(symbol, argument),
+            (None, Some(register)) => code.register(symbol, symbol.value, *register),
+            (None, None) => Vec::new(),
+        };
         found.extend(fates.into_iter().map(|fate| Use { unit: unit.clone(), by: function.to_owned(), fate }));
     }
     found
@@ -110,7 +115,7 @@ pub fn defines_function(object: &Object, name: &str) -> bool {
 }
 
 /// A target as one object knows it.
-enum Known {
+pub(super) enum Known {
     /// It is defined there.
     Here { section: SectionId, start: u64, size: u64 },
     /// It is another object's.
@@ -138,7 +143,7 @@ fn may_mean(object: &Object, relocation: &Relocation, known: &Known) -> bool {
 }
 
 /// Whether a field refers to the target. `to_end` is the distance from the field to the end of its instruction.
-fn points_into(object: &Object, relocation: &Relocation, to_end: u64, known: &Known) -> bool {
+pub(super) fn points_into(object: &Object, relocation: &Relocation, to_end: u64, known: &Known) -> bool {
     match known {
         Known::Elsewhere { .. } => may_mean(object, relocation, known),
         Known::Here { section, start, size } => {
@@ -151,7 +156,7 @@ fn points_into(object: &Object, relocation: &Relocation, to_end: u64, known: &Kn
 }
 
 /// The named object, or function, that covers a place.
-fn covering(object: &Object, section: SectionId, offset: u64) -> Option<&Symbol> {
+pub(super) fn covering(object: &Object, section: SectionId, offset: u64) -> Option<&Symbol> {
     object.symbols.iter().find(|s| {
         let has_place = s.place == Place::Section(section) && !s.name.is_empty();
         has_place && s.size > 0 && (s.value..s.value + s.size).contains(&offset)
@@ -159,19 +164,28 @@ fn covering(object: &Object, section: SectionId, offset: u64) -> Option<&Symbol>
 }
 
 /// One section of code, searched for a target.
-struct InCode<'a> {
-    object: &'a Object,
-    section: SectionId,
-    symbol: &'a Known,
+pub(super) struct InCode<'a> {
+    pub object: &'a Object,
+    pub section: SectionId,
+    pub symbol: &'a Known,
 }
 
 impl InCode<'_> {
+    /// For machines whose instructions all have one length.
+    fn steps(&self) -> Option<Steps<'_>> {
+        let arch = arch::of_elf(self.object.machine).filter(|arch| arch.instruction_bytes().is_some())?;
+        Some(Steps { code: self, arch })
+    }
+
     fn section(&self) -> &Section {
         self.object.section(self.section)
     }
 
     /// What becomes of an address at the instruction that a relocation is in, with the function's name.
     fn follow(&self, relocation: &Relocation) -> Vec<(String, Fate)> {
+        if let Some(steps) = self.steps() {
+            return steps.follow(relocation);
+        }
         let Some(function) = covering(self.object, self.section, relocation.offset) else {
             return Vec::new();
         };
@@ -298,6 +312,11 @@ impl InCode<'_> {
     fn callee(&self, instruction: &Instruction) -> Option<String> {
         let range = instruction.ip()..instruction.next_ip();
         let relocation = relocations_in(self.section(), &range).first()?;
+        self.callee_of(relocation, instruction.next_ip() - relocation.offset)
+    }
+
+    /// The same by the relocation; `to_end` is the distance from the field to the end of its instruction.
+    pub(super) fn callee_of(&self, relocation: &Relocation, to_end: u64) -> Option<String> {
         let symbol = self.object.symbol(relocation.symbol);
         if !symbol.name.is_empty() {
             // Retpolines call what a register holds.
@@ -305,7 +324,6 @@ impl InCode<'_> {
             return Some(if is_thunk { "a pointer".to_owned() } else { symbol.name.clone() });
         }
         let Place::Section(section) = symbol.place else { return None };
-        let to_end = instruction.next_ip() - relocation.offset;
         let offset = symbol.value as i64 + displacement(self.object.machine, relocation, to_end);
         covering(self.object, section, u64::try_from(offset).ok()?).map(|s| s.name.clone())
     }
@@ -389,6 +407,9 @@ pub fn users(object: &Object, name: &str) -> BTreeSet<String> {
     let Some(symbol) = object.symbols.iter().find(|s| s.name == name) else { return found };
     let Place::Section(target) = symbol.place else { return found };
     let range = symbol.value as i64..(symbol.value + symbol.size.max(1)) as i64;
+    if let Some(arch) = arch::of_elf(object.machine).filter(|arch| arch.instruction_bytes().is_some()) {
+        found.extend(local_users(object, arch, target, symbol));
+    }
     for (index, section) in object.sections.iter().enumerate() {
         if !carries_code(&section.name, section.flags) {
             continue;

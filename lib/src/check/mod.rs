@@ -23,6 +23,7 @@ mod escapes;
 mod explain;
 mod finding;
 mod follow;
+mod follow_steps;
 mod frozen;
 mod initial;
 mod layouts;

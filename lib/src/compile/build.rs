@@ -25,13 +25,21 @@ pub enum Build {
     Declarations,
 }
 
+const NO_ANCHORS: &str = "-fno-section-anchors";
+
 impl Build {
+    /// Whether the module's code is the kernel's. Where the kernel reaches several objects from one address, its section's,
+    /// the compiler makes other code for objects that have sections of their own.
+    pub fn module_keeps_code(srcarch: &str) -> bool {
+        !Build::Module.extra_flags(srcarch).iter().any(|flag| flag == NO_ANCHORS)
+    }
+
     /// Flags beyond the kernel's own.
     fn extra_flags(self, srcarch: &str) -> Vec<String> {
         let flags: &[&str] = match (self, srcarch) {
             (Build::Gate, _) => &[],
             // Section anchors hide which object a reference means.
-            (Build::Module, "arm64") => &["-ffunction-sections", "-fdata-sections", "-fno-section-anchors"],
+            (Build::Module, "arm64") => &["-ffunction-sections", "-fdata-sections", NO_ANCHORS],
             (Build::Module, _) => &["-ffunction-sections", "-fdata-sections"],
             (Build::Declarations, _) => &["-ffunction-sections", "-fdata-sections", "-gdwarf-4"],
         };

@@ -1,5 +1,6 @@
 //! What a guest is made of, and the command lines that follow from it.
 
+use super::platform::Platform;
 use super::{Disk, Firmware, Initramfs};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,6 @@ use std::time::Duration;
 /// The kernel parameters of every guest, each with its reason. [`Config::append`] comes after them, so that
 /// a user's value wins.
 pub const KERNEL_PARAMETERS: &[(&str, &str)] = &[
-    ("console=ttyS0,115200", "the first serial port is the console; the second belongs to the agent"),
     ("loglevel=8", "every message counts, also those below warning"),
     ("log_buf_len=4M", "a burst of messages must not push a complaint out before it is printed"),
     ("panic=-1", "restart at once on a panic; QEMU's -no-reboot makes that the end"),
@@ -70,11 +70,14 @@ pub struct Config {
     pub allowed_taints: String,
     /// The emulator; looked for in PATH unless it is a path.
     pub qemu: PathBuf,
+    /// What it emulates.
+    platform: Platform,
 }
 
 impl Config {
     /// 4 CPUs, 2 GiB, limits for a host that has other things to do as well.
     pub fn new(kernel: &Path, initramfs: Initramfs) -> Config {
+        let platform = Platform::of_image(kernel);
         Config {
             kernel: kernel.to_path_buf(),
             initramfs,
@@ -83,7 +86,7 @@ impl Config {
             cpus: 4,
             memory_mib: 2048,
             append: Vec::new(),
-            cpu_model: "max".to_string(),
+            cpu_model: platform.cpu_model.to_string(),
             icount: None,
             parallel: false,
             console: None,
@@ -91,13 +94,17 @@ impl Config {
             boot_limit: Duration::from_secs(300),
             command_limit: Duration::from_secs(120),
             allowed_taints: "OE".to_string(),
-            qemu: "qemu-system-x86_64".into(),
+            qemu: platform.qemu.into(),
+            platform,
         }
     }
 
     /// The kernel's command line.
     pub(super) fn command_line(&self) -> String {
         let fixed = KERNEL_PARAMETERS.iter().map(|(parameter, _)| *parameter);
+        // The first serial port is the console; the second belongs to the agent.
+        let console = format!("console={}", self.platform.console);
+        let fixed = std::iter::once(console.as_str()).chain(fixed);
         fixed.chain(self.append.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
     }
 
@@ -114,7 +121,8 @@ impl Config {
             None if self.parallel => add(&["-accel", "tcg,thread=multi"]),
             None => add(&["-accel", "tcg,thread=single"]),
         }
-        add(&["-M", "q35", "-cpu", &self.cpu_model, "-smp", &self.cpus.to_string()]);
+        add(self.platform.board);
+        add(&["-cpu", &self.cpu_model, "-smp", &self.cpus.to_string()]);
         add(&["-m", &format!("{}M", self.memory_mib)]);
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         add(&[
@@ -123,7 +131,8 @@ impl Config {
             "-serial",
             "chardev:console",
         ]);
-        add(&["-chardev", "socket,id=agent,fd=0", "-serial", "chardev:agent"]);
+        add(&["-chardev", "socket,id=agent,fd=0"]);
+        add(self.platform.agent);
         add(&["-chardev", "socket,id=monitor,fd=1", "-mon", "chardev=monitor"]);
         add(&["-append", &self.command_line()]);
         arguments.extend(self.disks.iter().flat_map(Disk::qemu_arguments));

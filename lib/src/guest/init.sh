@@ -35,6 +35,9 @@ ulimit -n 65536
 ulimit -c 0
 
 [ -f /etc/schedswap-setup ] && . /etc/schedswap-setup
-/usr/bin/guest-load agent /dev/ttyS1
+# The serial port that is not the console.
+port=/dev/ttyS1
+[ -c /dev/ttyAMA0 ] && port=/dev/ttyS0
+/usr/bin/guest-load agent $port
 echo "guest agent ended with $?" >/dev/kmsg
 $bb reboot -f

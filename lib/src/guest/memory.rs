@@ -64,8 +64,9 @@ impl Memory {
                 symbol.size.max(8)
             );
         }
-        let anchor = image.unique_symbol("_text").map_or(Addr(0), |symbol| symbol.addr);
-        memory.anchor = format!("_text={:x}", anchor.0);
+        // What is before it is in no kallsyms without CONFIG_KALLSYMS_ALL: on arm64, _text.
+        let anchor = image.unique_symbol("_stext").map_or(Addr(0), |symbol| symbol.addr);
+        memory.anchor = format!("_stext={:x}", anchor.0);
         memory
     }
 

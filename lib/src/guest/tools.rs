@@ -2,6 +2,7 @@
 
 use super::{Error, Result};
 use crate::libexec::{self, find};
+use crate::vmlinux::Machine;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,27 @@ impl Tools {
     /// [`libexec::directories`].
     pub fn find() -> Result<Tools> {
         Tools::find_with(None)
+    }
+
+    /// The same for a guest of another machine: ours in that machine's own directory, and this busybox.
+    pub fn find_for(machine: Machine, busybox: Option<&Path>) -> Result<Tools> {
+        if Machine::host() == Some(machine) {
+            return Tools::find_with(busybox);
+        }
+        let ours: Vec<PathBuf> =
+            libexec::directories().into_iter().map(|directory| directory.join(machine.name())).collect();
+        let looked_in = || ours.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", ");
+        let missing = |name, hint| Error::ToolMissing { name, looked_in: looked_in(), hint };
+        let busybox = busybox.map(Path::to_path_buf).or_else(|| find("busybox", &ours));
+        Ok(Tools {
+            busybox: busybox.ok_or_else(|| {
+                missing("that machine's statically linked busybox", "`schedswap fetch` gets it with a kernel")
+            })?,
+            guest_load: find("guest-load", &ours).ok_or_else(|| {
+                missing("that machine's guest-load", "run `make static-arm64` in schedswap's source")
+            })?,
+            loader: find("schedswap-loader", &ours),
+        })
     }
 
     /// The same, with a busybox that goes before those of the machine.

@@ -8,6 +8,7 @@
 use crate::compile::{OBJTOOL_ON_EACH_OBJECT, look_first_in};
 use schedswap_payload::MODULE_NAME;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,6 +52,8 @@ pub struct Kbuild<'a> {
     pub dir: &'a Path,
     /// Where the compiler is, if it is not the machine's own.
     pub programs: Option<&'a Path>,
+    /// What make needs to build for another machine.
+    pub env: &'a BTreeMap<String, String>,
 }
 
 /// One object of the runtime, compiled and not yet bound.
@@ -192,6 +195,7 @@ fn make(kbuild: Kbuild<'_>, dir: &Path, what: &'static str, arguments: &[String]
         .arg(format!("M={}", dir.display()))
         .arg("-j2")
         .args(arguments)
+        .envs(kbuild.env)
         // A make that runs us must not hand its own options down.
         .env_remove("MAKEFLAGS")
         .env_remove("MFLAGS");

@@ -21,6 +21,9 @@ pub fn sources(machine: Machine) -> impl Iterator<Item = (&'static str, &'static
 /// Every file of `runtime/`.
 const SOURCES: &[(&str, &[u8])] = runtime![
     "arch/arm64/stub.S",
+    "arch/arm64/text.h",
+    "arch/arm64/veneers.c",
+    "arch/arm64/walk.c",
     "arch/x86/stub.S",
     "arch/x86/text.h",
     "checks.c",

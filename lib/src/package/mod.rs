@@ -68,12 +68,14 @@ pub enum Error {
     },
     /// No loader to put into the package.
     #[error(
-        "schedswap-loader was not found in {}: run `make`, or set SCHEDSWAP_LIBEXEC to the directory that holds it \
+        "schedswap-loader was not found in {}: run `{make}`, or set SCHEDSWAP_LIBEXEC to the directory that holds it \
          (`--format none` builds the module without packages)", list(.looked_in)
     )]
     NoLoader {
         /// Where it was looked for.
         looked_in: Vec<PathBuf>,
+        /// What makes it.
+        make: &'static str,
     },
     /// A program that needs files of the machine it was built on.
     #[error(
@@ -89,6 +91,9 @@ pub enum Error {
     /// The module does not say what it is called.
     #[error("the module has no name in .modinfo; it is not what Kbuild links. Build it again")]
     NoModuleName,
+    /// The module is for no machine that there are packages for.
+    #[error("the module is for a machine that is neither x86_64 nor aarch64. Build it again")]
+    UnknownMachine,
     /// A file could not be read or written.
     #[error("cannot {doing} {path}")]
     Io {

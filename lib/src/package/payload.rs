@@ -7,7 +7,8 @@ use super::scripts::Scripts;
 use super::{Error, Result};
 use crate::boundary::Boundary;
 use crate::libexec;
-use object::read::elf::{ElfFile64, ProgramHeader as _};
+use crate::vmlinux::Machine;
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSection as _};
 use schedswap_payload::manifest::{self, RedirectedFunction};
 use schedswap_payload::{BuildId, Manifest, Sha256};
@@ -55,6 +56,7 @@ pub struct Input<'a> {
 #[derive(Clone, Debug)]
 pub struct Payload {
     name: Name,
+    architecture: Architecture,
     /// `manifest.json`.
     pub manifest: Manifest,
     /// All others.
@@ -78,6 +80,7 @@ impl Payload {
         };
         check_summary(&summary)?;
         let module_name = modinfo(&input.module, "name").ok_or(Error::NoModuleName)?;
+        let architecture = Architecture::from(machine(&input.module).ok_or(Error::UnknownMachine)?);
         let file = |name, bytes, executable, role| File { name, bytes, executable, role };
         let mut files = vec![file(MODULE, input.module, false, Role::Plain)];
         files.extend(input.loader.map(|bytes| file(LOADER, bytes, true, Role::Plain)));
@@ -92,7 +95,7 @@ impl Payload {
             source_commit: input.source_commit,
             kernel_release: input.name.kernel_release().to_owned(),
             build_id: input.build_id,
-            machine: Architecture::X86_64.rpm().to_owned(),
+            machine: architecture.rpm().to_owned(),
             module: MODULE.to_owned(),
             module_name,
             boundary_hash: hash(input.boundary),
@@ -101,7 +104,7 @@ impl Payload {
             warnings: input.warnings,
             digests: files.iter().map(|file| (file.name.to_owned(), Sha256::of(&file.bytes))).collect(),
         };
-        Ok(Payload { name: input.name, manifest, files })
+        Ok(Payload { name: input.name, architecture, manifest, files })
     }
 
     /// How to make packages of it.
@@ -121,7 +124,7 @@ impl Payload {
             Entry::file(format!("{dir}/{}", file.name), file.bytes.clone(), file.executable, file.role)
         }));
         let (deb_name, deb_version) = (name.deb_name(), name.release().to_owned());
-        let architecture = Architecture::X86_64;
+        let architecture = self.architecture;
         Recipe {
             deb: DebName {
                 file_name: format!(
@@ -210,13 +213,19 @@ fn hash(boundary: &Boundary) -> Sha256 {
     Sha256::of(&serde_json::to_vec(boundary).expect("names and numbers always become JSON"))
 }
 
-/// The loader that goes into packages, from where [`libexec::directories`] says.
+/// The loader that goes into packages for a machine, from where [`libexec::directories`] says; for another than this
+/// one, from a directory there that is called as the machine.
 ///
 /// # Errors
 /// When there is none, or it needs a dynamic linker: on the host it runs before anything else does.
-pub fn find_loader() -> Result<Vec<u8>> {
-    let looked_in = libexec::directories();
-    let path = libexec::find(LOADER, &looked_in).ok_or(Error::NoLoader { looked_in })?;
+pub fn find_loader(machine: Machine) -> Result<Vec<u8>> {
+    let mut looked_in = libexec::directories();
+    let is_foreign = Machine::host() != Some(machine);
+    if is_foreign {
+        looked_in.iter_mut().for_each(|dir| dir.push(machine.name()));
+    }
+    let make = if is_foreign { "make static-arm64" } else { "make" };
+    let path = libexec::find(LOADER, &looked_in).ok_or(Error::NoLoader { looked_in, make })?;
     read_static_program(&path)
 }
 
@@ -236,6 +245,12 @@ fn interpreter(program: &[u8]) -> Option<String> {
     let mut headers = elf.elf_program_headers().iter();
     let name = headers.find_map(|header| header.interpreter(elf.endian(), program).ok().flatten())?;
     Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// What a module is for.
+fn machine(module: &[u8]) -> Option<Machine> {
+    let elf = ElfFile64::<Endianness>::parse(module).ok()?;
+    Machine::of_elf(elf.elf_header().e_machine(elf.endian()).0)
 }
 
 /// A value of a module's `.modinfo`: `key=value` strings, each ended by (at least) one zero byte.

@@ -3,6 +3,7 @@
 use super::changelog::Changelog;
 use super::scripts::Scripts;
 use super::{Error, Result};
+use crate::vmlinux::Machine;
 
 /// All of a package.
 #[derive(Clone, Debug)]
@@ -64,6 +65,17 @@ pub struct RpmName {
 pub enum Architecture {
     /// 64-bit x86.
     X86_64,
+    /// 64-bit ARM.
+    Aarch64,
+}
+
+impl From<Machine> for Architecture {
+    fn from(machine: Machine) -> Architecture {
+        match machine {
+            Machine::X86_64 => Architecture::X86_64,
+            Machine::Aarch64 => Architecture::Aarch64,
+        }
+    }
 }
 
 impl Architecture {
@@ -71,6 +83,7 @@ impl Architecture {
     pub fn deb(self) -> &'static str {
         match self {
             Architecture::X86_64 => "amd64",
+            Architecture::Aarch64 => "arm64",
         }
     }
 
@@ -78,6 +91,7 @@ impl Architecture {
     pub fn rpm(self) -> &'static str {
         match self {
             Architecture::X86_64 => "x86_64",
+            Architecture::Aarch64 => "aarch64",
         }
     }
 }

@@ -158,11 +158,31 @@ impl Apt {
 
     /// The packages, and all that they need, as apt would install them where nothing is.
     pub fn with_dependencies(&self, specs: &[String]) -> Result<Vec<Listed>, SourceError> {
-        let options = ["install", "--simulate", "--no-install-recommends"];
-        let arguments: Vec<&str> = options.into_iter().chain(specs.iter().map(String::as_str)).collect();
+        self.simulated(&[], specs, None)
+    }
+
+    /// The same on a machine of that architecture, which is not the one that this apt is for.
+    pub fn with_dependencies_on(
+        &self,
+        architecture: Architecture,
+        specs: &[String],
+    ) -> Result<Vec<Listed>, SourceError> {
+        let option = format!("APT::Architecture={}", architecture.name());
+        self.simulated(&["-o", &option], specs, Some(architecture))
+    }
+
+    fn simulated(
+        &self,
+        options: &[&str],
+        specs: &[String],
+        architecture: Option<Architecture>,
+    ) -> Result<Vec<Listed>, SourceError> {
+        let install = ["install", "--simulate", "--no-install-recommends"];
+        let specs = specs.iter().map(String::as_str);
+        let arguments: Vec<&str> = options.iter().copied().chain(install).chain(specs).collect();
         let output = self.output("apt-get", &arguments)?;
         match output.status.success() {
-            true => Ok(parse_simulated(&String::from_utf8_lossy(&output.stdout))),
+            true => Ok(parse_simulated(&String::from_utf8_lossy(&output.stdout), architecture)),
             false => Err(failed("asking what belongs together", "apt-get", &output)),
         }
     }
@@ -305,12 +325,14 @@ fn parse_shown(text: &str) -> Vec<Listed> {
         .collect()
 }
 
-/// Lines of `Inst name (version suite [architecture])`.
-fn parse_simulated(text: &str) -> Vec<Listed> {
+/// Lines of `Inst name (version suite [architecture])`; `architecture` is theirs, where it is not apt's own.
+fn parse_simulated(text: &str, architecture: Option<Architecture>) -> Vec<Listed> {
     let installed = text.lines().filter_map(|line| {
         let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
         let version = rest.split_whitespace().next()?.to_owned();
-        Some(Listed { name: name.to_owned(), version, ..Listed::default() })
+        // What is of no architecture is listed as of apt's own.
+        let architecture = architecture.filter(|_| !rest.contains("[all]")).map(Architecture::name);
+        Some(Listed { name: name.to_owned(), version, architecture, ..Listed::default() })
     });
     installed.collect()
 }
@@ -387,7 +409,11 @@ mod tests {
             Inst gcc-10 (10.2.1-6 Debian:11.11/oldoldstable [amd64]) []\n\
             Conf gcc-10 (10.2.1-6 Debian:11.11/oldoldstable [amd64])\n";
         let listed = Listed { name: "gcc-10".into(), version: "10.2.1-6".into(), ..Listed::default() };
-        assert_eq!(parse_simulated(text), [listed]);
+        assert_eq!(parse_simulated(text, None), [listed]);
+        let text = "Inst a (1 Debian:12 [amd64])\nInst b (2 Debian:12 [all]) []\n";
+        let specs: Vec<String> =
+            parse_simulated(text, Some(Architecture::Amd64)).iter().map(Listed::spec).collect();
+        assert_eq!(specs, ["a:amd64=1", "b=2"]);
     }
 
     #[test]

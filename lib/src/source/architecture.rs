@@ -20,11 +20,35 @@ impl Architecture {
 
     /// This machine's; `None` on one of which nothing is known here.
     pub fn of_machine() -> Option<Architecture> {
-        match std::env::consts::ARCH {
-            "x86_64" => Some(Architecture::Amd64),
-            "aarch64" => Some(Architecture::Arm64),
-            _ => None,
+        Architecture::of_machine_named(std::env::consts::ARCH)
+    }
+
+    /// As `uname -m` prints it.
+    pub fn of_machine_named(name: &str) -> Option<Architecture> {
+        [Architecture::Amd64, Architecture::Arm64].into_iter().find(|known| known.machine() == name)
+    }
+
+    /// The one that a kernel's configuration is for.
+    pub fn of_config(config: &str) -> Option<Architecture> {
+        let is_set = |option: &str| config.lines().any(|line| line.strip_prefix(option) == Some("=y"));
+        match () {
+            () if is_set("CONFIG_X86_64") => Some(Architecture::Amd64),
+            () if is_set("CONFIG_ARM64") => Some(Architecture::Arm64),
+            () => None,
         }
+    }
+
+    /// As compilers and emulators spell it.
+    pub fn machine(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "x86_64",
+            Architecture::Arm64 => "aarch64",
+        }
+    }
+
+    /// What the names of its compilers and binutils begin with.
+    pub fn triplet(self) -> String {
+        format!("{}-linux-gnu", self.machine())
     }
 
     /// As packages spell it.
@@ -61,6 +85,14 @@ mod tests {
         ] {
             assert_eq!(Architecture::of_kernel(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn configurations_say_what_they_are_for() {
+        let config = "# CONFIG_ARM64_64K_PAGES is not set\nCONFIG_ARM64=y\nCONFIG_X=m\n";
+        assert_eq!(Architecture::of_config(config), Some(Architecture::Arm64));
+        assert_eq!(Architecture::of_config("CONFIG_X86_64=y\n"), Some(Architecture::Amd64));
+        assert_eq!(Architecture::of_config("CONFIG_ARM64_PAGES=y\n# CONFIG_X86_64 is not set\n"), None);
     }
 
     #[test]

@@ -8,9 +8,11 @@
 //! images/<release>/               the same of kernels of which only the image package was wanted
 //! toolchains/<compiler>/root/     a compiler that this machine has not, with what it needs
 //! toolchains/<compiler>/bin/      scripts that run its programs with its own libraries
+//! toolchains/<compiler>/native/   of another machine's compiler: what runs on this one, the emulator among it
 //! guests/                         root file systems and module disks of test guests
 //! chroots/                        root file systems that the steps of the SDK's container are tested in
 //! tools/                          sysroot of what a guest needs: static busybox
+//! tools-<architecture>/           the same for guests that are other machines
 //! debs/                           packages on their way; deleted once unpacked
 //! apt/                            apt's state, apart from the machine's own
 //! lock                            held while anything above is written
@@ -24,6 +26,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::SourceError;
+use super::architecture::Architecture;
 use crate::progress::Progress;
 
 /// Where fetched kernels are kept.
@@ -64,12 +67,9 @@ impl Cache {
         CachedKernel { directory: self.root.join("images").join(release) }
     }
 
-    /// The place of one compiler, by Debian's package and version, whether fetched or not.
-    pub(super) fn toolchain(&self, package: &str, version: &str) -> CachedKernel {
-        self.toolchain_named(&format!("{package}_{version}"))
-    }
-
-    pub(super) fn toolchain_named(&self, name: &str) -> CachedKernel {
+    /// The place of one compiler, whether fetched or not: `gcc-12_12.2.0-14`, that of another machine
+    /// `gcc-12_12.2.0-14_arm64`.
+    pub(super) fn toolchain(&self, name: &str) -> CachedKernel {
         CachedKernel { directory: self.root.join("toolchains").join(name) }
     }
 
@@ -78,15 +78,29 @@ impl Cache {
         self.root.join("guests")
     }
 
-    /// Sysroot of the programs that a guest needs.
-    pub fn tools(&self) -> PathBuf {
-        self.root.join("tools")
+    /// Sysroot of the programs that a guest needs; of one that is another machine than this if that is named.
+    pub(super) fn tools(&self, foreign: Option<Architecture>) -> PathBuf {
+        match foreign {
+            None => self.root.join("tools"),
+            Some(foreign) => self.root.join(format!("tools-{}", foreign.name())),
+        }
     }
 
-    /// The static busybox, once fetched.
+    /// The static busybox for this machine, once fetched.
     pub fn busybox(&self) -> Option<PathBuf> {
+        self.busybox_in(&self.tools(None))
+    }
+
+    /// The static busybox for a machine, by the name that `uname -m` prints there.
+    pub fn busybox_for(&self, machine: &str) -> Option<PathBuf> {
+        let architecture = Architecture::of_machine_named(machine);
+        let foreign = architecture.filter(|_| architecture != Architecture::of_machine());
+        self.busybox_in(&self.tools(foreign))
+    }
+
+    fn busybox_in(&self, tools: &Path) -> Option<PathBuf> {
         ["usr/bin/busybox", "bin/busybox"]
-            .map(|place| self.tools().join(place))
+            .map(|place| tools.join(place))
             .into_iter()
             .find(|path| path.is_file())
     }

@@ -160,6 +160,16 @@ pub enum SourceError {
         /// Where its programs are.
         directory: PathBuf,
     },
+    /// Programs of another machine cannot be run.
+    #[error(
+        "no emulator came out of its package, which was looked for at {}: remove the toolchain's directory and try \
+         again, or name another suite",
+        places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(" and ")
+    )]
+    NoEmulator {
+        /// Where it was looked for.
+        places: Vec<PathBuf>,
+    },
     /// A program of a toolchain cannot be run.
     #[error(
         "{} asks for the loader {}, which is not below {}: it is no program of the same suite",

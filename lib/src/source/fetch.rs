@@ -131,7 +131,8 @@ impl Partial {
     }
 
     fn stamp(&self, package: &PlannedPackage) -> PathBuf {
-        self.directory.join("unpacked").join(&package.name)
+        // Its file tells one architecture's from the other's.
+        self.directory.join("unpacked").join(&package.file)
     }
 
     fn has(&self, package: &PlannedPackage) -> bool {
@@ -144,7 +145,9 @@ impl Partial {
             Content::Whole => unpack::whole(deb, &root)?,
             Content::Vmlinux => unpack::vmlinux(deb, &root)?,
             Content::Source => unpack::source_tree(deb, &self.directory.join("src"))?,
-            Content::Tool => unpack::whole(deb, &cache.tools())?,
+            Content::Tool(foreign) => unpack::whole(deb, &cache.tools(foreign))?,
+            Content::Native => unpack::whole(deb, &self.directory.join("native"))?,
+            Content::Emulator(machine) => unpack::emulator(deb, &self.directory.join("native"), machine)?,
         }
         let stamp = self.stamp(package);
         fs::write(&stamp, &package.version).map_err(SourceError::io(&stamp))?;

@@ -110,7 +110,7 @@ impl Extent {
         match self {
             Extent::Whole => cache.kernel(release),
             Extent::Image => cache.image(release),
-            Extent::Toolchain => cache.toolchain_named(release),
+            Extent::Toolchain => cache.toolchain(release),
         }
     }
 }
@@ -153,8 +153,12 @@ pub(super) enum Content {
     Vmlinux,
     /// The source tree.
     Source,
-    /// All of it, among the cache's tools.
-    Tool,
+    /// All of it, among the cache's tools, those of the architecture.
+    Tool(Option<Architecture>),
+    /// All of it, beside the sysroot: programs of this machine's where the sysroot's are another's.
+    Native,
+    /// There too, but of the emulators only the one of that name, since there are thirty.
+    Emulator(&'static str),
 }
 
 /// Finds out which packages make up the wanted kernel. A release that is in the cache is not looked up again.
@@ -450,9 +454,11 @@ fn whole_kernel(lookup: &mut Lookup<'_>, cache: &Cache) -> Result<Vec<(Listed, C
         wanted.push((lookup.exact(name)?, Content::Whole));
     }
     // What runs in a guest is of the kernel's architecture.
-    if lookup.foreign.is_none() && cache.busybox().is_none() {
+    let machine = lookup.foreign.or_else(Architecture::of_machine).map_or("", Architecture::machine);
+    if cache.busybox_for(machine).is_none() {
         let busybox = lookup.apt.candidate("busybox-static")?;
-        wanted.push((busybox.ok_or_else(|| lookup.missing("busybox-static", vec![]))?, Content::Tool));
+        let busybox = busybox.ok_or_else(|| lookup.missing("busybox-static", vec![]))?;
+        wanted.push((busybox, Content::Tool(lookup.foreign)));
     }
     Ok(wanted)
 }

@@ -43,6 +43,21 @@ pub(super) fn vmlinux(deb: &Path, root: &Path) -> Result<(), SourceError> {
     whole(deb, root)
 }
 
+/// Of a package of emulators the one that runs programs of `machine`. Which of the two names it has depends on the
+/// suite; a package that has neither only depends on the one that has it.
+pub(super) fn emulator(deb: &Path, root: &Path, machine: &str) -> Result<(), SourceError> {
+    create(root)?;
+    for name in emulator_names(machine) {
+        member(deb, root, &format!("*/usr/bin/{name}"))?;
+    }
+    Ok(())
+}
+
+/// How a statically linked user-mode emulator may be called.
+pub(super) fn emulator_names(machine: &str) -> [String; 2] {
+    [format!("qemu-{machine}-static"), format!("qemu-{machine}")]
+}
+
 /// Whether what came out so far is a link to what did not.
 fn is_dangling(root: &Path) -> Result<bool, SourceError> {
     let boot = root.join("usr/lib/debug/boot");

@@ -12,7 +12,7 @@ use crate::binding::{self, Binding, UnitObject};
 use crate::boundary::{self, Boundary, Fate};
 use crate::compile::{self, Build, Commands};
 use crate::identity::{self, Addresses, Gate, KnownBy, Unplaced};
-use crate::objects::Object;
+use crate::objects::{self, Object};
 use crate::progress::{Progress, Silent};
 use crate::source::{Kernel, Toolchain, shadow_headers};
 use crate::springboard;
@@ -322,23 +322,30 @@ impl Run<'_> {
         ))
     }
 
-    /// Rewrites the pristine module build and lays it over vmlinux: every byte must be vmlinux's again.
+    /// Rewrites the pristine module build and lays it over vmlinux: every byte must be vmlinux's again. Where the module's
+    /// code is other code, that is done with the gate build, and of the module build each reference is held against
+    /// the compiler's.
     fn prove_binding(&self, commands: &Commands, boundary: &Boundary) -> Result<String> {
-        let dir = self.layout.pristine(Build::Module);
-        let units = commands
-            .units
-            .keys()
-            .map(|unit| {
+        let units = |kind: Build| -> Result<Vec<UnitObject>> {
+            let dir = self.layout.pristine(kind);
+            let units = commands.units.keys().map(|unit| {
                 let (unit, object) = read_object(unit, &compile::object_path(&dir, unit))?;
                 Ok(UnitObject::new(unit, object))
-            })
-            .collect::<Result<Vec<_>>>()?;
+            });
+            units.collect()
+        };
+        let keeps_code = Build::module_keeps_code(&commands.srcarch);
+        let proved = units(if keeps_code { Build::Module } else { Build::Gate })?;
         let image = self.image()?;
         let addresses: Addresses = read_json(&self.layout.addresses())?;
         let binding = Binding { image, boundary, addresses: &addresses, anchor: binding::anchor(image)? };
-        let proof = binding::prove_identity(&binding::rewrite(&units, &binding)?, &binding)?;
-        if !proof.different.is_empty() && !self.config.allow_different {
-            let faults = proof.different.iter().map(|d| format!("{}: {}", d.symbol, d.what)).collect();
+        let proof = binding::prove_identity(&binding::rewrite(&proved, &binding)?, &binding)?;
+        let mut faults: Vec<String> =
+            proof.different.iter().map(|d| format!("{}: {}", d.symbol, d.what)).collect();
+        if !keeps_code {
+            faults.extend(verified(&units(Build::Module)?, &binding)?);
+        }
+        if !faults.is_empty() && !self.config.allow_different {
             return Err(Error::WrongBinding(faults));
         }
         Ok(format!("{} functions and {} objects are vmlinux's again", proof.functions, proof.objects))
@@ -375,6 +382,14 @@ impl Run<'_> {
         git::commit_added(root, &added, &message)?;
         Ok(root.join("kernel/sched/mod").display().to_string())
     }
+}
+
+/// What of the written module is not as the compiler's objects, with the addresses of vmlinux, say.
+fn verified(units: &[UnitObject], binding: &Binding) -> Result<Vec<String>> {
+    let rewritten = binding::rewrite(units, binding)?;
+    let bytes = objects::write(&rewritten.object)?;
+    let faults = binding::verify(&bytes, units, binding, &rewritten).err().unwrap_or_default();
+    Ok(faults.iter().map(ToString::to_string).collect())
 }
 
 /// What tells whether a file is another one than before, without reading all of it.

@@ -8,12 +8,28 @@
 #include <linux/string.h>
 #include <linux/sched.h>
 #include <asm/sync_core.h>
+#include "schedswap.h"
 
 /* asm/tlb.h, which the scheduler's header includes, uses it. Kernels from 5.8 on hid it from modules. */
 void flush_tlb_mm_range(struct mm_struct *mm, unsigned long start, unsigned long end, unsigned int stride_shift,
 			bool freed_tables);
 
 #define SS_JUMP_LEN 5		/* jmp rel32 */
+
+/* A jmp reaches wherever modules lie: nothing need stand in between. */
+static inline int ss_veneers_make(void)
+{
+	return 0;
+}
+
+static inline unsigned long ss_veneer(unsigned int patch)
+{
+	return ss_patches[patch].target;
+}
+
+static inline void ss_veneers_free(void)
+{
+}
 
 /* Writes `len` bytes that jump from `site` to `target`; what is left of the window is int3, never reached. */
 static inline int ss_arch_make_jump(u8 *out, u8 len, unsigned long site, unsigned long target)
@@ -49,6 +65,12 @@ static inline void ss_arch_sync_core(void)
 static inline unsigned long ss_arch_saved_sp(struct task_struct *p)
 {
 	return READ_ONCE(p->thread.sp);
+}
+
+/* A return address as it is on a stack. */
+static inline unsigned long ss_arch_plain(unsigned long addr)
+{
+	return addr;
 }
 
 #endif

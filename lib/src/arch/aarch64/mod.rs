@@ -13,6 +13,7 @@ use crate::address::Addr;
 use crate::vmlinux::{Entries, Image, Machine, SiteKind, Uses};
 use decode::{BYTES, Word, words};
 use object::elf;
+use std::ops::Range;
 
 /// See [`Arch`].
 pub(super) struct Aarch64;
@@ -100,6 +101,20 @@ impl Arch for Aarch64 {
     /// `b`.
     fn jump_bytes(&self) -> u64 {
         BYTES
+    }
+
+    fn instruction_bytes(&self) -> Option<u64> {
+        Some(BYTES)
+    }
+
+    /// CC_USING_PATCHABLE_FUNCTION_ENTRY, include/linux/ftrace.h.
+    fn ftrace_table(&self) -> &'static str {
+        "__patchable_function_entries"
+    }
+
+    /// The upper half, from `PAGE_END` on: the kernel lies among modules and vmalloc (arch/arm64/include/asm/memory.h).
+    fn kernel_addresses(&self) -> Range<u64> {
+        0xffff_8000_0000_0000..u64::MAX
     }
 
     fn is_padding(&self, bytes: &[u8]) -> bool {

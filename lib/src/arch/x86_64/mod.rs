@@ -13,6 +13,7 @@ use crate::address::Addr;
 use crate::vmlinux::{Entries, Image, Machine, SiteKind, Uses};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 use object::elf;
+use std::ops::Range;
 
 /// See [`Arch`].
 pub(super) struct X86_64;
@@ -79,6 +80,19 @@ impl Arch for X86_64 {
     /// `jmp rel32`.
     fn jump_bytes(&self) -> u64 {
         5
+    }
+
+    fn instruction_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn ftrace_table(&self) -> &'static str {
+        "__mcount_loc"
+    }
+
+    /// As far as KASLR may move it (`KERNEL_IMAGE_SIZE`; Documentation/arch/x86/x86_64/mm.rst). Modules follow.
+    fn kernel_addresses(&self) -> Range<u64> {
+        0xffff_ffff_8000_0000..0xffff_ffff_c000_0000
     }
 
     fn is_padding(&self, bytes: &[u8]) -> bool {

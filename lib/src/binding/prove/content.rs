@@ -41,7 +41,7 @@ impl Prover<'_> {
     /// What has no symbol.
     pub(super) fn compare_unnamed(&self, section: SectionId, offset: i64, at: Addr) -> Result<(), String> {
         let source = self.object.section(section);
-        if let Some((Policy::Table(entry), _)) = policy(&source.name, source.flags) {
+        if let Some((Policy::Table(entry), _)) = policy(self.arch, &source.name, source.flags) {
             let size = entry_size("the module", source, entry, &self.image.entry_sizes);
             return self.same_entry(source, size.map_err(|e| e.to_string())?, offset, at);
         }
@@ -89,8 +89,12 @@ impl Prover<'_> {
         let source = self.object.section(section);
         let ours = source.data.get(offset as usize..).unwrap_or_default();
         let is_code = source.flags & elf::SHF_EXECINSTR.0 != 0;
-        let length =
-            if is_code { 1 } else { ours.iter().position(|b| *b == 0).map_or(ours.len(), |n| n + 1) };
+        let instruction = self.arch.instruction_bytes().unwrap_or(1) as usize;
+        let length = if is_code {
+            instruction
+        } else {
+            ours.iter().position(|b| *b == 0).map_or(ours.len(), |n| n + 1)
+        };
         let in_section = self.image.sections.iter().find(|s| s.name == source.name);
         if is_code && in_section.is_some_and(|s| at < s.addr || at.0 > s.addr.0 + s.size) {
             return Err(format!("refers to {} here, but to {at} in vmlinux", source.name));

@@ -7,6 +7,7 @@
 //! begins elsewhere. There, instructions are compared one by one.
 
 mod content;
+mod pair;
 
 use super::boot_pointers::BootPointers;
 use super::layout::Anonymous;
@@ -111,7 +112,9 @@ impl<'a> Prover<'a> {
             .iter()
             .map(|s| {
                 let mut fields = Fields::default();
-                if s.flags & elf::SHF_EXECINSTR.0 != 0 && s.name != layout::TEXT {
+                if s.flags & elf::SHF_EXECINSTR.0 != 0
+                    && (s.name != layout::TEXT || arch.instruction_bytes().is_some())
+                {
                     arch.fields(&s.data, 0, &mut fields);
                 }
                 fields
@@ -126,7 +129,7 @@ impl<'a> Prover<'a> {
             counterparts: vec![Counterpart::default(); object.symbols.len()],
             by_name,
             boot_pointers: BootPointers::of(image),
-            described: described(object),
+            described: described(arch, object),
             anonymous: &rewritten.anonymous,
             met: RefCell::default(),
             proof: Proof::default(),
@@ -316,8 +319,9 @@ impl<'a> Prover<'a> {
                 ours[field].copy_from_slice(in_theirs);
                 return Ok(());
             }
-            let Filled::Target(held) = rule.filled(in_theirs, place) else {
-                return Err("a reference to a section of which the field holds a part only".into());
+            let held = match rule.filled(in_theirs, place) {
+                Filled::Target(held) => held,
+                part => self.pair(section, relocation, part, place)?,
             };
             let held = held.offset(to_end);
             let Place::Section(target) = symbol.place else {
@@ -427,7 +431,7 @@ impl<'a> Prover<'a> {
     fn compare_tables(&mut self) -> Result<(), Error> {
         for (i, section) in self.object.sections.iter().enumerate() {
             let id = SectionId(i as u32);
-            let entry = match policy(&section.name, section.flags) {
+            let entry = match policy(self.arch, &section.name, section.flags) {
                 Some((Policy::Table(entry), _)) => entry,
                 Some((Policy::OrcIp, _)) => {
                     self.compare_orc(id);
@@ -554,6 +558,7 @@ impl<'a> Prover<'a> {
 
     /// Where vmlinux has a table: a section of the name, or between the linker script's symbols.
     fn table_in_vmlinux(&self, name: &str) -> Option<Range<Addr>> {
+        let name = if name == self.arch.ftrace_table() { "__mcount_loc" } else { name };
         if let Some(section) = self.image.sections.iter().find(|s| s.name == name && s.addr.0 != 0) {
             return Some(section.addr..section.addr + section.size);
         }
@@ -595,9 +600,11 @@ fn held(bytes: &[u8], place: Addr) -> Addr {
 }
 
 /// What the entries of tables refer to.
-fn described(object: &Object) -> HashSet<(SectionId, u64)> {
-    let tables =
-        object.sections.iter().filter(|s| matches!(policy(&s.name, s.flags), Some((Policy::Table(_), _))));
+fn described(arch: &dyn Arch, object: &Object) -> HashSet<(SectionId, u64)> {
+    let tables = object
+        .sections
+        .iter()
+        .filter(|s| matches!(policy(arch, &s.name, s.flags), Some((Policy::Table(_), _))));
     let places = tables.flat_map(|table| &table.relocations).filter_map(|relocation| {
         let symbol = object.symbol(relocation.symbol);
         let Place::Section(section) = symbol.place else { return None };

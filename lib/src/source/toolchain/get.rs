@@ -1,6 +1,7 @@
 //! Getting a compiler's packages: those that apt would install for it, but for what every Debian has.
 
 use super::super::apt::{Apt, Listed, machine_sources};
+use super::super::architecture::{Architecture, runs_here};
 use super::super::archive::Archives;
 use super::super::fetch::fill;
 use super::super::plan::{Content, Extent, Plan, PlannedPackage, read_lists};
@@ -24,30 +25,35 @@ pub fn get(
         return Ok(toolchain);
     }
     let not_debians = || SourceError::UnknownCompiler { text: wanted.text().to_owned() };
-    let (package, version) = wanted.package().ok_or_else(not_debians)?;
-    let place = cache.toolchain(package, version);
+    let place = super::place(wanted, cache).ok_or_else(not_debians)?;
     if place.record().is_none() {
-        let plan = plan(wanted, (package, version), kernel, suite, cache, progress)?;
+        let (package, version) = wanted.package().ok_or_else(not_debians)?;
+        let compiler = Listed { name: package.to_owned(), version: version.to_owned(), ..Listed::default() };
+        let plan = plan(wanted, compiler, kernel, suite, cache, progress)?;
         fill(&plan, cache, progress)?;
     }
     let toolchain = Toolchain { directory: place.directory().to_owned() };
     progress.begin("preparing its programs", None);
     let lock = cache.lock(progress)?;
-    wrap::wrap_all(&toolchain.root(), &toolchain.programs())?;
+    let (root, programs) = (toolchain.root(), toolchain.programs());
+    match wanted.foreign() {
+        None => wrap::wrap_all(&root, &programs)?,
+        Some(foreign) => {
+            let of_it = (foreign.machine(), foreign.triplet());
+            wrap::wrap_foreign(&root, &toolchain.native(), (of_it.0, &of_it.1), &programs)?;
+        }
+    }
     drop(lock);
     progress.end("");
-    match wanted.is_at_hand(Some(&toolchain.programs())) {
+    match wanted.is_at_hand(Some(&programs)) {
         true => Ok(toolchain),
-        false => Err(SourceError::OtherCompiler {
-            wanted: wanted.text().to_owned(),
-            directory: toolchain.programs(),
-        }),
+        false => Err(SourceError::OtherCompiler { wanted: wanted.text().to_owned(), directory: programs }),
     }
 }
 
 fn plan(
     wanted: &WantedCompiler,
-    (package, version): (&str, &str),
+    compiler: Listed,
     kernel: &Kernel,
     suite: Option<&str>,
     cache: &Cache,
@@ -61,47 +67,84 @@ fn plan(
         Some(suite) => (suite.as_str(), archives.for_suite(suite)),
         None => ("machine", archives.for_machine()),
     };
+    let foreign = wanted.foreign();
+    let mut directory = name.replace('/', "_");
+    if let Some(foreign) = foreign {
+        directory = format!("{directory}-{}", foreign.name());
+    }
     let lock = cache.lock(progress)?;
-    let lists = cache.apt().join(name.replace('/', "_"));
-    let apt = Apt::prepare(&lists, &derived, None)?;
+    let lists = cache.apt().join(directory);
+    let apt = Apt::prepare(&lists, &derived, foreign)?;
     let suites = read_lists(&apt, name, &derived, progress)?;
     // The kernel's own tools (objtool, modpost) are of the same suite, and need its libraries.
     let tools: Vec<String> = record
         .iter()
         .flat_map(|record| &record.packages)
-        .filter(|package| package.starts_with("linux-kbuild-"))
+        .filter(|package| runs_here(package))
         .cloned()
         .collect();
-    let compiler = Listed { name: package.to_owned(), version: version.to_owned(), ..Listed::default() };
-    let specs: Vec<String> = std::iter::once(compiler.spec()).chain(tools.iter().cloned()).collect();
-    let closure = apt.with_dependencies(&specs).map_err(|error| SourceError::NoCompiler {
-        wanted: wanted.text().to_owned(),
-        package: compiler.spec(),
-        suites: suites.read.join(", "),
-        said: error.to_string(),
-    })?;
-    let essential = apt.essential(&closure)?;
-    let listed: Vec<Listed> =
-        closure.into_iter().filter(|p| !tools.contains(&p.name) && !essential.contains(&p.name)).collect();
-    let downloads = apt.downloads(&listed)?;
+    let with_tools =
+        |specs: Vec<String>| -> Vec<String> { specs.into_iter().chain(tools.iter().cloned()).collect() };
+    let set = |specs: &[String], native: Option<Architecture>| {
+        let closure = match native {
+            None => apt.with_dependencies(specs),
+            Some(native) => apt.with_dependencies_on(native, specs),
+        };
+        let closure = closure.map_err(|error| SourceError::NoCompiler {
+            wanted: wanted.text().to_owned(),
+            package: specs.join(" "),
+            suites: suites.read.join(", "),
+            said: error.to_string(),
+        })?;
+        let essential = apt.essential(&closure)?;
+        let listed = closure.into_iter().filter(|p| !tools.contains(&p.name) && !essential.contains(&p.name));
+        planned(&apt, listed.collect(), foreign)
+    };
+    let packages = match (foreign, Architecture::of_machine()) {
+        (Some(foreign), Some(native)) => {
+            let mut packages = set(&[compiler.spec()], None)?;
+            let beside = [EMULATORS.to_owned(), format!("binutils-{}", foreign.triplet().replace('_', "-"))];
+            packages.extend(set(&with_tools(beside.to_vec()), Some(native))?);
+            packages
+        }
+        _ => set(&with_tools(vec![compiler.spec()]), None)?,
+    };
     drop(lock);
-    let packages = listed.into_iter().zip(downloads).map(|(listed, download)| PlannedPackage {
-        spec: listed.spec(),
-        name: listed.name,
-        version: listed.version,
-        bytes: download.bytes,
-        file: download.file,
-        content: Content::Whole,
-    });
     Ok(Plan {
-        release: cache.toolchain(package, version).name(),
-        version: version.to_owned(),
+        release: super::place(wanted, cache).map_or(String::new(), |place| place.name()),
+        version: compiler.version,
         suites: suites.read,
         unread: suites.unread,
-        packages: packages.collect(),
+        packages,
         cached: false,
         suite,
         lists: Some(lists),
         extent: Extent::Toolchain,
     })
+}
+
+/// The package of user-mode emulators, statically linked.
+const EMULATORS: &str = "qemu-user-static";
+
+fn planned(
+    apt: &Apt,
+    listed: Vec<Listed>,
+    foreign: Option<Architecture>,
+) -> Result<Vec<PlannedPackage>, SourceError> {
+    let downloads = apt.downloads(&listed)?;
+    let planned = listed.into_iter().zip(downloads).map(|(listed, download)| PlannedPackage {
+        content: match (listed.architecture, foreign) {
+            (Some(_), Some(foreign)) if EMULATORS.starts_with(&listed.name) => {
+                Content::Emulator(foreign.machine())
+            }
+            (Some(_), _) => Content::Native,
+            (None, _) => Content::Whole,
+        },
+        spec: listed.spec(),
+        name: listed.name,
+        version: listed.version,
+        bytes: download.bytes,
+        file: download.file,
+    });
+    Ok(planned.collect())
 }

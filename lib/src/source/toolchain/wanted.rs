@@ -4,13 +4,18 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::super::architecture::Architecture;
 use super::super::fetch::compiler_of;
 use super::super::{Kernel, SourceError};
 
 /// A compiler in the words of a kernel's configuration, which are the first line that it prints of itself:
 /// `gcc-10 (Debian 10.2.1-6) 10.2.1 20210110`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WantedCompiler(String);
+pub struct WantedCompiler {
+    text: String,
+    /// What it runs on and compiles for, where that is not this machine.
+    foreign: Option<Architecture>,
+}
 
 impl WantedCompiler {
     /// What `CONFIG_CC_VERSION_TEXT` says. `None` for a kernel whose configuration does not say it.
@@ -19,30 +24,55 @@ impl WantedCompiler {
     /// When the configuration cannot be read.
     pub fn of(kernel: &Kernel) -> Result<Option<WantedCompiler>, SourceError> {
         let config = fs::read_to_string(&kernel.config).map_err(SourceError::io(&kernel.config))?;
-        Ok(compiler_of(&config).map(WantedCompiler))
+        let architecture = Architecture::of_config(&config);
+        let foreign = architecture.filter(|_| architecture != Architecture::of_machine());
+        Ok(compiler_of(&config).map(|text| WantedCompiler { text, foreign }))
     }
 
     /// The whole line.
     pub fn text(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// What it runs on and compiles for, where that is not this machine.
+    pub(super) fn foreign(&self) -> Option<Architecture> {
+        self.foreign
+    }
+
+    /// How the kernel's build calls it here.
+    fn command(&self) -> Option<String> {
+        let command = self.text.split_whitespace().next()?;
+        match self.foreign {
+            None => Some(command.to_owned()),
+            Some(foreign) => {
+                let own = command.find("gcc").map_or(command, |at| &command[at..]);
+                Some(format!("{}-{own}", foreign.triplet()))
+            }
+        }
     }
 
     /// Whether the program of that name says that it is this compiler: the one in `programs`, else the machine's.
     pub fn is_at_hand(&self, programs: Option<&Path>) -> bool {
-        let Some(command) = self.0.split_whitespace().next() else { return false };
-        let program = programs.map_or_else(|| command.into(), |programs| programs.join(command));
+        let Some(command) = self.command() else { return false };
+        let program =
+            programs.map_or_else(|| Path::new(&command).to_owned(), |programs| programs.join(&command));
         let output = Command::new(program).arg("--version").env("LC_ALL", "C").output();
         output.is_ok_and(|output| {
-            String::from_utf8_lossy(&output.stdout).lines().next().is_some_and(|line| line == self.0)
+            let said = String::from_utf8_lossy(&output.stdout);
+            let line = said.lines().next().unwrap_or_default();
+            // It begins with the command, which is longer where it compiles for another machine.
+            let is_same =
+                |(_, revision)| self.text.split_once(' ').is_some_and(|(_, wanted)| wanted == revision);
+            line == self.text || self.foreign.is_some() && line.split_once(' ').is_some_and(is_same)
         })
     }
 
     /// Debian's package of it and that package's version: `gcc-10` and `10.2.1-6`.
     pub fn package(&self) -> Option<(&str, &str)> {
-        let command = self.0.split_whitespace().next()?;
+        let command = self.text.split_whitespace().next()?;
         // A cross compiler's command begins with the machine that it compiles for.
         let package = &command[command.find("gcc-")?..];
-        let (_, rest) = self.0.split_once("(Debian ")?;
+        let (_, rest) = self.text.split_once("(Debian ")?;
         Some((package, rest.split_once(')')?.0))
     }
 }
@@ -54,7 +84,7 @@ mod tests {
     #[test]
     fn package_and_version_are_in_the_compilers_own_words() {
         let package = |text: &str| {
-            let wanted = WantedCompiler(text.to_owned());
+            let wanted = WantedCompiler { text: text.to_owned(), foreign: None };
             wanted.package().map(|(package, version)| format!("{package}={version}"))
         };
         assert_eq!(package("gcc-10 (Debian 10.2.1-6) 10.2.1 20210110").as_deref(), Some("gcc-10=10.2.1-6"));
@@ -69,13 +99,33 @@ mod tests {
     fn a_compiler_that_says_something_else_is_another_one() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("gcc-10");
-        let wanted = WantedCompiler("gcc-10 (Debian 10.2.1-6) 10.2.1 20210110".to_owned());
+        let text = "gcc-10 (Debian 10.2.1-6) 10.2.1 20210110".to_owned();
+        let wanted = WantedCompiler { text, foreign: None };
         assert!(!wanted.is_at_hand(Some(dir.path())));
         for (says, is_it) in [(wanted.text(), true), ("gcc-10 (Debian 10.2.1-5) 10.2.1 20210108", false)] {
-            fs::write(&program, format!("#!/bin/sh\necho '{says}'\necho more\n")).unwrap();
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            says_of_itself(&program, says);
             assert_eq!(wanted.is_at_hand(Some(dir.path())), is_it, "{says}");
         }
+    }
+
+    #[test]
+    fn a_foreign_compiler_is_called_otherwise_and_has_the_same_revision() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0".to_owned();
+        let wanted = WantedCompiler { text, foreign: Some(Architecture::Arm64) };
+        // This machine's own, which makes other code.
+        says_of_itself(&dir.path().join("gcc-12"), wanted.text());
+        assert!(!wanted.is_at_hand(Some(dir.path())));
+        for (revision, is_it) in [("12.2.0-14+deb12u1", true), ("12.2.0-14", false)] {
+            let says = format!("aarch64-linux-gnu-gcc-12 (Debian {revision}) 12.2.0");
+            says_of_itself(&dir.path().join("aarch64-linux-gnu-gcc-12"), &says);
+            assert_eq!(wanted.is_at_hand(Some(dir.path())), is_it, "{says}");
+        }
+    }
+
+    fn says_of_itself(program: &Path, says: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::write(program, format!("#!/bin/sh\necho '{says}'\necho more\n")).unwrap();
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
     }
 }

@@ -4,6 +4,9 @@
 //! that a program starts are not affected. So each program gets a script that does so. Programs that are called by
 //! name have theirs in a directory of its own. Those that the compiler's driver calls by path (`cc1`) have it in
 //! their place, and are themselves one directory below: the driver goes by where it is itself, so it stays.
+//!
+//! Programs of another machine have the emulator in front of the loader. Of these only those are called by name whose
+//! names say for which machine they are, so that none takes the place of one of this machine's.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,6 +20,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 
 use super::super::SourceError;
 use super::super::sysroot;
+use super::super::unpack::emulator_names;
 
 /// Where programs are that other programs call by path.
 const INTERNAL: [&str; 2] = ["usr/lib", "usr/libexec"];
@@ -26,45 +30,55 @@ const MOVED: &str = ".programs";
 /// Gives every program below `root` its script: those in `usr/bin` into `bin`, the others in place. What was done
 /// before is not done again.
 pub(super) fn wrap_all(root: &Path, bin: &Path) -> Result<(), SourceError> {
-    for directory in INTERNAL {
-        wrap_in_place(root, &root.join(directory))?;
-    }
-    // It appears with all that belongs in it: that it is there says that everything is done.
+    let root = Root::of(root);
+    root.wrap_internal()?;
+    appear(bin, |bin| root.wrap_into(bin, ""))
+}
+
+/// The same for a compiler of `machine`'s, and for what of this machine's runs in place of its assembler and linker:
+/// the programs below `native` whose names begin with `triplet`. The driver looks for these beside itself.
+pub(super) fn wrap_foreign(
+    root: &Path,
+    native: &Path,
+    (machine, triplet): (&str, &str),
+    bin: &Path,
+) -> Result<(), SourceError> {
+    let names = emulator_names(machine);
+    let places: Vec<PathBuf> = names.iter().map(|name| native.join("usr/bin").join(name)).collect();
+    let emulator = places.iter().find(|place| place.is_file());
+    let emulator = emulator.ok_or_else(|| SourceError::NoEmulator { places: places.clone() })?;
+    let (prefix, native) = (format!("{triplet}-"), Root::of(native));
+    let foreign = Root { directory: root, emulator: Some(emulator) };
+    foreign.wrap_internal()?;
+    let parts = root.join("usr").join(triplet).join("bin");
+    appear(bin, |bin| {
+        foreign.wrap_into(bin, &prefix)?;
+        native.wrap_into(bin, &prefix)?;
+        fs::create_dir_all(&parts).map_err(SourceError::io(&parts))?;
+        for (name, script) in native.scripts(&prefix)? {
+            write_script(&parts.join(name.strip_prefix(&prefix).unwrap_or(&name)), &script)?;
+        }
+        Ok(())
+    })
+}
+
+/// A directory that appears with all that belongs in it: that it is there says that everything is done.
+fn appear(bin: &Path, fill: impl FnOnce(&Path) -> Result<(), SourceError>) -> Result<(), SourceError> {
     let partial = bin.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial).map_err(SourceError::io(&partial))?;
     }
     fs::create_dir_all(&partial).map_err(SourceError::io(&partial))?;
-    for program in entries(&root.join("usr/bin"))? {
-        if let Some(script) = wrapper(root, &program, Called::Itself)? {
-            write_script(&partial.join(program.file_name().unwrap_or_default()), &script)?;
-        }
-    }
+    fill(&partial)?;
     fs::rename(&partial, bin).map_err(SourceError::io(bin))
 }
 
-fn wrap_in_place(root: &Path, directory: &Path) -> Result<(), SourceError> {
-    for path in entries(directory)? {
-        let metadata = path.symlink_metadata().map_err(SourceError::io(&path))?;
-        if metadata.is_dir() {
-            if path.file_name().is_some_and(|name| name != MOVED) {
-                wrap_in_place(root, &path)?;
-            }
-            continue;
-        }
-        let is_library = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
-        if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 || is_library {
-            continue;
-        }
-        let moved = directory.join(MOVED).join(path.file_name().unwrap_or_default());
-        if interpreter(&path)?.is_some() {
-            fs::create_dir_all(directory.join(MOVED)).map_err(SourceError::io(directory))?;
-            fs::rename(&path, &moved).map_err(SourceError::io(&moved))?;
-            let script = wrapper(root, &moved, Called::Itself)?.unwrap_or_default();
-            write_script(&path, &script)?;
-        }
-    }
-    Ok(())
+/// Where packages were unpacked, and what runs their programs.
+#[derive(Clone, Copy)]
+pub(super) struct Root<'a> {
+    directory: &'a Path,
+    /// For programs of another machine.
+    emulator: Option<&'a Path>,
 }
 
 /// What a wrapped program is told that it is called.
@@ -79,32 +93,87 @@ pub(super) enum Called {
 /// How loaders are told that, if they are new enough (glibc 2.33).
 const ARGV0: &str = "--argv0";
 
-/// A script that runs `program` with the loader and the libraries below `root`; `None` if it needs no loader.
-pub(super) fn wrapper(root: &Path, program: &Path, called: Called) -> Result<Option<String>, SourceError> {
-    let Some(interpreter) = interpreter(program)? else { return Ok(None) };
-    // Where /lib is a link to usr/lib, the link belongs to a package that nothing here depends on.
-    let places =
-        [interpreter.clone(), Path::new("/usr").join(interpreter.strip_prefix("/").unwrap_or(&interpreter))];
-    let missing = || SourceError::NoLoader {
-        program: program.to_owned(),
-        loader: interpreter.clone(),
-        root: root.to_owned(),
-    };
-    let loader = places.iter().find_map(|place| sysroot::resolve(root, place)).ok_or_else(missing)?;
-    let libraries = loader.parent().and_then(|path| path.strip_prefix(root).ok()).ok_or_else(missing)?;
-    let libraries = libraries.strip_prefix("usr").unwrap_or(libraries);
-    let both =
-        [root.join(libraries), root.join("usr").join(libraries)].map(|path| path.display().to_string());
-    let name = match called {
-        Called::AsTheScript if offers_argv0(&loader)? => format!(" {ARGV0} \"$0\""),
-        _ => String::new(),
-    };
-    Ok(Some(format!(
-        "#!/bin/sh\nexec {}{name} --inhibit-cache --library-path {} {} \"$@\"\n",
-        loader.display(),
-        both.join(":"),
-        program.display()
-    )))
+impl<'a> Root<'a> {
+    /// Packages of this machine's.
+    pub fn of(directory: &'a Path) -> Root<'a> {
+        Root { directory, emulator: None }
+    }
+
+    /// A script that runs `program` with the loader and the libraries below the root; `None` if it needs no loader.
+    pub fn wrapper(self, program: &Path, called: Called) -> Result<Option<String>, SourceError> {
+        let root = self.directory;
+        let Some(interpreter) = interpreter(program)? else { return Ok(None) };
+        // Where /lib is a link to usr/lib, the link belongs to a package that nothing here depends on.
+        let in_usr = Path::new("/usr").join(interpreter.strip_prefix("/").unwrap_or(&interpreter));
+        let places = [interpreter.clone(), in_usr];
+        let missing = || SourceError::NoLoader {
+            program: program.to_owned(),
+            loader: interpreter.clone(),
+            root: root.to_owned(),
+        };
+        let loader = places.iter().find_map(|place| sysroot::resolve(root, place)).ok_or_else(missing)?;
+        let libraries = loader.parent().and_then(|path| path.strip_prefix(root).ok()).ok_or_else(missing)?;
+        let libraries = libraries.strip_prefix("usr").unwrap_or(libraries);
+        let both =
+            [root.join(libraries), root.join("usr").join(libraries)].map(|path| path.display().to_string());
+        let name = match called {
+            Called::AsTheScript if offers_argv0(&loader)? => format!(" {ARGV0} \"$0\""),
+            _ => String::new(),
+        };
+        let emulator = self.emulator.map_or(String::new(), |path| format!("{} ", path.display()));
+        Ok(Some(format!(
+            "#!/bin/sh\nexec {emulator}{}{name} --inhibit-cache --library-path {} {} \"$@\"\n",
+            loader.display(),
+            both.join(":"),
+            program.display()
+        )))
+    }
+
+    /// Scripts for the programs in `usr/bin` whose names begin so, by name.
+    fn scripts(self, prefix: &str) -> Result<Vec<(String, String)>, SourceError> {
+        let mut scripts = Vec::new();
+        for program in entries(&self.directory.join("usr/bin"))? {
+            let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(prefix)
+                && let Some(script) = self.wrapper(&program, Called::Itself)?
+            {
+                scripts.push((name, script));
+            }
+        }
+        Ok(scripts)
+    }
+
+    fn wrap_into(self, bin: &Path, prefix: &str) -> Result<(), SourceError> {
+        self.scripts(prefix)?.iter().try_for_each(|(name, script)| write_script(&bin.join(name), script))
+    }
+
+    fn wrap_internal(self) -> Result<(), SourceError> {
+        INTERNAL.iter().try_for_each(|directory| self.wrap_in_place(&self.directory.join(directory)))
+    }
+
+    fn wrap_in_place(self, directory: &Path) -> Result<(), SourceError> {
+        for path in entries(directory)? {
+            let metadata = path.symlink_metadata().map_err(SourceError::io(&path))?;
+            if metadata.is_dir() {
+                if path.file_name().is_some_and(|name| name != MOVED) {
+                    self.wrap_in_place(&path)?;
+                }
+                continue;
+            }
+            let is_library = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
+            if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 || is_library {
+                continue;
+            }
+            let moved = directory.join(MOVED).join(path.file_name().unwrap_or_default());
+            if interpreter(&path)?.is_some() {
+                fs::create_dir_all(directory.join(MOVED)).map_err(SourceError::io(directory))?;
+                fs::rename(&path, &moved).map_err(SourceError::io(&moved))?;
+                let script = self.wrapper(&moved, Called::Itself)?.unwrap_or_default();
+                write_script(&path, &script)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn offers_argv0(loader: &Path) -> Result<bool, SourceError> {
@@ -176,8 +245,8 @@ mod tests {
         fs::copy(fs::canonicalize("/bin/sh").unwrap(), root.join("usr/bin/sh")).unwrap();
         let says = |called, name: &str| {
             let script = dir.path().join(name);
-            write_script(&script, &wrapper(&root, &root.join("usr/bin/sh"), called).unwrap().unwrap())
-                .unwrap();
+            let text = Root::of(&root).wrapper(&root.join("usr/bin/sh"), called).unwrap().unwrap();
+            write_script(&script, &text).unwrap();
             let output = Command::new(&script).args(["-c", "echo $0"]).output().unwrap();
             String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
         };
@@ -203,5 +272,42 @@ mod tests {
         fs::remove_file(root.join("usr/lib/x86_64-linux-gnu/ld.so")).unwrap();
         let error = wrap_all(&root, &bin).unwrap_err().to_string();
         assert!(error.contains("usr/bin/true") && !bin.exists(), "{error}");
+    }
+
+    #[test]
+    fn of_another_machines_programs_those_named_for_it_run_in_its_emulator() {
+        let dir = tempfile::tempdir().unwrap();
+        let (foreign, native, bin) = (root(dir.path()), dir.path().join("native"), dir.path().join("bin"));
+        let copy = |from: &Path, to: PathBuf| {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(from, to).unwrap();
+        };
+        fs::rename(&foreign, &native).unwrap();
+        let foreign = root(dir.path());
+        let program = native.join("usr/bin/true");
+        copy(&program, native.join("usr/bin/x-as"));
+        for name in ["x-as", "x-gcc", "gcc"] {
+            copy(&program, foreign.join("usr/bin").join(name));
+        }
+        let of_x = ("x", "x");
+        let error = wrap_foreign(&foreign, &native, of_x, &bin).unwrap_err().to_string();
+        assert!(error.contains("usr/bin/qemu-x-static"), "{error}");
+        // It says what it is given to run.
+        write_script(&native.join("usr/bin/qemu-x-static"), "#!/bin/sh\necho emulated\nexec \"$@\"\n")
+            .unwrap();
+        wrap_foreign(&foreign, &native, of_x, &bin).unwrap();
+        let mut names: Vec<_> = fs::read_dir(&bin).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["x-as", "x-gcc"]);
+        for (program, is_emulated) in [
+            (bin.join("x-gcc"), true),
+            (foreign.join("usr/lib/gcc/x/1/cc1"), true),
+            (bin.join("x-as"), false),
+            (foreign.join("usr/x/bin/as"), false),
+        ] {
+            let output = Command::new(&program).output().unwrap();
+            assert!(output.status.success(), "{}", program.display());
+            assert_eq!(output.stdout == b"emulated\n", is_emulated, "{}", program.display());
+        }
     }
 }
