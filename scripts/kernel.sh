@@ -5,8 +5,8 @@
 # machine's. The arguments are the command to run as schedswap.
 get_kernel() {
     local fetched
-    "$@" fetch "$KERNEL"
-    fetched=$("$@" fetch --json "$KERNEL")
+    "$@" fetch "$KERNEL" || return
+    fetched=$("$@" fetch --json "$KERNEL") || return
     release=$(field release <<<"$fetched")
     sysroot=$(field sysroot <<<"$fetched")
     source=$(field source <<<"$fetched")

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Takes every kernel of KERNELS through all of it and writes what was seen to docs/kernels.md. A kernel that is not
-# reached or refused gets its row too, and makes this fail at the end.
+# Takes every kernel of KERNELS through all of it, as many at a time as there are CPUs, and writes what was seen to
+# docs/kernels.md, where the rows of other kernels stay. A kernel that is not to be had or is refused gets its row too,
+# and makes this fail at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/kernel.sh
 : "${SCHEDSWAP:=schedswap}" "${CYCLES:=25}" "${THREADS:=500}"
-: "${KERNELS:=bullseye/cloud-amd64 bookworm/cloud-amd64 bookworm/amd64 bookworm-backports/cloud-amd64 \
-trixie/cloud-amd64 trixie/amd64 trixie-backports/cloud-amd64 sid/cloud-amd64 bookworm/arm64 trixie/arm64}"
-out=out/matrix
+# What there is to be seen, in the page's order.
+all="bullseye/cloud-amd64 bookworm/cloud-amd64 bookworm/amd64 bookworm-backports/cloud-amd64 trixie/cloud-amd64 \
+trixie/amd64 trixie-backports/cloud-amd64 trixie-backports/rt-amd64 sid/cloud-amd64 bookworm/arm64 trixie/arm64"
+: "${KERNELS:=$all}"
+export SCHEDSWAP CYCLES THREADS
 page=docs/kernels.md
-failed=0
 
 # Runs a step of the current kernel; its output is in $out/<step>.log, and what it took in $took.
 run() {
@@ -24,10 +26,9 @@ run() {
 
 # Sets the cells of one kernel, in order, as far as it gets.
 kernel() {
-    local KERNEL=$1
-    release=$KERNEL compiler='' functions='' replaced='' init_s='' load='' cycles='' pause='' reason=''
-    get_kernel "$SCHEDSWAP" || { reason='not to be had'; return 1; }
-    compiler=$(sed -n 's/.* (Debian \([^)]*\)).*/gcc \1/p' <<<"$(field compiler <<<"$("$SCHEDSWAP" fetch --json "$KERNEL")")")
+    local KERNEL=$1 sysroot source vmlinux bzimage
+    get_kernel "$SCHEDSWAP" >"$out/fetch.log" 2>&1 || { reason='not to be had'; return 1; }
+    compiler=$(sed -n 's/^ *compiler .*(Debian \([^)]*\)).*/gcc \1/p' "$out/fetch.log")
     rm -rf "$out/work"
     run init "$SCHEDSWAP" init --no-config "$release" "$source" "$out/work" || return 1
     init_s=$took
@@ -35,9 +36,9 @@ kernel() {
     replaced=$(sed -n 's/^\([0-9]*\) functions replaced.*/\1/p' "$out/init.log")
     patch --quiet --directory="$out/work" --strip=1 <examples/demo/schedswap_test.patch || { reason='the demo patch does not apply'; return 1; }
     run build "$SCHEDSWAP" build "$out/work" || return 1
-    run demo "$SCHEDSWAP" try "$out/work" --run examples/demo/features.sh || return 1
-    load=yes
-    run cycles "$SCHEDSWAP" try "$out/work" --cycles "$CYCLES" --threads "$THREADS" --time-limit 7200 \
+    run demo "$SCHEDSWAP" try "$out/work" --run examples/demo/features.sh --console "$out/demo-console.log" || return 1
+    demo=yes
+    run cycles "$SCHEDSWAP" try "$out/work" --cycles "$CYCLES" --threads "$THREADS" --time-limit 14400 \
         --console "$out/console.log" || return 1
     cycles=$(sed -n 's/^\([0-9]*\) cycles done.*/\1/p' "$out/cycles.log")
     pause=$(awk '$1 == "stop" { print $3 " in, " $6 " out" }' "$out/cycles.log")
@@ -46,6 +47,7 @@ kernel() {
         run sched_ext sched_ext || return 1
         reason='sched_ext: loaded policy refused'
     fi
+    rm -rf "$out/work"
 }
 
 # A policy of sched_ext's, for real, before and while the new scheduler is loaded.
@@ -54,26 +56,51 @@ sched_ext() {
         PATH=$PATH:/usr/sbin "$SCHEDSWAP" try "$out/work" --run tests/sched_ext/swap.sh --with bpftool --with "$out/fifo.bpf.o"
 }
 
+# One kernel, and its row.
+row() {
+    out=out/matrix/${1//\//-}
+    mkdir -p "$out"
+    release=$1 compiler='' functions='' replaced='' init_s='' demo='' cycles='' pause='' reason=''
+    local failed=0
+    kernel "$1" || { failed=1; reason=${reason:-failed}; }
+    echo "| $1 | $release | $compiler | $functions | $replaced | $init_s | $demo | $cycles | $pause | $reason |" |
+        tee "$out/row"
+    return "$failed"
+}
+
+[ "${1-}" != row ] || { row "$2"; exit; }
+
 scripts/setup.sh bpf
-mkdir -p "$out"
+step "matrix ($(nproc) at a time)"
+failed=0
+# shellcheck disable=SC2086 # words of their own
+printf '%s\n' $KERNELS | xargs --max-procs="$(nproc)" -n 1 scripts/matrix.sh row || failed=1
+
+# The row of a kernel: this run's, else the page's.
+of() {
+    case " $KERNELS " in
+        *" $1 "*) cat "out/matrix/${1//\//-}/row" ;;
+        *) grep -F "| $1 |" "$page" 2>/dev/null || true ;;
+    esac
+}
 {
     cat <<EOF
 # Kernels that were tried
 
-Written by \`make matrix\`: each kernel fetched, its compiler too, \`init\` with its two proofs, the demo's edit built,
-loaded and used in a guest, and swapped in and out under load, with nothing configured. Afterwards kernel text and
-scheduling classes have to be what they were, byte for byte. The pause is the median stop in ms, in an emulated guest
-of four CPUs on this host ($(nproc) CPUs): what it says of a real machine is its order among the others.
+Written by \`make matrix\`: the newest kernel of each suite and flavour that was to be had, fetched, with its compiler;
+\`init\` with its two proofs; the demo's edit, built, loaded and used in a guest, and swapped in and out under load, with
+nothing configured. Afterwards kernel text and scheduling classes have to be what they were, byte for byte. The pause is
+the median stop in ms, in an emulated guest of four CPUs, beside another one: what it says of a real machine is its order
+among the others. An empty cell was not reached; why is in the last column.
 
-| kernel | compiler | identical | replaced | init, s | demo | cycles | pause, ms | |
-|---|---|---|---|---|---|---|---|---|
+| kernel | release | compiler | identical | replaced | init, s | demo | cycles | pause, ms | |
+|---|---|---|---|---|---|---|---|---|---|
 EOF
+    # shellcheck disable=SC2086 # words of their own
+    for spec in $(printf '%s\n' $all $KERNELS | awk '!seen[$0]++'); do
+        of "$spec"
+    done
 } >"$page.new"
-for spec in $KERNELS; do
-    step "$spec"
-    kernel "$spec" || { failed=1; echo "matrix: $spec: ${reason:-failed; see $out}" >&2; }
-    echo "| $release | $compiler | $functions | $replaced | $init_s | $load | $cycles | $pause | $reason |" >>"$page.new"
-done
 mv "$page.new" "$page"
 cat "$page"
 exit "$failed"
