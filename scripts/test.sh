@@ -32,6 +32,20 @@ export SCHEDSWAP_TEST_CYCLES=${SCHEDSWAP_TEST_CYCLES:-10}
 step "the other kernel, and the root file system of guests with a disk"
 get_other_kernel
 
+# Other kernels, of which make test does the analysis; make matrix does the rest.
+: "${ANALYSED:=bullseye/cloud-amd64 trixie/cloud-amd64 trixie-backports/cloud-amd64}"
+
+# Makes another kernel the one under test, if one is named.
+analyse() {
+    local KERNEL=$1
+    # shellcheck source=scripts/kernel.sh
+    . scripts/kernel.sh
+    get_kernel "$SCHEDSWAP" || return
+    export SCHEDSWAP_TEST_RELEASE=$release SCHEDSWAP_TEST_SYSROOT=$sysroot SCHEDSWAP_TEST_SOURCE=$source
+    export SCHEDSWAP_TEST_VMLINUX=$vmlinux SCHEDSWAP_TEST_KERNEL=$bzimage
+    cargo test --release --workspace --no-fail-fast --test boundary --test kernels -- --nocapture
+}
+
 # All in terms of the whole workspace: of a selection of its members, cargo would compile what they share anew.
 # Runs one part of the tests, called NAME, with its output in $logs/NAME.log; tells how it ended, and all of the output if
 # it failed.
@@ -39,12 +53,16 @@ part() {
     local name=$1 log=$logs/$1.log began=$SECONDS
     shift
     local failed=0
-    cargo test --release --workspace --no-fail-fast "$@" >"$log" 2>&1 || failed=1
+    if [ "$1" = analyse ]; then
+        analyse "$2" >"$log" 2>&1 || failed=1
+    else
+        cargo test --release --workspace --no-fail-fast "$@" >"$log" 2>&1 || failed=1
+    fi
     awk -v name="$name" -v seconds="$((SECONDS - began))" '/^test result:/ { passed += $4; failed += $6 }
         END { printf "%-22s %3d passed, %d failed, %4d s\n", name, passed, failed, seconds }' "$log"
     [ "$failed" = 0 ] || { cat "$log"; return 1; }
 }
-export -f part
+export -f analyse part
 export logs=$PWD/out/tests
 rm -rf "$logs"
 mkdir -p "$logs"
@@ -58,6 +76,9 @@ part documentation --doc || status=1
 # come one after the other. Part by part, each with its arguments:
 step "tests with kernels, and in guests ($(nproc) at a time)"
 {
+    for other in $ANALYSED; do
+        echo "${other//\//-}" analyse "$other"
+    done
     echo guest-library --lib -- stock_kernel_tests --test-threads=1
     for test in $(integration_tests lib/tests) $(integration_tests tests/tests); do
         echo "${test#--test=}" "$test" -- --test-threads=1
