@@ -92,7 +92,8 @@ Written by \`make matrix\`: the newest kernel of each suite and flavour that was
 \`init\` with its two proofs; the demo's edit, built, loaded and used in a guest, and swapped in and out under load, with
 nothing configured. Afterwards kernel text and scheduling classes have to be what they were, byte for byte. The pause is
 the median stop in ms, in an emulated guest of four CPUs, beside another one: what it says of a real machine is its order
-among the others. An empty cell was not reached; why is in the last column.
+among the others. A cycle that was not done was refused because a thread was in the way, by name. An empty cell was not
+reached; why is in the last column.
 
 | kernel | release | compiler | identical | replaced | init, s | demo | cycles | pause, ms | |
 |---|---|---|---|---|---|---|---|---|---|
