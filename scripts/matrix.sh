@@ -43,12 +43,39 @@ kernel() {
     cycles=$(sed -n "s/^\([0-9]*\) cycles done.*/\1 of $CYCLES/p" "$out/cycles.log")
     pause=$(awk '$1 == "stop" { print $3 " in, " $6 " out" }' "$out/cycles.log")
     grep -q 'classes afterwards: identical' "$out/cycles.log" || { reason='the kernel is not as it was'; return 1; }
-    # Where Debian has had the configuration; some kernels have it in one of these places only.
-    if grep -qsx CONFIG_SCHED_CLASS_EXT=y "$sysroot/boot/config-$release" "$sysroot"/{usr/,}lib/modules/"$release"/config; then
+    mitigations || return 1
+    if has SCHED_CLASS_EXT; then
         run sched_ext sched_ext || return 1
-        reason='sched_ext: loaded policy refused'
+        note 'sched_ext: loaded policy refused'
     fi
     rm -rf "$out/work"
+}
+
+# Whether the kernel was built with an option. Some of Debian's have their configuration in one of these places only.
+has() {
+    grep -qsx "CONFIG_$1=y" "$sysroot/boot/config-$release" "$sysroot"/{usr/,}lib/modules/"$release"/config
+}
+
+# Adds to the last cell.
+note() {
+    reason=${reason:+$reason; }$1
+}
+
+# Code that boot code rewrites for processors with bugs. The emulator's has none of them, so they are forced on it. Each
+# line: what the kernel was built with, a word of what it says once it does it, and the parameters for it.
+mitigations() {
+    local option word parameters
+    while IFS='|' read -r -u 3 option word parameters; do
+        has "$option" || continue
+        run "$word" "$SCHEDSWAP" try "$out/work" --cycles 5 --threads 100 --time-limit 14400 \
+            --append "$parameters" --console "$out/$word-console.log" || return 1
+        grep -q "Mitigation: .*$word" "$out/$word-console.log" || { reason="the kernel has not turned on: $word"; return 1; }
+        note "$word: $(sed -n "s/^\([0-9]*\) cycles done.*/\1 of 5/p" "$out/$word.log")"
+    done 3<<END
+MITIGATION_CALL_DEPTH_TRACKING|Stuffing|spectre_v2=retpoline retbleed=force,stuff
+CALL_DEPTH_TRACKING|Stuffing|spectre_v2=retpoline retbleed=force,stuff
+MITIGATION_ITS|Aligned|spectre_v2=retpoline indirect_target_selection=force
+END
 }
 
 # A policy of sched_ext's, for real, before and while the new scheduler is loaded.

@@ -514,7 +514,10 @@ impl<'a> Comparison<'a> {
                     .into_iter()
                     .flatten()
                     .map(|start| Stretch { section: SectionId(out as u32), start: *start, length: size })
-                    .map(|to| self.stretches_agree(unit, from, to))
+                    .map(|to| {
+                        self.stretches_agree(unit, from, to)?;
+                        self.padding_agrees((&owner.object, section, start), (target, to.start), offset)
+                    })
                     .min_by_key(Result::is_err)
                     .unwrap_or_else(|| Err("its entry is lost".into()));
                 if let Err(what) = outcome {
@@ -523,6 +526,27 @@ impl<'a> Comparison<'a> {
                 }
             }
         }
+    }
+
+    /// What an entry describes that is `offset` from a function's entry, thus before it, is the same.
+    fn padding_agrees(
+        &self,
+        theirs: (&Object, &Section, u64),
+        ours: (&Section, u64),
+        offset: i64,
+    ) -> Result<(), String> {
+        let length = usize::try_from(-offset).unwrap_or(0);
+        let [theirs, ours] = [theirs, (self.object, ours.0, ours.1)].map(|(object, table, start)| {
+            let relocation = relocations(table, Stretch { section: SectionId(0), start, length: 1 }).first()?;
+            let symbol = object.symbol(relocation.symbol);
+            let Place::Section(code) = symbol.place else { return None };
+            let at = usize::try_from(symbol.value.checked_add_signed(relocation.addend)?).ok()?;
+            object.section(code).data.get(at..at + length)
+        });
+        if theirs.is_some() && theirs == ours {
+            return Ok(());
+        }
+        Err("the padding that it describes is not what the compiler wrote".into())
     }
 
     /// Wherever the compiler says how to unwind kept code, the module says the same.
@@ -553,12 +577,14 @@ impl<'a> Comparison<'a> {
         let meant = object.symbol(relocation.symbol);
         let Place::Section(code) = meant.place else { return None };
         let at = meant.value as i64 + relocation.addend;
-        let function = object.symbols.iter().find(|s| {
-            s.place == Place::Section(code)
-                && s.kind == elf::STT_FUNC.0
-                && !s.is_padding()
-                && (s.value as i64..(s.value + s.size) as i64).contains(&at)
-        })?;
+        let functions = || {
+            let functions = object.symbols.iter().filter(|s| s.place == Place::Section(code));
+            functions.filter(|s| s.kind == elf::STT_FUNC.0 && !s.is_padding())
+        };
+        let behind = || functions().filter(|s| s.value as i64 > at).min_by_key(|s| s.value);
+        let function = functions()
+            .find(|s| (s.value as i64..(s.value + s.size) as i64).contains(&at))
+            .or_else(|| behind().filter(|_| section.name == self.arch.ftrace_table()))?;
         let module = self.in_module(unit, &function.name)?;
         Some((&module.name, at - function.value as i64))
     }

@@ -73,7 +73,7 @@ impl<'a> Unit<'a> {
             })
             .collect();
         let cuts = reference_points(arch, object, &cut, &fields);
-        let slices = Slices::new(object, &cut, &cuts);
+        let slices = Slices::new(object, &cut, &cuts, &listed_places(arch, object));
         let mut unit =
             Unit { name, object, arch, policies, slices, references: Vec::new(), short_jumps: Vec::new() };
         for (i, fields) in fields.iter().enumerate() {
@@ -246,6 +246,19 @@ fn how_to_cut(flags: u64, policy: Policy) -> Cut {
         Policy::Drop | Policy::Refuse if is_code => Cut::Functions,
         Policy::Drop | Policy::Refuse => Cut::Objects,
     }
+}
+
+/// Where ftrace's table points to, by section: to a place in a function, or to where the padding before it begins, which
+/// ftrace writes into as well (arm64's DYNAMIC_FTRACE_WITH_CALL_OPS).
+fn listed_places(arch: &dyn Arch, object: &Object) -> Vec<BTreeSet<u64>> {
+    let mut places = vec![BTreeSet::new(); object.sections.len()];
+    for r in object.sections.iter().filter(|s| s.name == arch.ftrace_table()).flat_map(|s| &s.relocations) {
+        let symbol = object.symbol(r.symbol);
+        if let Place::Section(section) = symbol.place {
+            places[section.0 as usize].insert(symbol.value.wrapping_add_signed(r.addend));
+        }
+    }
+    places
 }
 
 /// Where sections that are cut at references are referred to.

@@ -108,8 +108,8 @@ impl Slices {
     }
 
     /// Cuts an object. `cut` says how, by section; `cuts` where, for sections that are cut at references and for code
-    /// beside functions.
-    pub fn new(object: &Object, cut: &[Cut], cuts: &[BTreeSet<u64>]) -> Slices {
+    /// beside functions; `padded` where padding begins that goes with the function behind it.
+    pub fn new(object: &Object, cut: &[Cut], cuts: &[BTreeSet<u64>], padded: &[BTreeSet<u64>]) -> Slices {
         let mut slices = Slices {
             pieces: Vec::new(),
             by_section: vec![Vec::new(); object.sections.len()],
@@ -129,7 +129,7 @@ impl Slices {
             match cut[i] {
                 Cut::Not => {}
                 Cut::Functions => {
-                    slices.cut_functions(object, id, &in_section[i]);
+                    slices.cut_functions(object, id, &in_section[i], &padded[i]);
                     slices.cut_beside(id, section.size, &cuts[i]);
                 }
                 Cut::References => slices.cut_at(id, section.size, &cuts[i]),
@@ -156,7 +156,13 @@ impl Slices {
         id
     }
 
-    fn cut_functions(&mut self, object: &Object, section: SectionId, symbols: &[SymbolId]) {
+    fn cut_functions(
+        &mut self,
+        object: &Object,
+        section: SectionId,
+        symbols: &[SymbolId],
+        padded: &BTreeSet<u64>,
+    ) {
         let end_of_section = object.section(section).size;
         let mut functions: Vec<SymbolId> =
             symbols.iter().copied().filter(|id| begins_function(object.symbol(*id))).collect();
@@ -183,10 +189,13 @@ impl Slices {
                 .find(|v| *v > symbol.value)
                 .unwrap_or(end_of_section);
             let end = if symbol.size == 0 { next } else { symbol.value.saturating_add(symbol.size) };
+            let before = self.pieces.last().filter(|p| p.section == section).map_or(0, |p| p.end);
             let start = prefixes
                 .iter()
                 .find(|p| p.size > 0 && p.value.saturating_add(p.size) == symbol.value)
-                .map_or(symbol.value, |p| p.value);
+                .map(|p| p.value)
+                .or_else(|| padded.range(before..=symbol.value).next().copied())
+                .unwrap_or(symbol.value);
             if symbol.value > end_of_section {
                 continue;
             }
@@ -371,7 +380,7 @@ mod tests {
         let object = Object { sections: vec![section], symbols, ..Object::default() };
         // What is replaced lies inside functions, what replaces it behind them.
         let cuts = [BTreeSet::from([0x4, 0x10, 0x18, 0x24, 0x34])];
-        let slices = Slices::new(&object, &[Cut::Functions], &cuts);
+        let slices = Slices::new(&object, &[Cut::Functions], &cuts, &[BTreeSet::new()]);
         let mut found: Vec<_> = slices.pieces.iter().map(|p| (p.start, p.end, p.form)).collect();
         found.sort_by_key(|(start, ..)| *start);
         assert_eq!(
@@ -386,5 +395,27 @@ mod tests {
         );
         let at = |offset| slices.piece(slices.at(SectionId(0), offset).unwrap()).start;
         assert_eq!([at(0x4), at(0x14), at(0x38)], [0, 0x10, 0x34]);
+    }
+
+    #[test]
+    fn padding_that_is_listed_goes_with_the_function_behind_it() {
+        let function = |value| Symbol {
+            name: format!("f{value}"),
+            place: Place::Section(SectionId(0)),
+            value,
+            size: 0x10,
+            binding: elf::STB_GLOBAL.0,
+            kind: elf::STT_FUNC.0,
+            other: 0,
+        };
+        let section = Section { name: ".text".into(), data: vec![0; 0x60], size: 0x60, ..Section::default() };
+        let symbols = [0x8, 0x20, 0x40].map(function).to_vec();
+        let object = Object { sections: vec![section], symbols, ..Object::default() };
+        // The second is listed inside, as where ftrace needs nothing before a function.
+        let padded = [BTreeSet::from([0, 0x24, 0x38])];
+        let slices = Slices::new(&object, &[Cut::Functions], &[BTreeSet::new()], &padded);
+        let found: Vec<_> = slices.pieces.iter().map(|p| (p.start, p.origin, p.end)).collect();
+        assert_eq!(found, [(0, 0x8, 0x18), (0x20, 0x20, 0x30), (0x38, 0x40, 0x50)]);
+        assert_eq!(slices.at(SectionId(0), 0x38), slices.at(SectionId(0), 0x40));
     }
 }

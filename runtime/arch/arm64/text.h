@@ -58,7 +58,9 @@ static inline unsigned long ss_arch_saved_sp(struct task_struct *p)
 /* A return address as it is on a stack, without its signature. */
 static inline unsigned long ss_arch_plain(unsigned long addr)
 {
-#ifdef CONFIG_ARM64_PTR_AUTH_KERNEL
+#if defined(ptrauth_strip_kernel_insn_pac)	/* from 6.5 on, asm/compiler.h */
+	return ptrauth_strip_kernel_insn_pac(addr);
+#elif defined(CONFIG_ARM64_PTR_AUTH_KERNEL)
 	return ptrauth_strip_insn_pac(addr);
 #else
 	return addr;

@@ -464,7 +464,8 @@ impl<'a> Prover<'a> {
                         .flatten()
                         .map(|at| self.compare_bytes(id, start, size, Addr(*at)))
                         .min_by_key(Result::is_err)
-                        .unwrap_or_else(|| Err(format!("vmlinux has no entry for {code}"))),
+                        .unwrap_or_else(|| Err(format!("vmlinux has no entry for {code}")))
+                        .and_then(|()| self.compare_padding(section, start, code)),
                     Err(what) => Err(what),
                 };
                 if let Err(what) = outcome {
@@ -474,6 +475,20 @@ impl<'a> Prover<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Where the entry at `start` describes what is before a function: the same is there in vmlinux, at `code`.
+    fn compare_padding(&self, table: &Section, start: u64, code: Addr) -> Result<(), String> {
+        let Some(relocation) = relocations(table, start, start + 1).first().filter(|r| r.addend < 0) else {
+            return Ok(());
+        };
+        let symbol = self.object.symbol(relocation.symbol);
+        let (Place::Section(section), Some(first)) =
+            (symbol.place, symbol.value.checked_add_signed(relocation.addend))
+        else {
+            return Err(format!("describes what is before {} and its section", symbol.name));
+        };
+        self.compare_bytes(section, first, relocation.addend.unsigned_abs(), code)
     }
 
     fn compare_orc(&mut self, ip: SectionId) {
@@ -540,6 +555,8 @@ impl<'a> Prover<'a> {
             .first()
             .ok_or_else(|| format!("describes {}, which vmlinux has not", symbol.name))?;
         let offset = match &counterpart.relaid {
+            // Before the entry.
+            _ if relocation.addend < 0 => relocation.addend,
             Some(map) => match map.get(&(relocation.addend as u64)) {
                 Some(offset) => *offset as i64,
                 // Inside an instruction: count from its start.
