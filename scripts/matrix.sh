@@ -38,6 +38,8 @@ kernel() {
     run build "$SCHEDSWAP" build "$out/work" || return 1
     run demo "$SCHEDSWAP" try "$out/work" --run examples/demo/features.sh --console "$out/demo-console.log" || return 1
     demo=yes
+    run tracing "$SCHEDSWAP" try "$out/work" --run tests/tracing/swap.sh --console "$out/tracing-console.log" || return 1
+    tracing=yes
     run cycles "$SCHEDSWAP" try "$out/work" --cycles "$CYCLES" --threads "$THREADS" --time-limit 14400 \
         --console "$out/console.log" || return 1
     cycles=$(sed -n "s/^\([0-9]*\) cycles done.*/\1 of $CYCLES/p" "$out/cycles.log")
@@ -62,19 +64,21 @@ note() {
 }
 
 # Code that boot code rewrites for processors with bugs. The emulator's has none of them, so they are forced on it. Each
-# line: what the kernel was built with, a word of what it says once it does it, and the parameters for it.
+# line: what the kernel was built with, a word of what it says once it does it, the processor, and the parameters for it.
 mitigations() {
-    local option word parameters
-    while IFS='|' read -r -u 3 option word parameters; do
+    local option word vendor parameters
+    while IFS='|' read -r -u 3 option word vendor parameters; do
         has "$option" || continue
         run "$word" "$SCHEDSWAP" try "$out/work" --cycles 5 --threads 100 --time-limit 14400 \
-            --append "$parameters" --console "$out/$word-console.log" || return 1
+            --cpu "max,vendor=$vendor" --append "$parameters" --console "$out/$word-console.log" || return 1
         grep -q "Mitigation: .*$word" "$out/$word-console.log" || { reason="the kernel has not turned on: $word"; return 1; }
         note "$word: $(sed -n "s/^\([0-9]*\) cycles done.*/\1 of 5/p" "$out/$word.log")"
     done 3<<END
-MITIGATION_CALL_DEPTH_TRACKING|Stuffing|spectre_v2=retpoline retbleed=force,stuff
-CALL_DEPTH_TRACKING|Stuffing|spectre_v2=retpoline retbleed=force,stuff
-MITIGATION_ITS|Aligned|spectre_v2=retpoline indirect_target_selection=force
+MITIGATION_CALL_DEPTH_TRACKING|Stuffing|GenuineIntel|spectre_v2=retpoline retbleed=force,stuff
+CALL_DEPTH_TRACKING|Stuffing|GenuineIntel|spectre_v2=retpoline retbleed=force,stuff
+MITIGATION_ITS|Aligned|GenuineIntel|spectre_v2=retpoline indirect_target_selection=force
+MITIGATION_UNRET_ENTRY|untrained|AuthenticAMD|spectre_v2=retpoline retbleed=force
+CPU_UNRET_ENTRY|untrained|AuthenticAMD|spectre_v2=retpoline retbleed=force
 END
 }
 
@@ -88,10 +92,10 @@ sched_ext() {
 row() {
     out=out/matrix/${1//\//-}
     mkdir -p "$out"
-    release=$1 compiler='' functions='' replaced='' init_s='' demo='' cycles='' pause='' reason=''
+    release=$1 compiler='' functions='' replaced='' init_s='' demo='' tracing='' cycles='' pause='' reason=''
     local failed=0
     kernel "$1" || { failed=1; reason=${reason:-failed}; }
-    echo "| $1 | $release | $compiler | $functions | $replaced | $init_s | $demo | $cycles | $pause | $reason |" |
+    echo "| $1 | $release | $compiler | $functions | $replaced | $init_s | $demo | $tracing | $cycles | $pause | $reason |" |
         tee "$out/row"
     return "$failed"
 }
@@ -117,13 +121,16 @@ of() {
 
 Written by \`make matrix\`: the newest kernel of each suite and flavour that was to be had, fetched, with its compiler;
 \`init\` with its two proofs; the demo's edit, built, loaded and used in a guest, and swapped in and out under load, with
-nothing configured. Afterwards kernel text and scheduling classes have to be what they were, byte for byte. The pause is
+nothing configured; the function tracer, call graphs and a kprobe on functions that are replaced have to go on working
+meanwhile. Afterwards kernel text and scheduling classes have to be what they were, byte for byte. The pause is
 the median stop in ms, in an emulated guest of four CPUs, beside another one: what it says of a real machine is its order
 among the others. A cycle that was not done was refused because a thread was in the way, by name. An empty cell was not
-reached; why is in the last column.
+reached; why is in the last column. It also has what else was tried, for kernels that have it: mitigations for processors
+with bugs, forced on the emulator's (Stuffing: call depth tracking; Aligned: aligned return thunks against
+indirect target selection; untrained: return thunks for AMD; all with retpolines), with 5 cycles each, and a loaded policy of sched_ext's.
 
-| kernel | release | compiler | identical | replaced | init, s | demo | cycles | pause, ms | |
-|---|---|---|---|---|---|---|---|---|---|
+| kernel | release | compiler | identical | replaced | init, s | demo | tracing | cycles | pause, ms | |
+|---|---|---|---|---|---|---|---|---|---|---|
 EOF
     # shellcheck disable=SC2086 # words of their own
     for spec in $(printf '%s\n' $all $KERNELS | awk '!seen[$0]++'); do

@@ -111,38 +111,58 @@ fn configure(tree: &Path, out: &Path) -> Result<()> {
     make(tree, out, "olddefconfig 2>/dev/null")
 }
 
-/// A tree with a kernel in it, built unless an earlier run has done that.
-fn built() -> Result<PathBuf> {
+/// The source in `tree` below this test's files, extracted unless an earlier run has done that, and a kernel built of it
+/// in `out` there.
+fn built(tree: &str, out: &str) -> Result<[PathBuf; 2]> {
     let name = "SCHEDSWAP_TEST_LINUX_SOURCE";
     let tarball =
         env::var(name).with_context(|| format!("{name} is not set; run the tests through `make soak`"))?;
-    let tree = schedswap_tests::own()?.join("linux");
+    let own = schedswap_tests::own()?;
+    let [tree, out] = [tree, out].map(|name| own.join(name));
     if !tree.exists() {
         done(&["extract-src", &tarball, text(&tree)?])?;
     }
-    if !tree.join(".configured").exists() {
-        configure(&tree, &tree)?;
-        File::create(tree.join(".configured"))?;
+    fs::create_dir_all(&out)?;
+    let configured = out.join(".configured");
+    if !configured.exists() {
+        configure(&tree, &out)?;
+        File::create(configured)?;
     }
-    make(&tree, &tree, "-j$(nproc)")?;
-    Ok(tree)
+    make(&tree, &out, "-j$(nproc)")?;
+    Ok([tree, out])
 }
 
 #[test]
 #[ignore = "builds a kernel; part of `make soak`"]
 fn a_kernel_built_here_is_swapped() -> Result<()> {
-    let tree = built()?;
+    let [tree, _] = built("linux", "linux")?;
     let dir = tempfile::tempdir()?;
     let work = dir.path().join("work");
-    println!("{}", done(&["dev_init", text(&tree)?, text(&work)?])?);
+    is_swapped(&tree, &work)?;
     ensure!(
         !work.join("kernel/sched/core.o").exists(),
         "what was built in the tree was taken for its source"
     );
-    Tree::at(&work).patch("examples/demo/schedswap_test.patch")?;
-    done(&["build", text(&work)?, "--format", "none"])?;
+    a_tree_that_was_changed_since_is_refused(&tree, dir.path())
+}
 
-    let opened = Workdir::open(&work)?;
+/// `make O=`: the compiler is called from another directory, and finds the source by other names.
+#[test]
+#[ignore = "builds a kernel; part of `make soak`"]
+fn a_kernel_built_beside_its_source_is_swapped() -> Result<()> {
+    let [tree, out] = built("linux-source", "linux-build")?;
+    ensure!(!tree.join("vmlinux").exists(), "it was built in its source");
+    let dir = tempfile::tempdir()?;
+    is_swapped(&out, &dir.path().join("work"))
+}
+
+/// Takes the kernel that was built in `tree` from `dev_init` to swaps in a guest.
+fn is_swapped(tree: &Path, work: &Path) -> Result<()> {
+    println!("{}", done(&["dev_init", text(tree)?, text(work)?])?);
+    Tree::at(work).patch("examples/demo/schedswap_test.patch")?;
+    done(&["build", text(work)?, "--format", "none"])?;
+
+    let opened = Workdir::open(work)?;
     ensure!(opened.kernel().release.ends_with(".x86_64"), "{}", opened.kernel().release);
     let memory = Memory::of(&opened.image()?);
     let busybox = Cache::from_environment().ok().and_then(|cache| cache.busybox());
@@ -164,8 +184,7 @@ fn a_kernel_built_here_is_swapped() -> Result<()> {
     let compared = memory.compare(&guest, "before", "after")?;
     ensure!(compared > 1 << 20, "only {compared} bytes were compared");
     guest.shutdown()?;
-
-    a_tree_that_was_changed_since_is_refused(&tree, dir.path())
+    Ok(())
 }
 
 fn a_tree_that_was_changed_since_is_refused(tree: &Path, dir: &Path) -> Result<()> {

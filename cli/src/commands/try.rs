@@ -37,6 +37,10 @@ pub struct TryArgs {
     /// Virtual CPUs
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: u32,
+    /// The processor to emulate, in QEMU's words (`-cpu help` lists them): a vendor's, for what the kernel does on that
+    /// vendor's only [default: all that the emulator has]
+    #[arg(long, value_name = "MODEL")]
+    cpu: Option<String>,
     /// Memory, MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(256..))]
     memory: u32,
@@ -175,6 +179,9 @@ fn guest_config(args: &TryArgs, work: &Workdir, module: &Path) -> anyhow::Result
     let mut config = Config::new(kernel, initramfs);
     config.cpus = args.cpus;
     config.memory_mib = args.memory;
+    if let Some(model) = &args.cpu {
+        config.cpu_model.clone_from(model);
+    }
     config.icount = args.icount;
     config.parallel = args.parallel;
     config.append = args.append.clone();

@@ -537,7 +537,8 @@ impl<'a> Comparison<'a> {
     ) -> Result<(), String> {
         let length = usize::try_from(-offset).unwrap_or(0);
         let [theirs, ours] = [theirs, (self.object, ours.0, ours.1)].map(|(object, table, start)| {
-            let relocation = relocations(table, Stretch { section: SectionId(0), start, length: 1 }).first()?;
+            let relocation =
+                relocations(table, Stretch { section: SectionId(0), start, length: 1 }).first()?;
             let symbol = object.symbol(relocation.symbol);
             let Place::Section(code) = symbol.place else { return None };
             let at = usize::try_from(symbol.value.checked_add_signed(relocation.addend)?).ok()?;

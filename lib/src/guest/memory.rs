@@ -13,6 +13,7 @@ const EXECUTABLE: u64 = 4;
 /// Where [`Memory::put_into`] puts the files.
 const RANGES: &str = "/schedswap/memory-ranges";
 const IGNORE: &str = "/schedswap/memory-ignore";
+const COUNTED: &str = "/schedswap/memory-counted";
 
 /// What to save and compare: the files that `guest-load kcore` reads.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,9 @@ pub struct Memory {
     pub ranges: String,
     /// Lines of `start length`: what the kernel toggles by itself at run time.
     pub ignore: String,
+    /// As `ignore`, where the kernel tracks the depth of calls: the padding that it has for that before functions. What
+    /// loads a module has the kernel write there, for each function that the module is the first to call.
+    pub counted: String,
     /// `symbol=address`, by which KASLR is undone.
     pub anchor: String,
 }
@@ -64,6 +68,7 @@ impl Memory {
                 symbol.size.max(8)
             );
         }
+        memory.counted = counted(image);
         // What is before it is in no kallsyms without CONFIG_KALLSYMS_ALL: on arm64, _text.
         let anchor = image.unique_symbol("_stext").map_or(Addr(0), |symbol| symbol.addr);
         memory.anchor = format!("_stext={:x}", anchor.0);
@@ -73,6 +78,7 @@ impl Memory {
     /// Puts the files where the commands below expect them. Over the serial port they would take minutes.
     pub fn put_into(&self, initramfs: &mut Initramfs) {
         initramfs.bytes(RANGES, self.ranges.as_bytes(), 0o644).bytes(IGNORE, self.ignore.as_bytes(), 0o644);
+        initramfs.bytes(COUNTED, self.counted.as_bytes(), 0o644);
     }
 
     /// Saves it, in the guest, under a name for [`Memory::compare`].
@@ -86,8 +92,13 @@ impl Memory {
     /// are not.
     pub fn compare(&self, guest: &Guest, before: &str, after: &str) -> Result<u64> {
         let files = format!("/tmp/memory-{before} /tmp/memory-{after}");
+        let ignore = "/tmp/memory-ignored";
+        guest.sh(&format!(
+            "cp {IGNORE} {ignore}; \
+             ! grep -qs Stuffing /sys/devices/system/cpu/vulnerabilities/retbleed || cat {COUNTED} >>{ignore}"
+        ))?;
         let Output { status, stdout, stderr } =
-            guest.run(&format!("guest-load kcore compare --ignore {IGNORE} {files}"))?;
+            guest.run(&format!("guest-load kcore compare --ignore {ignore} {files}"))?;
         if status != 0 {
             return Err(Error::Scenario(format!(
                 "kernel memory is not as it was before the first load:\n{stdout}{stderr}"
@@ -101,4 +112,22 @@ impl Memory {
         let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
         self.ranges.lines().filter_map(len).sum()
     }
+}
+
+/// Lines of `start length`: where `patch_dest()` of arch/x86/kernel/callthunks.c writes its template.
+fn counted(image: &Image) -> String {
+    let template = ["skl_call_thunk_template", "skl_call_thunk_tail"].map(|name| image.unique_symbol(name));
+    let [Some(start), Some(end)] = template else { return String::new() };
+    let length = end.addr.0.saturating_sub(start.addr.0);
+    let mut entries: Vec<Addr> = image.symbols.iter().filter(|s| s.is_function()).map(|s| s.addr).collect();
+    entries.sort_unstable();
+    entries.dedup();
+    let in_text = entries
+        .into_iter()
+        .filter(|entry| image.section_at(*entry).is_some_and(|(_, section)| section.is_text()));
+    let mut lines = String::new();
+    for entry in in_text {
+        let _ = writeln!(lines, "{:x} {length:x} call-depth", entry.0.saturating_sub(length));
+    }
+    lines
 }

@@ -130,6 +130,11 @@ impl Archives {
         self.derive(&main, &security, Some(suite.to_owned()))
     }
 
+    /// Sources for a suite as it was released, without updates and security archive.
+    pub fn for_release(&self, suite: &str) -> Derived {
+        self.derive(&[stem(suite).to_owned()], &[], None)
+    }
+
     /// Sources for every suite the machine uses, and its backports: where a release of an installed kernel
     /// may have come from.
     pub fn for_machine(&self) -> Derived {

@@ -86,7 +86,7 @@ pub enum SourceError {
     #[error(
         "{package} {version} is in the archive's lists, but its file is not in the archive; {}",
         match others.as_slice() {
-            [] => "there is no other kernel of this flavour and series in the suite, so try another suite".to_owned(),
+            [] => "the suite has no other to take instead, so try another suite".to_owned(),
             others => format!("others of this flavour and series: {}", others.join(", ")),
         }
     )]

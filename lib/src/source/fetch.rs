@@ -80,7 +80,12 @@ pub(super) fn fill(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Resul
     let partial = Partial::open(plan, cache)?;
     let missing: Vec<&PlannedPackage> =
         plan.packages.iter().filter(|package| !partial.has(package)).collect();
-    let downloaded = get_all(lists, &plan.release, &missing, &partial, cache, progress)?;
+    let downloaded = get_all(lists, &plan.release, &missing, &partial, cache, progress);
+    if matches!(downloaded, Err(SourceError::Gone { .. })) {
+        // It can never be whole.
+        fs::remove_dir_all(&partial.directory).map_err(SourceError::io(&partial.directory))?;
+    }
+    let downloaded = downloaded?;
     partial.finish(plan, cache)?;
     Ok(downloaded)
 }

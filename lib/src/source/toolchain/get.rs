@@ -29,8 +29,17 @@ pub fn get(
     if place.record().is_none() {
         let (package, version) = wanted.package().ok_or_else(not_debians)?;
         let compiler = Listed { name: package.to_owned(), version: version.to_owned(), ..Listed::default() };
-        let plan = plan(wanted, compiler, kernel, suite, cache, progress)?;
-        fill(&plan, cache, progress)?;
+        let get =
+            |which| fill(&plan(wanted, &compiler, kernel, (suite, which), cache, progress)?, cache, progress);
+        match get(Companions::Too) {
+            // An archive of security updates that is being taken down. The compiler needs none of them.
+            Err(SourceError::Gone { package, version, .. }) => {
+                progress.begin("without the suite's updates", None);
+                progress.end(&format!("{package} {version} is gone from the archive"));
+                get(Companions::LeftOut)?
+            }
+            other => other?,
+        };
     }
     let toolchain = Toolchain { directory: place.directory().to_owned() };
     progress.begin("preparing its programs", None);
@@ -51,11 +60,18 @@ pub fn get(
     }
 }
 
+/// Whether what a suite has been given since it was released is looked into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Companions {
+    Too,
+    LeftOut,
+}
+
 fn plan(
     wanted: &WantedCompiler,
-    compiler: Listed,
+    compiler: &Listed,
     kernel: &Kernel,
-    suite: Option<&str>,
+    (suite, companions): (Option<&str>, Companions),
     cache: &Cache,
     progress: &dyn Progress,
 ) -> Result<Plan, SourceError> {
@@ -64,11 +80,15 @@ fn plan(
     let (sources_list, sources_parts) = machine_sources()?;
     let archives = Archives::of_machine(&sources_list, &sources_parts)?;
     let (name, derived) = match &suite {
+        Some(suite) if companions == Companions::LeftOut => (suite.as_str(), archives.for_release(suite)),
         Some(suite) => (suite.as_str(), archives.for_suite(suite)),
         None => ("machine", archives.for_machine()),
     };
     let foreign = wanted.foreign();
     let mut directory = name.replace('/', "_");
+    if companions == Companions::LeftOut {
+        directory.push_str("-released");
+    }
     if let Some(foreign) = foreign {
         directory = format!("{directory}-{}", foreign.name());
     }
@@ -112,7 +132,7 @@ fn plan(
     drop(lock);
     Ok(Plan {
         release: super::place(wanted, cache).map_or(String::new(), |place| place.name()),
-        version: compiler.version,
+        version: compiler.version.clone(),
         suites: suites.read,
         unread: suites.unread,
         packages,
