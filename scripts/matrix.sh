@@ -63,8 +63,9 @@ note() {
     reason=${reason:+$reason; }$1
 }
 
-# Code that boot code rewrites for processors with bugs. The emulator's has none of them, so they are forced on it. Each
-# line: what the kernel was built with, a word of what it says once it does it, the processor, and the parameters for it.
+# Code that boot code rewrites for processors with bugs. The emulator's has none of them, so they are forced on it, or it
+# is given the number of one that has them. Each line: what the kernel was built with, a word of what it says once it does
+# it, the processor, and the parameters for it.
 mitigations() {
     local option word vendor parameters
     while IFS='|' read -r -u 3 option word vendor parameters; do
@@ -77,8 +78,8 @@ mitigations() {
 MITIGATION_CALL_DEPTH_TRACKING|Stuffing|GenuineIntel|spectre_v2=retpoline retbleed=force,stuff
 CALL_DEPTH_TRACKING|Stuffing|GenuineIntel|spectre_v2=retpoline retbleed=force,stuff
 MITIGATION_ITS|Aligned|GenuineIntel|spectre_v2=retpoline indirect_target_selection=force
-MITIGATION_UNRET_ENTRY|untrained|AuthenticAMD|spectre_v2=retpoline retbleed=force
-CPU_UNRET_ENTRY|untrained|AuthenticAMD|spectre_v2=retpoline retbleed=force
+MITIGATION_UNRET_ENTRY|untrained|AuthenticAMD,family=23,model=1|spectre_v2=retpoline retbleed=unret
+CPU_UNRET_ENTRY|untrained|AuthenticAMD,family=23,model=1|spectre_v2=retpoline retbleed=unret
 END
 }
 

@@ -133,7 +133,7 @@ impl Command {
 #[derive(Args, Debug)]
 pub struct PatienceArgs {
     /// Attempts after the first while threads are in the way
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 12)]
     retries: u32,
     /// Longest pause between two attempts; the first is an eighth of it, each next one twice as long
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]

@@ -99,9 +99,15 @@ pub(crate) enum Effect {
         to: Place,
         from: Register,
     },
-    /// A register becomes zero.
-    Clear {
+    /// A register becomes a number.
+    Set {
         to: Register,
+        value: u64,
+    },
+    /// It becomes 1 if the condition holds of the last comparison, else 0. The condition is not [`Condition::Other`].
+    Truth {
+        to: Register,
+        condition: Condition,
     },
     /// It becomes the address of the running thread.
     Current {
@@ -137,6 +143,17 @@ pub(crate) enum Condition {
     Other,
 }
 
+impl Condition {
+    /// What holds where this does not.
+    pub fn opposite(self) -> Condition {
+        match self {
+            Condition::Equal => Condition::NotEqual,
+            Condition::NotEqual => Condition::Equal,
+            Condition::Other => Condition::Other,
+        }
+    }
+}
+
 /// Where execution goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flow {
@@ -144,7 +161,8 @@ pub(crate) enum Flow {
     Next,
     /// To a function, and on behind.
     Call(Addr),
-    CallIndirect,
+    /// To the function whose address a register holds, or memory.
+    CallIndirect(Option<Register>),
     /// There.
     Jump(Addr),
     JumpIndirect,

@@ -15,3 +15,9 @@ pub const PRIVATE_VARIABLES: &[(&str, &str)] = &[
     ("sched_feat_keys", "one static key for each feature of the edited features.h"),
     ("sched_feat_names", "one name for each feature of the edited features.h"),
 ];
+
+/// What `preempt_enable()` calls in a preemptible kernel, directly where no static call stands between (arm64): it
+/// reaches `__schedule`, but a thread is on few stacks of its callers, and the stack check finds it there. That
+/// `preempt_enable()` calls them, only the sources tell (include/linux/preempt.h, asm/preempt.h).
+pub const PREEMPTION: &[(&str, &str)] =
+    &[("preempt_schedule", "preempt_enable()"), ("preempt_schedule_notrace", "preempt_enable_notrace()")];

@@ -7,6 +7,7 @@
 //! scheduler, by name (`wait_woken()` calls `schedule_timeout()`).
 
 use super::callers::SchedulerText;
+use super::exceptions::PREEMPTION;
 use crate::address::Addr;
 use crate::vmlinux::{Image, SymbolId};
 use std::collections::btree_map::Entry;
@@ -32,6 +33,11 @@ fn direct(image: &Image, text: &SchedulerText, schedule: Addr) -> BTreeMap<Addr,
     let mut found = BTreeMap::from([(schedule, Vec::new())]);
     let mut queue = VecDeque::from([schedule]);
     while let Some(callee) = queue.pop_front() {
+        // Whoever calls it is interrupted there, and does not wait.
+        let is_preemption = |id| PREEMPTION.iter().any(|(name, _)| image.symbol(id).name == *name);
+        if image.function_at(callee).is_some_and(is_preemption) {
+            continue;
+        }
         let via = found[&callee].clone();
         let mut path = vec![name_of(image, callee)];
         path.extend(via);

@@ -113,7 +113,7 @@ impl Steps<'_> {
                 Flow::Jump(target) if self.callee(at).is_none() && within.contains(&target.0) => {
                     open.push((target.0, register));
                 }
-                Flow::Call(_) | Flow::CallIndirect | Flow::Jump(_) => {
+                Flow::Call(_) | Flow::CallIndirect(_) | Flow::Jump(_) => {
                     let to = self.callee_at(at, step.flow);
                     fates.extend(self.passed(register, to));
                     let comes_back = !matches!(step.flow, Flow::Jump(_));
@@ -149,9 +149,10 @@ impl Steps<'_> {
         for effect in &step.effects {
             match effect {
                 Effect::Copy { to, from } | Effect::Add { to, from, .. } => written(*to, *from == register),
-                Effect::Load { to, .. } | Effect::Clear { to } | Effect::Current { to } => {
-                    written(*to, false)
-                }
+                Effect::Load { to, .. }
+                | Effect::Set { to, .. }
+                | Effect::Truth { to, .. }
+                | Effect::Current { to } => written(*to, false),
                 Effect::Store { from, .. } if *from == register => outcome.fates.push(Fate::Stored),
                 Effect::Store { .. } | Effect::Sign { .. } | Effect::Authenticate { .. } => {}
                 // Compared it does no harm, and the difference is no address.

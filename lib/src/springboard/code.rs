@@ -151,7 +151,7 @@ impl<'a> Code<'a> {
         };
         match step.flow {
             Flow::Call(_) if diverges => {}
-            Flow::Next | Flow::Call(_) | Flow::CallIndirect | Flow::Branch { .. } => {
+            Flow::Next | Flow::Call(_) | Flow::CallIndirect(_) | Flow::Branch { .. } => {
                 self.fall_through(at, behind, &mut next);
             }
             Flow::Return => next.returns = true,

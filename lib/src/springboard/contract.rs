@@ -28,6 +28,10 @@ pub struct Contract {
     /// The callee-saved registers that the tail leaves alone: they must hold the caller's values already at
     /// the springboard. Sorted by register.
     pub kept: Vec<CalleeSaved>,
+    /// Registers that the tail reads before it restores them, and the number that each holds at the springboard in
+    /// every case. Sorted by register.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constants: Vec<Constant>,
     /// Whether the return address in its slot is signed (arm64), the modifier being the CFA.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub signed: bool,
@@ -153,6 +157,15 @@ pub struct Slot {
     pub offset: i64,
 }
 
+/// A register that is a number at the springboard.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Constant {
+    /// Which.
+    pub register: CalleeSaved,
+    /// All of its bits.
+    pub value: u64,
+}
+
 /// Where the frame keeps its copy of the stack guard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Canary {
@@ -235,6 +248,9 @@ impl fmt::Display for Contract {
         }
         for register in &self.kept {
             writeln!(f, "{:<13} left alone", register.name())?;
+        }
+        for Constant { register, value } in &self.constants {
+            writeln!(f, "{register:<13} is {value}", register = register.name())?;
         }
         if self.signed {
             writeln!(f, "return        signed")?;

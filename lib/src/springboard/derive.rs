@@ -1,9 +1,9 @@
 //! From the code of `__schedule` to the contract.
 
 use super::code::{Callee, Code};
-use super::contract::{Base, CalleeSaved, Canary, Contract, Slot};
+use super::contract::{Base, CalleeSaved, Canary, Constant, Contract, Slot};
 use super::error::Error;
-use super::{height, orc, tail};
+use super::{constants, height, orc, tail};
 use crate::address::Addr;
 use crate::vmlinux::Machine;
 
@@ -18,7 +18,8 @@ pub fn derive_from(
         .sp
         .filter(|sp| *sp <= code.abi().entry_sp && sp % 8 == 0)
         .ok_or(Error::StackPointerUnknown { at: springboard })?;
-    let tail = tail::explore(code, springboard, height)?;
+    let constants = constants::at_springboard(code, springboard)?;
+    let tail = tail::explore(code, springboard, height, &constants)?;
 
     let of = |register| tail.restored.get(&register).copied().flatten();
     let all = || CalleeSaved::of(code.arch.machine());
@@ -33,6 +34,10 @@ pub fn derive_from(
         base,
         kept: all().filter(|register| of(*register).is_none()).collect(),
         slots,
+        constants: all()
+            .filter(|register| tail.constants.contains(&register.number()))
+            .map(|register| Constant { register, value: constants[&register.number()] })
+            .collect(),
         signed: tail.signed.unwrap_or(false),
         canary: tail.canary.map(|(offset, guard)| Canary { offset, guard }),
         calls: tail.calls.into_iter().collect(),

@@ -64,8 +64,14 @@ pub fn header(contract: &Contract, anchor: Anchor<'_>) -> String {
         .map(|slot| format!("op({}, {})", slot.register, contract.from_stack_pointer(slot.offset)))
         .collect();
     let kept: Vec<String> = contract.kept.iter().map(|register| format!("op({register})")).collect();
+    let constants: Vec<String> = contract
+        .constants
+        .iter()
+        .map(|constant| format!("op({}, {})", constant.register, constant.value))
+        .collect();
     let back: Vec<String> = kept.iter().rev().cloned().collect();
     define("SS_EACH_SLOT(op)", &slots.join(" "));
+    define("SS_EACH_CONSTANT(op)", &constants.join(" "));
     define("SS_EACH_KEPT(op)", &kept.join(" "));
     define("SS_EACH_KEPT_BACK(op)", &back.join(" "));
     text.push_str("\n#endif\n");

@@ -66,7 +66,7 @@ impl Height {
 
     /// The registers after an instruction. A call leaves both as they were.
     fn after(mut self, step: &Step, abi: &Abi) -> Height {
-        if matches!(step.flow, Flow::Call(_) | Flow::CallIndirect) {
+        if matches!(step.flow, Flow::Call(_) | Flow::CallIndirect(_)) {
             return self;
         }
         for effect in &step.effects {
@@ -75,9 +75,10 @@ impl Height {
                 Effect::Add { to, from, by } => {
                     self.set(*to, self.get(*from, abi).map(|at| at.wrapping_add(*by)), abi);
                 }
-                Effect::Load { to, .. } | Effect::Clear { to } | Effect::Current { to } => {
-                    self.set(*to, None, abi);
-                }
+                Effect::Load { to, .. }
+                | Effect::Set { to, .. }
+                | Effect::Truth { to, .. }
+                | Effect::Current { to } => self.set(*to, None, abi),
                 Effect::Sign { register, .. } | Effect::Authenticate { register, .. } => {
                     self.set(*register, None, abi);
                 }

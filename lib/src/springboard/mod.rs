@@ -13,12 +13,14 @@
 //! | `read` | finds the code and the tables about it in an image |
 //! | `code` | instructions as a graph, with all that may be patched |
 //! | `height` | stack pointer and frame base at the springboard |
+//! | `constants` | registers that are always one number at the springboard |
 //! | `tail` | what the code behind the springboard reads, restores and calls |
 //! | `orc` | the kernel's unwind table as a second opinion |
 //! | `header` | the contract for the assembler |
 //! | `prove` | runs the assembled stub and vmlinux's tail together |
 
 mod code;
+mod constants;
 mod contract;
 mod derive;
 mod error;
@@ -31,7 +33,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use contract::{Base, CalleeSaved, Canary, Contract, Guard, Slot};
+pub use contract::{Base, CalleeSaved, Canary, Constant, Contract, Guard, Slot};
 pub use error::{Error, Instruction};
 pub use header::{Anchor, header};
 pub use prove::{Proof, prove};

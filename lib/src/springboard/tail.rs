@@ -10,6 +10,7 @@ use super::error::Error;
 use super::height::Height;
 use crate::address::Addr;
 use crate::arch::step::{Abi, Access, Effect, Flow, Operand, Place, Register, Step, Touched};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the tail asks of the frame.
@@ -22,6 +23,8 @@ pub struct Tail {
     pub signed: Option<bool>,
     /// The canary's slot and what it is compared with.
     pub canary: Option<(i64, Guard)>,
+    /// Callee-saved registers that it reads, which hold a number at the springboard in every case.
+    pub constants: BTreeSet<Register>,
     /// Names of what it calls.
     pub calls: BTreeSet<String>,
     /// Its instructions.
@@ -33,10 +36,14 @@ pub struct Tail {
 enum Value {
     /// The tail's own: made from what the switch returned, from memory outside the frame or from constants.
     Own,
+    /// What lies in memory outside the frame, as it is; the tail's own, too.
+    Loaded,
     /// What lies where stack guards may be; the tail's own, too.
     Guard(Guard),
     /// The address of the running thread; the tail's own, too.
     Current,
+    /// What the callee-saved register of that number held at the springboard: always the same number.
+    Constant(Register),
     /// What the callee-saved register of that number held at the springboard.
     Live(Register),
     /// What the frame held at this offset at the springboard.
@@ -51,7 +58,10 @@ enum Value {
 
 impl Value {
     fn is_own(self) -> bool {
-        matches!(self, Value::Own | Value::Guard(_) | Value::Current)
+        !matches!(
+            self,
+            Value::Live(_) | Value::Slot(_) | Value::Authenticated(_) | Value::Frame(_) | Value::Undefined
+        )
     }
 }
 
@@ -96,21 +106,34 @@ impl Join for State {
     }
 }
 
-/// Explores the tail. `height` is where the stack and frame pointers are at the springboard.
-pub fn explore(code: &Code<'_>, springboard: Addr, height: Height) -> Result<Tail, Error> {
+/// Explores the tail. `height` is where the stack and frame pointers are at the springboard, `constants` which registers
+/// are numbers there.
+pub fn explore(
+    code: &Code<'_>,
+    springboard: Addr,
+    height: Height,
+    constants: &BTreeMap<Register, u64>,
+) -> Result<Tail, Error> {
     let call = At { addr: springboard, alternative: None };
     let sp = height.sp.ok_or(Error::StackPointerUnknown { at: springboard })?;
-    let start = State::behind_the_switch(code.abi(), sp, height.fp);
+    let mut start = State::behind_the_switch(code.abi(), sp, height.fp);
+    for register in constants.keys() {
+        if start.get(*register) == Value::Live(*register) {
+            start.set(*register, Value::Constant(*register));
+        }
+    }
     let next = code.next(call, &code.decode(call)?);
     let starts = next.inside.into_iter().map(|at| (at, start.clone())).collect();
 
-    let mut walk = Walk { code, abi: code.abi(), springboard, lowest: sp, tail: Tail::default() };
+    let (abi, read) = (code.abi(), RefCell::default());
+    let mut walk = Walk { code, abi, springboard, lowest: sp, read, tail: Tail::default() };
     let known = code.explore(starts, |at, step, state| walk.step(at, step, state))?;
     let mut tail = walk.tail;
     if tail.restored.is_empty() {
         return Err(Error::NeverReturns);
     }
     tail.instructions = known.into_keys().collect();
+    tail.constants = walk.read.into_inner();
     Ok(tail)
 }
 
@@ -161,6 +184,8 @@ struct Walk<'c, 'a> {
     springboard: Addr,
     /// The stack pointer at the springboard: the frame's lowest byte.
     lowest: i64,
+    /// Registers that were constants and were read as such.
+    read: RefCell<BTreeSet<Register>>,
     tail: Tail,
 }
 
@@ -172,7 +197,7 @@ impl Walk<'_, '_> {
         let mut state = state.clone();
         match step.flow {
             Flow::Call(target) => self.call(target, step, &mut state)?,
-            Flow::CallIndirect => self.indirect_call(step, &mut state)?,
+            Flow::CallIndirect(register) => self.indirect_call(register, step, &mut state)?,
             Flow::JumpIndirect => return Err(Error::IndirectBranch { instruction: named(step) }),
             Flow::Other => return Err(Error::Unforeseen { instruction: named(step) }),
             Flow::Next | Flow::Branch { .. } => {
@@ -218,23 +243,33 @@ impl Walk<'_, '_> {
 
     fn call(&mut self, target: Addr, step: &Step, state: &mut State) -> Result<(), Error> {
         match (self.code.callee)(target) {
-            // A callback that the kernel's own data names (`balance_callback` of a run queue, until 5.17): called with
-            // what the tail has, like any C function.
-            Callee::Thunk(register) if state.get(register).is_own() => {
-                self.tail.calls.insert("what the kernel's data names".into());
-            }
+            Callee::Thunk(register) if state.get(register).is_own() => self.named_by_data(),
             _ => self.known_callee(target, step)?,
         }
         self.called(step, state)
     }
 
-    fn indirect_call(&mut self, step: &Step, state: &mut State) -> Result<(), Error> {
-        if !self.code.patched_calls.contains(&step.at) {
+    fn indirect_call(
+        &mut self,
+        register: Option<Register>,
+        step: &Step,
+        state: &mut State,
+    ) -> Result<(), Error> {
+        if self.code.patched_calls.contains(&step.at) {
+            self.tail.calls.insert("a paravirt operation".into());
+        } else if register.is_some_and(|register| state.get(register) == Value::Loaded) {
+            self.named_by_data();
+        } else {
             let callee = "what it computes".into();
             return Err(Error::UnknownCall { callee, instruction: named(step) });
         }
-        self.tail.calls.insert("a paravirt operation".into());
         self.called(step, state)
+    }
+
+    /// A callback that the kernel's own data names: called with what the tail has, like any C function. The run queue's
+    /// `balance_callback` until 5.17; a tracepoint's probes, where there are no static calls.
+    fn named_by_data(&mut self) {
+        self.tail.calls.insert("what the kernel's data names".into());
     }
 
     /// What any C function may do: it may read its arguments, and leaves only callee-saved registers and its
@@ -275,7 +310,9 @@ impl Walk<'_, '_> {
                     self.signed(Some(true), register)?;
                     Some(offset)
                 }
-                Value::Live(number) if number == register.number() && !is_link => None,
+                Value::Live(number) | Value::Constant(number) if number == register.number() && !is_link => {
+                    None
+                }
                 other => {
                     let (found, instruction) = (self.describe(other), named(step));
                     return Err(Error::NotRestored { register, found, instruction });
@@ -322,7 +359,7 @@ impl Walk<'_, '_> {
                 self.place(*to, step, state)?;
                 self.stored(Access { place: *to, bytes: 8 }, step, state)
             }
-            Effect::Clear { to } => self.assign(*to, Value::Own, step, state),
+            Effect::Set { to, .. } | Effect::Truth { to, .. } => self.assign(*to, Value::Own, step, state),
             Effect::Current { to } => self.assign(*to, Value::Current, step, state),
             // The tail signs nothing of its own before it returns.
             Effect::Sign { .. } => Err(Error::Unforeseen { instruction: named(step) }),
@@ -364,7 +401,7 @@ impl Walk<'_, '_> {
             return Ok(Value::Guard(guard));
         }
         self.place(from, step, state)?;
-        Ok(Value::Own)
+        Ok(Value::Loaded)
     }
 
     /// Recognises the comparison of the canary with the guard: the one from the frame, the other from where guards
@@ -450,6 +487,10 @@ impl Walk<'_, '_> {
     /// Refuses what the new `__schedule` could not have provided.
     fn readable(&self, register: Register, step: &Step, state: &State) -> Result<(), Error> {
         match state.get(register) {
+            Value::Constant(constant) => {
+                self.read.borrow_mut().insert(constant);
+                Ok(())
+            }
             Value::Live(_) | Value::Undefined => {
                 let register = (self.abi.name)(register);
                 Err(Error::LiveRegister { register, instruction: named(step) })
@@ -490,8 +531,12 @@ impl Walk<'_, '_> {
 
     fn describe(&self, value: Value) -> String {
         match value {
-            Value::Own | Value::Guard(_) | Value::Current => "a value of the tail's own".to_owned(),
-            Value::Live(number) => format!("{} as it was at the springboard", (self.abi.name)(number)),
+            Value::Own | Value::Loaded | Value::Guard(_) | Value::Current => {
+                "a value of the tail's own".to_owned()
+            }
+            Value::Live(number) | Value::Constant(number) => {
+                format!("{} as it was at the springboard", (self.abi.name)(number))
+            }
             Value::Slot(offset) => format!("the slot CFA{offset:+}"),
             Value::Authenticated(offset) => format!("the slot CFA{offset:+}, signed"),
             Value::Frame(offset) => format!("CFA{offset:+}"),

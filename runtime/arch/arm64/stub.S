@@ -23,6 +23,7 @@
  *   SS_EACH_KEPT(op)	op(register), for each register that the tail leaves alone
  *   SS_EACH_KEPT_BACK(op) the same in reverse order
  *   SS_KEPT_SIZE	bytes these take
+ *   SS_EACH_CONSTANT(op)	op(register, number), for each register that the tail finds always the same number in
  *   SS_GUARD, SS_CANARY	where the running thread has its guard, and the offset from the frame sp of its copy;
  *			undefined for a kernel without stack protector
  */
@@ -37,6 +38,7 @@
 #define LOAD(reg, at)	ldr reg, [sp, at];
 #define PUSH(reg)	str reg, [x9], 8;
 #define POP(reg)	ldr reg, [x9], 8;
+#define SET(reg, number)	mov reg, number;
 
 	.text
 
@@ -94,5 +96,6 @@ SYM_INNER_LABEL(ss_switch_to, SYM_L_GLOBAL)
 	SS_EACH_KEPT(POP)
 #endif
 	sub	sp, x29, SS_FRAME_RECORD
+	SS_EACH_CONSTANT(SET)
 	b	SS_SPRINGBOARD
 SYM_FUNC_END(ss_schedule_stub)

@@ -24,6 +24,7 @@
  *   SS_EACH_KEPT(op)	op(register), for each register that the tail leaves alone
  *   SS_EACH_KEPT_BACK(op) the same in reverse order
  *   SS_KEPT_SIZE	bytes these take
+ *   SS_EACH_CONSTANT(op)	op(register, number), for each register that the tail finds always the same number in
  *   SS_GUARD, SS_CANARY	the kernel's guard as an operand, and the offset from the frame sp of its copy;
  *			undefined for a kernel without stack protector
  */
@@ -39,6 +40,7 @@
 #define LOAD(reg, at)	movq at(%rsp), %reg;
 #define PUSH(reg)	pushq %reg;
 #define POP(reg)	popq %reg;
+#define SET(reg, number) movq $number, %reg;
 
 	.text
 
@@ -108,6 +110,7 @@ SYM_INNER_LABEL(ss_switch_to, SYM_L_GLOBAL)
 	nop		/* bears the hint */
 #endif
 	SS_EACH_KEPT_BACK(POP)
+	SS_EACH_CONSTANT(SET)
 SYM_FUNC_END(ss_schedule_stub)
 
 /*

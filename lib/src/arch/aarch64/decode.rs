@@ -1,7 +1,8 @@
 //! A64 instructions: "Arm Architecture Reference Manual", C4. What the kernel's C code and its inline assembly
 //! consist of; SIMD, SVE and SME are told apart, and no more.
 
-use super::super::step::{Register, Registers};
+use super::super::step::{Condition, Register, Registers};
+use super::lift::condition;
 use crate::arch::relocation::{adr_immediate, sign_extend};
 
 /// The stack pointer, as registers are numbered here.
@@ -153,6 +154,19 @@ impl Word {
     /// `mov` of 64 bits from register to register: to, from.
     pub fn moved(self) -> Option<(Register, Register)> {
         self.is(0xffe0_ffe0, 0xaa00_03e0).then(|| self.rd().zip(self.rm())).flatten()
+    }
+
+    /// `mov` of a number: to, and which.
+    pub fn number(self) -> Option<(Register, u64)> {
+        let value = u64::from(self.bits(5, 16)) << (16 * self.bits(21, 2));
+        self.rd().filter(|_| self.is(0x7f80_0000, 0x5280_0000)).map(|to| (to, value))
+    }
+
+    /// `cset` of equality or its opposite: `csinc` of zero and zero by the opposite condition.
+    pub fn truth(self) -> Option<(Register, Condition)> {
+        let condition = condition(self.bits(12, 4)).opposite();
+        let is_known = self.is(0x7fff_0fe0, 0x1a9f_07e0) && condition != Condition::Other;
+        self.rd().filter(|_| is_known).map(|to| (to, condition))
     }
 
     /// A load or store of one or two general registers at a base and an offset.

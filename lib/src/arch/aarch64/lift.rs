@@ -33,7 +33,7 @@ pub(super) fn lift(word: Word, at: Addr) -> Option<Step> {
     let used = word.registers();
     let flow = match word.branch() {
         None => Flow::Next,
-        Some(branch) => flow(branch, at),
+        Some(branch) => flow(word, branch, at),
     };
     let used = match flow {
         Flow::Trap => used.unwrap_or_default(),
@@ -48,26 +48,28 @@ pub(super) fn lift(word: Word, at: Addr) -> Option<Step> {
     Some(Step { at, len: BYTES, form: format!("{:08x}", word.0), flow, effects, sets_flags: used.sets_flags })
 }
 
-fn flow(branch: Branch, at: Addr) -> Flow {
+/// By the number that instructions encode it with.
+pub(super) fn condition(code: u32) -> Condition {
+    match code {
+        0 => Condition::Equal,
+        1 => Condition::NotEqual,
+        _ => Condition::Other,
+    }
+}
+
+fn flow(word: Word, branch: Branch, at: Addr) -> Flow {
     match branch {
         Branch::Direct { kind, distance } => {
             let target = at.offset(distance);
             match kind {
                 Direct::Jump => Flow::Jump(target),
                 Direct::Call => Flow::Call(target),
-                Direct::Condition(code) => {
-                    let condition = match code {
-                        0 => Condition::Equal,
-                        1 => Condition::NotEqual,
-                        _ => Condition::Other,
-                    };
-                    Flow::Branch { target, condition }
-                }
+                Direct::Condition(code) => Flow::Branch { target, condition: condition(code.into()) },
                 Direct::Test(_) => Flow::Branch { target, condition: Condition::Other },
             }
         }
         Branch::Jump(_) => Flow::JumpIndirect,
-        Branch::Call => Flow::CallIndirect,
+        Branch::Call => Flow::CallIndirect(word.rn()),
         Branch::Return => Flow::Return,
         Branch::Trap => Flow::Trap,
         Branch::Other => Flow::Other,
@@ -83,6 +85,12 @@ fn effects(word: Word, touched: Touched) -> Vec<Effect> {
     }
     if let Some((to, from)) = word.moved() {
         return vec![Effect::Copy { to, from }];
+    }
+    if let Some((to, value)) = word.number() {
+        return vec![Effect::Set { to, value }];
+    }
+    if let Some((to, condition)) = word.truth() {
+        return vec![Effect::Truth { to, condition }];
     }
     match word.0 {
         PACIASP | PACIBSP => return vec![Effect::Sign { register: LR, modifier: SP }],
@@ -202,6 +210,11 @@ mod tests {
         let [Effect::Compare { left, right, touched }] = step.effects.as_slice() else { panic!("{step:?}") };
         assert_eq!([*left, *right], [Operand::Register(2), Operand::Register(1)]);
         assert!(step.sets_flags && touched.writes.contains(2));
+        // cset w20, ne; mov w20, #1; cset w0, lt, of which no more is known than that
+        let truth = Effect::Truth { to: 20, condition: Condition::NotEqual };
+        assert_eq!(lifted(0x1a9f_07f4).effects, [truth]);
+        assert_eq!(lifted(0x5280_0034).effects, [Effect::Set { to: 20, value: 1 }]);
+        assert!(matches!(lifted(0x1a9f_a7e0).effects.as_slice(), [Effect::Touch(_)]));
         // mov x1, #0 leaves the comparison alone
         assert!(!lifted(0xd280_0001).sets_flags);
         // b.ne .+0x5b8

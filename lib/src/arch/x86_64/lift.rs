@@ -51,7 +51,7 @@ fn flow(instruction: &Instruction) -> Flow {
     match (instruction.flow_control(), target) {
         (FlowControl::Next, _) => Flow::Next,
         (FlowControl::Call, Some(target)) => Flow::Call(target),
-        (FlowControl::IndirectCall, _) => Flow::CallIndirect,
+        (FlowControl::IndirectCall, _) => Flow::CallIndirect(whole(instruction, 0)),
         (FlowControl::UnconditionalBranch, Some(target)) => Flow::Jump(target),
         (FlowControl::IndirectBranch, _) => Flow::JumpIndirect,
         (FlowControl::ConditionalBranch, Some(target)) => {
@@ -88,6 +88,10 @@ fn effects(instruction: &Instruction) -> Vec<Effect> {
             Effect::Load { to: RBP, from: Place::Based { base: RSP, offset: 0 } },
             Effect::Add { to: RSP, from: RSP, by: 8 },
         ],
+        Mnemonic::Mov if moved_number(instruction).is_some() => {
+            let (to, value) = moved_number(instruction).unwrap_or_default();
+            vec![Effect::Set { to, value }]
+        }
         Mnemonic::Mov => match (to, from) {
             (Some(to), Some(from)) => vec![Effect::Copy { to, from }],
             (Some(to), None) if is_memory(1) => vec![Effect::Load { to, from: place }],
@@ -107,7 +111,7 @@ fn effects(instruction: &Instruction) -> Vec<Effect> {
         }
         // Of 32 bits as well: what is above becomes zero too.
         Mnemonic::Xor if instruction.op1_kind() == OpKind::Register && zeroed(instruction).is_some() => {
-            vec![Effect::Clear { to: zeroed(instruction).unwrap_or_default() }]
+            vec![Effect::Set { to: zeroed(instruction).unwrap_or_default(), value: 0 }]
         }
         Mnemonic::Sub | Mnemonic::Xor | Mnemonic::Cmp => {
             let [left, right] = [0, 1].map(|operand| compared(instruction, operand));
@@ -141,6 +145,17 @@ fn zeroed(instruction: &Instruction) -> Option<Number> {
     let register = instruction.op0_register();
     let is_whole = register.is_gpr32() || register.is_gpr64();
     (is_whole && register == instruction.op1_register()).then(|| number(register)).flatten()
+}
+
+/// `mov` of a number into all of a register; of 32 bits as well, for what is above becomes zero.
+fn moved_number(instruction: &Instruction) -> Option<(Number, u64)> {
+    let register = instruction.op0_register();
+    let is_whole =
+        register.is_gpr64() || register.is_gpr32() && instruction.op1_kind() == OpKind::Immediate32;
+    let is_number =
+        matches!(instruction.op1_kind(), OpKind::Immediate32 | OpKind::Immediate32to64 | OpKind::Immediate64);
+    let to = number(register).filter(|_| instruction.op0_kind() == OpKind::Register)?;
+    (is_whole && is_number).then(|| (to, instruction.immediate(1)))
 }
 
 fn compared(instruction: &Instruction, operand: u32) -> Operand {
@@ -275,7 +290,12 @@ mod tests {
         assert_eq!((*left, *right), (Operand::Register(0), Operand::Memory(Place::PerCpu(0x28))));
         assert!(step.sets_flags && touched.writes.contains(0) && touched.reads.contains(0));
         // xor %edi,%edi
-        assert_eq!(lifted(&[0x31, 0xff]).effects, [Effect::Clear { to: 7 }]);
+        assert_eq!(lifted(&[0x31, 0xff]).effects, [Effect::Set { to: 7, value: 0 }]);
+        // mov $1, %ebx; mov $-1, %rbx; mov $1, %bl, of which the rest stays
+        assert_eq!(lifted(&[0xbb, 1, 0, 0, 0]).effects, [Effect::Set { to: 3, value: 1 }]);
+        let all = Effect::Set { to: 3, value: u64::MAX };
+        assert_eq!(lifted(&[0x48, 0xc7, 0xc3, 0xff, 0xff, 0xff, 0xff]).effects, [all]);
+        assert!(matches!(lifted(&[0xb3, 1]).effects.as_slice(), [Effect::Touch(_)]));
     }
 
     #[test]
@@ -294,7 +314,7 @@ mod tests {
         // jne +2; call *%rax; ud2; ret $8
         let branch = Flow::Branch { target: Addr(0x1004), condition: Condition::NotEqual };
         assert_eq!(lifted(&[0x75, 0x02]).flow, branch);
-        assert_eq!(lifted(&[0xff, 0xd0]).flow, Flow::CallIndirect);
+        assert_eq!(lifted(&[0xff, 0xd0]).flow, Flow::CallIndirect(Some(0)));
         assert_eq!(lifted(&[0x0f, 0x0b]).flow, Flow::Trap);
         assert_eq!(lifted(&[0xc2, 8, 0]).flow, Flow::Other);
         assert_eq!(lifted(&[0xc3]).flow, Flow::Return);

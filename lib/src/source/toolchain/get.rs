@@ -5,9 +5,11 @@ use super::super::architecture::{Architecture, runs_here};
 use super::super::archive::Archives;
 use super::super::fetch::fill;
 use super::super::plan::{Content, Extent, Plan, PlannedPackage, read_lists};
+use super::super::unpack::emulator_names;
 use super::super::{Cache, Kernel, SourceError};
 use super::{Toolchain, WantedCompiler, wrap};
 use crate::progress::Progress;
+use std::fs;
 
 /// Gets the compiler into the cache, unless it is there. It is looked for in `suite`, else in the suite that the
 /// kernel was fetched from, else in those that this machine uses.
@@ -42,6 +44,9 @@ pub fn get(
         };
     }
     let toolchain = Toolchain { directory: place.directory().to_owned() };
+    if let Some(foreign) = wanted.foreign() {
+        get_emulator(foreign, &toolchain, cache, progress)?;
+    }
     progress.begin("preparing its programs", None);
     let lock = cache.lock(progress)?;
     let (root, programs) = (toolchain.root(), toolchain.programs());
@@ -82,7 +87,7 @@ fn plan(
     let (name, derived) = match &suite {
         Some(suite) if companions == Companions::LeftOut => (suite.as_str(), archives.for_release(suite)),
         Some(suite) => (suite.as_str(), archives.for_suite(suite)),
-        None => ("machine", archives.for_machine()),
+        None => (MACHINE, archives.for_machine()),
     };
     let foreign = wanted.foreign();
     let mut directory = name.replace('/', "_");
@@ -123,8 +128,8 @@ fn plan(
     let packages = match (foreign, Architecture::of_machine()) {
         (Some(foreign), Some(native)) => {
             let mut packages = set(&[compiler.spec()], None)?;
-            let beside = [EMULATORS.to_owned(), format!("binutils-{}", foreign.triplet().replace('_', "-"))];
-            packages.extend(set(&with_tools(beside.to_vec()), Some(native))?);
+            let binutils = format!("binutils-{}", foreign.triplet().replace('_', "-"));
+            packages.extend(set(&with_tools(vec![binutils]), Some(native))?);
             packages
         }
         _ => set(&with_tools(vec![compiler.spec()]), None)?,
@@ -143,8 +148,59 @@ fn plan(
     })
 }
 
+/// What lists of the suites that this machine uses are called.
+const MACHINE: &str = "machine";
+
 /// The package of user-mode emulators, statically linked.
 const EMULATORS: &str = "qemu-user-static";
+
+/// Puts the emulator that runs a foreign toolchain's programs beside them. It is this machine's suite's: one of the
+/// kernel's suite may not run on a kernel as new as this machine's (5.2, of bullseye, does not).
+fn get_emulator(
+    foreign: Architecture,
+    toolchain: &Toolchain,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<(), SourceError> {
+    let Some(native) = Architecture::of_machine() else { return Ok(()) };
+    let place = cache.toolchain(&format!("{EMULATORS}_{}", foreign.name()));
+    if place.record().is_none() {
+        let (sources_list, sources_parts) = machine_sources()?;
+        let derived = Archives::of_machine(&sources_list, &sources_parts)?.for_machine();
+        let lists = cache.apt().join(MACHINE);
+        let lock = cache.lock(progress)?;
+        let apt = Apt::prepare(&lists, &derived, None)?;
+        let suites = read_lists(&apt, MACHINE, &derived, progress)?;
+        let mut listed = apt.with_dependencies_on(native, &[EMULATORS.to_owned()])?;
+        // What it depends on is for binaries that are not static; in some suites, the package that has them.
+        listed.retain(|package| EMULATORS.starts_with(&package.name));
+        let version = listed.first().map_or(String::new(), |package| package.version.clone());
+        let packages = planned(&apt, listed, Some(foreign))?;
+        drop(lock);
+        let plan = Plan {
+            release: place.name(),
+            version,
+            suites: suites.read,
+            unread: suites.unread,
+            packages,
+            cached: false,
+            suite: None,
+            lists: Some(lists),
+            extent: Extent::Toolchain,
+        };
+        fill(&plan, cache, progress)?;
+    }
+    let from = Toolchain { directory: place.directory().to_owned() }.native().join("usr/bin");
+    let to = toolchain.native().join("usr/bin");
+    fs::create_dir_all(&to).map_err(SourceError::io(&to))?;
+    for name in emulator_names(foreign.machine()) {
+        let program = from.join(&name);
+        if program.is_file() {
+            fs::copy(&program, to.join(&name)).map_err(SourceError::io(&program))?;
+        }
+    }
+    Ok(())
+}
 
 fn planned(
     apt: &Apt,

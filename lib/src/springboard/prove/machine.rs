@@ -24,8 +24,8 @@ pub enum Value {
     Caller,
     /// The same, signed with this offset from the CFA.
     Signed(i64),
-    /// Zero.
-    Zero,
+    /// A number.
+    Number(u64),
     /// Anything.
     Junk,
 }
@@ -145,7 +145,8 @@ impl Machine {
                 Effect::Store { to, from } => {
                     self.store(self.place(*to, relocated), WORD, self.register(*from));
                 }
-                Effect::Clear { to } => self.set(*to, Value::Zero),
+                Effect::Set { to, value } => self.set(*to, Value::Number(*value)),
+                Effect::Truth { to, .. } => self.set(*to, Value::Junk),
                 Effect::Current { to } => self.set(*to, Value::Current),
                 Effect::Sign { register, modifier } => {
                     let value = match (self.register(*register), self.register(*modifier)) {

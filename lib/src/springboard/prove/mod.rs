@@ -9,7 +9,7 @@ mod machine;
 mod stub;
 
 use super::code::{At, Code};
-use super::contract::{Base, Contract, Guard};
+use super::contract::{Base, Constant, Contract, Guard};
 use super::error::Error;
 use super::orc::Orc;
 use super::read::with_code;
@@ -158,6 +158,12 @@ impl Run<'_> {
                 return broken(format!("{} is {found:?} at the springboard", (self.abi.name)(number)));
             }
         }
+        for Constant { register, value } in &self.contract.constants {
+            let found = machine.register(register.number());
+            if found != Value::Number(*value) {
+                return broken(format!("{register} is {found:?} at the springboard, not {value}"));
+            }
+        }
         self.frame_record(&machine)?;
         if let Some(canary) = self.contract.canary
             && machine.stack(canary.offset) != Value::Guard
@@ -279,7 +285,7 @@ impl Run<'_> {
             let step = code.decode(at)?;
             match step.flow {
                 Flow::Next => machine.run(&step, None),
-                Flow::Call(_) | Flow::CallIndirect => machine.call(self.abi),
+                Flow::Call(_) | Flow::CallIndirect(_) => machine.call(self.abi),
                 _ => {}
             }
             let mut next = code.next(at, &step);

@@ -205,6 +205,68 @@ fn faults() {
     assert!(matches!(jump, Error::IndirectBranch { .. }), "{jump}");
 }
 
+/// A tail that goes on with what was found out before the switch: two threads differ (`cset w20, ne`). `way` leads to
+/// the switch, and from its last instruction but one to the return where they do not.
+fn that_uses_x20(way: &[Piece]) -> Vec<Piece> {
+    let pieces = replacing(&schedule(), PREVIOUS, way);
+    // mov w1, w20
+    replacing(&pieces, Call(FINISH_TASK_SWITCH), &[W(0x2a14_03e1), Call(FINISH_TASK_SWITCH)])
+}
+
+const CMP_X0_X1: Piece = W(0xeb01_001f);
+const CMP_X1_X0: Piece = W(0xeb00_003f);
+const CSET_W20_NE: Piece = W(0x1a9f_07f4);
+/// `b.eq` of the return.
+const LEAVE_IF_EQUAL: Piece = W(0x5400_0140);
+const LEAVE_IF_NOT: Piece = W(0x5400_0141);
+const NOP: Piece = W(0xd503_201f);
+
+fn constants(way: &[Piece]) -> Result<Vec<(CalleeSaved, u64)>, Error> {
+    let contract = contract_of(&that_uses_x20(way))?;
+    Ok(contract.constants.iter().map(|constant| (constant.register, constant.value)).collect())
+}
+
+#[test]
+fn what_is_always_the_same_number_at_the_switch_may_be_used_behind_it() {
+    use CalleeSaved::X20;
+    let differ = [CMP_X0_X1, CSET_W20_NE, CMP_X1_X0, LEAVE_IF_EQUAL];
+    assert_eq!(constants(&differ), Ok(vec![(X20, 1)]));
+    assert_eq!(constants(&[CMP_X0_X1, CSET_W20_NE, CMP_X1_X0, LEAVE_IF_NOT]), Ok(vec![(X20, 0)]));
+    assert_eq!(constants(&[W(0x5280_0054) /* mov w20, #2 */]), Ok(vec![(X20, 2)]));
+    // Nothing decides about it; what is compared is another value by then; what was found out is gone.
+    let between = |piece| [CMP_X0_X1, CSET_W20_NE, piece, CMP_X1_X0, LEAVE_IF_EQUAL];
+    let [mov_x1_x2, mov_x20_x2] = [W(0xaa02_03e1), W(0xaa02_03f4)];
+    for way in [&[CMP_X0_X1, CSET_W20_NE, CMP_X1_X0, NOP][..], &between(mov_x1_x2), &between(mov_x20_x2)] {
+        let error = constants(way).expect_err("it is no constant");
+        assert!(matches!(&error, Error::LiveRegister { register, .. } if register == "x20"), "{error}");
+    }
+}
+
+#[test]
+fn a_number_stands_for_the_outcome_where_one_register_is_a_copy_of_the_other() {
+    // cbz x2, 1f; …; b 2f; 1: mov x0, x1; mov w20, #0; 2: …
+    let way = |copy| {
+        let zero = W(0x5280_0014);
+        let (to_copy, over_it) = (W(0xb400_0082), W(0x1400_0003));
+        [to_copy, CMP_X0_X1, CSET_W20_NE, over_it, copy, zero, CMP_X1_X0, LEAVE_IF_EQUAL]
+    };
+    assert_eq!(constants(&way(W(0xaa01_03e0))), Ok(vec![(CalleeSaved::X20, 1)]));
+    // mov x0, x2
+    assert!(constants(&way(W(0xaa02_03e0))).is_err());
+}
+
+#[test]
+fn a_callback_is_called_that_memory_names() {
+    // ldr x2, [x0]; blr x2
+    let named = replacing(
+        &schedule(),
+        Call(FINISH_TASK_SWITCH),
+        &[Call(FINISH_TASK_SWITCH), W(0xf940_0002), W(0xd63f_0040)],
+    );
+    let contract = contract_of(&named).expect("a contract");
+    assert_eq!(contract.calls, ["__stack_chk_fail", "finish_task_switch", "what the kernel's data names"]);
+}
+
 const LINKAGE: &str = "#define SYM_START(name, linkage...) .globl name; name:\n\
     #define SYM_INNER_LABEL(name, linkage) .globl name; name:\n\
     #define SYM_FUNC_END(name)\n";
@@ -247,10 +309,24 @@ fn header_of(contract: &Contract) -> String {
 
 #[test]
 fn stub_keeps_the_contract() {
-    for pieces in [schedule(), plain()] {
+    let with_constant = that_uses_x20(&[CMP_X0_X1, CSET_W20_NE, CMP_X1_X0, LEAVE_IF_EQUAL]);
+    for pieces in [schedule(), plain(), with_constant] {
         let contract = contract_of(&pieces).expect("a contract");
         let Some(outcome) = proved(&contract, &header_of(&contract), &assemble(&pieces)) else { return };
         assert_eq!(outcome, Ok(1), "{contract}");
+    }
+}
+
+#[test]
+fn stub_that_sets_another_number_is_caught() {
+    let pieces = that_uses_x20(&[CMP_X0_X1, CSET_W20_NE, CMP_X1_X0, LEAVE_IF_EQUAL]);
+    let contract = contract_of(&pieces).expect("a contract");
+    let text = header_of(&contract);
+    assert!(text.contains("op(x20, 1)"), "{text}");
+    for wrong in ["op(x20, 2)", ""] {
+        let text = text.replacen("op(x20, 1)", wrong, 1);
+        let Some(outcome) = proved(&contract, &text, &assemble(&pieces)) else { return };
+        assert!(matches!(&outcome, Err(Error::Broken { why }) if why.contains("x20")), "{outcome:?}");
     }
 }
 
