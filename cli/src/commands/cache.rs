@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
-use schedswap::source::{Cache, CacheEntry, remove, usage};
+use schedswap::source::{Cache, CacheEntry, over, remove, usage};
 
 use crate::outcome::Outcome;
 use crate::progress::Shown;
@@ -46,6 +46,10 @@ enum CacheCommand {
         /// Everything
         #[arg(long, conflicts_with = "names")]
         all: bool,
+        /// As much besides as it takes for the cache to be no larger than this (20G, 800M, or bytes): what has been
+        /// there for the longest time
+        #[arg(long, value_name = "SIZE", conflicts_with_all = ["names", "all"], value_parser = size)]
+        to: Option<u64>,
     },
 }
 
@@ -57,13 +61,16 @@ pub fn run(args: CacheArgs) -> anyhow::Result<Outcome> {
     };
     let entries = match args.command {
         None => usage(&cache)?,
-        Some(CacheCommand::Prune { names, all }) => {
+        Some(CacheCommand::Prune { names, all, to }) => {
             let there = usage(&cache)?;
             if let Some(name) = names.iter().find(|name| !there.iter().any(|entry| is_named(entry, name))) {
                 bail!("the cache has no {name}; `schedswap cache` shows what it has");
             }
+            let over = to.map_or(Vec::new(), |bytes| over(bytes, there));
             let goes = |entry: &CacheEntry| {
-                all || entry.is_leftover || names.iter().any(|name| is_named(entry, name))
+                all || entry.is_leftover
+                    || over.contains(&entry.name)
+                    || names.iter().any(|name| is_named(entry, name))
             };
             remove(&cache, &goes, &Shown::on_stderr())?
         }
@@ -74,6 +81,15 @@ pub fn run(args: CacheArgs) -> anyhow::Result<Outcome> {
         print(&entries, &cache);
     }
     Ok(Outcome::Done)
+}
+
+/// `20G`, `800M`, or plain bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)];
+    let with_unit = units.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+    let (number, bytes) = with_unit.unwrap_or((text, 1));
+    let number = number.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes));
+    number.ok_or_else(|| "expected a whole number with K, M or G, such as 20G, or of bytes".to_owned())
 }
 
 fn is_named(entry: &CacheEntry, name: &str) -> bool {
@@ -88,4 +104,19 @@ fn print(entries: &[CacheEntry], cache: &Cache) {
     }
     let all = entries.iter().map(|entry| entry.bytes).sum();
     line(all, &format!("in all, in {}", cache.root().display()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [("20G", 20 << 30), ("800M", 800 << 20), ("1K", 1024), ("7", 7), ("0", 0)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "2T", "99999999999999999999", "99999999999G"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 }

@@ -34,4 +34,4 @@ pub use headers::shadow_headers;
 pub use kernel::{Bootable, Kernel, Overrides, Search, locate};
 pub use plan::{Plan, PlannedPackage, Request, plan};
 pub use toolchain::{Toolchain, WantedCompiler};
-pub use usage::{Entry as CacheEntry, remove, usage};
+pub use usage::{Entry as CacheEntry, over, remove, usage};

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -28,6 +29,34 @@ pub struct Entry {
     pub bytes: u64,
     /// A fetch that was broken off left it, or makes it anew in a moment.
     pub is_leftover: bool,
+    /// When it came.
+    #[serde(skip)]
+    pub since: SystemTime,
+}
+
+impl Entry {
+    fn of(cache: &Cache, name: String, is_leftover: bool) -> Result<Entry, SourceError> {
+        let path = cache.root().join(&name);
+        let metadata = path.symlink_metadata().map_err(SourceError::io(&path))?;
+        let since = metadata.modified().map_err(SourceError::io(&path))?;
+        Ok(Entry { bytes: disk_bytes(&path)?, name, is_leftover, since })
+    }
+}
+
+/// Names of the entries that have to go for the rest to take no more than `bound_bytes`: leftovers, then what has been
+/// there for the longest time.
+pub fn over(bound_bytes: u64, mut entries: Vec<Entry>) -> Vec<String> {
+    entries.sort_by_key(|entry| (!entry.is_leftover, entry.since));
+    let mut left: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    let mut gone = Vec::new();
+    for entry in entries {
+        if left <= bound_bytes {
+            break;
+        }
+        left -= entry.bytes;
+        gone.push(entry.name);
+    }
+    gone
 }
 
 /// Everything in the cache, the largest first.
@@ -52,10 +81,7 @@ pub fn usage(cache: &Cache) -> Result<Vec<Entry>, SourceError> {
     }
     let mut entries = found
         .into_iter()
-        .map(|(name, is_leftover)| {
-            let bytes = disk_bytes(&cache.root().join(&name))?;
-            Ok(Entry { name, bytes, is_leftover })
-        })
+        .map(|(name, is_leftover)| Entry::of(cache, name, is_leftover))
         .collect::<Result<Vec<_>, SourceError>>()?;
     entries.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
     Ok(entries)
@@ -144,5 +170,27 @@ mod tests {
         assert_eq!(names(gone), ["guests/root.ext4"]);
         assert_eq!(names(usage(&cache).unwrap()), ["kernels/1-x"]);
         assert!(dir.path().join("guests/lock").exists());
+    }
+
+    #[test]
+    fn the_oldest_goes_until_the_rest_is_small_enough() {
+        let entry = |name: &str, bytes, is_leftover, age_s: u64| Entry {
+            name: name.into(),
+            bytes,
+            is_leftover,
+            since: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000 - age_s),
+        };
+        let entries = || {
+            vec![
+                entry("kernels/new", 50, false, 1),
+                entry("kernels/old", 40, false, 300),
+                entry("toolchains/older", 5, false, 400),
+                entry("debs", 10, true, 2),
+            ]
+        };
+        assert_eq!(over(105, entries()), Vec::<String>::new());
+        assert_eq!(over(104, entries()), ["debs"]);
+        assert_eq!(over(60, entries()), ["debs", "toolchains/older", "kernels/old"]);
+        assert_eq!(over(0, entries()).len(), 4);
     }
 }
