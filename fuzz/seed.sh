@@ -3,7 +3,7 @@
 # chance. Needs gcc and binutils.
 set -eu
 cd "$(dirname "$0")"
-fixture=../lib/src/vmlinux/tests/fixture
+fixture=../crates/kernel/src/vmlinux/tests/fixture
 mkdir -p corpus/vmlinux_open corpus/object_read corpus/config_parse
 corpus=$PWD/corpus
 for dwarf in 4 5; do

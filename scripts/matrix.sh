@@ -38,7 +38,7 @@ kernel() {
     run build "$SCHEDSWAP" build "$out/work" || return 1
     run demo "$SCHEDSWAP" try "$out/work" --run examples/demo/features.sh --console "$out/demo-console.log" || return 1
     demo=yes
-    run tracing "$SCHEDSWAP" try "$out/work" --run tests/tracing/swap.sh --console "$out/tracing-console.log" || return 1
+    run tracing "$SCHEDSWAP" try "$out/work" --run crates/tests/tracing/swap.sh --console "$out/tracing-console.log" || return 1
     tracing=yes
     run cycles "$SCHEDSWAP" try "$out/work" --cycles "$CYCLES" --threads "$THREADS" --time-limit 14400 \
         --console "$out/console.log" || return 1
@@ -85,8 +85,8 @@ END
 
 # A policy of sched_ext's, for real, before and while the new scheduler is loaded.
 sched_ext() {
-    clang -O2 -g --target=bpf -I/usr/include/x86_64-linux-gnu -c tests/sched_ext/fifo.bpf.c -o "$out/fifo.bpf.o" &&
-        PATH=$PATH:/usr/sbin "$SCHEDSWAP" try "$out/work" --run tests/sched_ext/swap.sh --with bpftool --with "$out/fifo.bpf.o"
+    clang -O2 -g --target=bpf -I/usr/include/x86_64-linux-gnu -c crates/tests/sched_ext/fifo.bpf.c -o "$out/fifo.bpf.o" &&
+        PATH=$PATH:/usr/sbin "$SCHEDSWAP" try "$out/work" --run crates/tests/sched_ext/swap.sh --with bpftool --with "$out/fifo.bpf.o"
 }
 
 # One kernel, and its row.

@@ -22,5 +22,5 @@ get_other_kernel
 get_arm64_kernel "$SCHEDSWAP"
 get_whole_source
 # shellcheck disable=SC2046 # words of their own
-cargo test --release --workspace --no-fail-fast $(integration_tests tests/tests) -- --ignored --test-threads=1
+cargo test --release --workspace --no-fail-fast $(integration_tests crates/tests/tests) -- --ignored --test-threads=1
 cargo test --release --workspace --test cycles -- with_voluntary_preemption

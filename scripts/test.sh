@@ -80,7 +80,7 @@ step "tests with kernels, and in guests ($(nproc) at a time)"
         echo "${other//\//-}" analyse "$other"
     done
     echo guest-library --lib -- stock_kernel_tests --test-threads=1
-    for test in $(integration_tests lib/tests) $(integration_tests tests/tests); do
+    for test in $(integration_tests crates/sched/tests) $(integration_tests crates/sdk/tests) $(integration_tests crates/tests/tests); do
         echo "${test#--test=}" "$test" -- --test-threads=1
     done
 } | xargs --max-procs="$(nproc)" -I{} bash -c 'set -f; part {}' || status=1

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use schedswap::config;
+use schedswap_sched::config;
 
 fuzz_target!(|text: &str| {
     let _ = config::parse("fuzzed.yaml", text);

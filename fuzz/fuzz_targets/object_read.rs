@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use schedswap::objects;
+use schedswap_kernel::objects;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = objects::read("fuzzed.o", bytes);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use schedswap::vmlinux;
+use schedswap_kernel::vmlinux;
 use std::path::Path;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,6 +12,6 @@ fuzz_target!(|bytes: &[u8]| {
         let addr = image.symbol(*id).addr;
         let _ = image.function_at(addr);
         let _ = image.functions_entered_at(addr);
-        let _ = schedswap::arch::instructions(&image, *id);
+        let _ = schedswap_kernel::arch::instructions(&image, *id);
     }
 });

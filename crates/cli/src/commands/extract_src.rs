@@ -1,0 +1,36 @@
+//! `schedswap extract-src`: a kernel's source, as its distribution's package prepares it.
+//!
+//! ```text
+//! $ schedswap extract-src kernel-5.14.0-503.11.1.el9_5.src.rpm linux
+//! preparing by rpmbuild kernel-5.14.0-503.11.1.el9_5.src.rpm (48.2 s)
+//! linux is the source of Linux 5.14.0
+//! ```
+
+use crate::outcome::Outcome;
+use crate::progress::Shown;
+use clap::Args;
+use schedswap_sdk::workdir;
+
+use std::path::PathBuf;
+
+/// Prepare a kernel's source: unpack what its distribution publishes, with the distribution's patches applied
+///
+/// A source rpm is prepared by rpmbuild, which does what the package's own %prep says; a Debian source package by
+/// dpkg-source; a tar file is unpacked. Nothing is built or installed. The directory is there only once it is complete.
+#[derive(Args)]
+pub struct ExtractSrcArgs {
+    /// A source rpm, a .dsc with the files that it names beside it, or a tar file
+    #[arg(value_name = "PACKAGE")]
+    package: PathBuf,
+    /// The directory to make; what `init` takes as KERNEL_SRC
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: ExtractSrcArgs) -> anyhow::Result<Outcome> {
+    schedswap_source::extract(&args.package, &args.dir, &Shown::on_stderr())?;
+    let version = workdir::source_version(&args.dir)?;
+    println!("{} is the source of Linux {version}", args.dir.display());
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,215 @@
+//! What can go wrong with a guest.
+
+use super::console::Complaint;
+use std::fmt::Write;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why a guest could not be started, did not do what it was told, or ended badly.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// No QEMU.
+    #[error(
+        "{program} was not found: install Debian's package qemu-system-x86 (from bookworm-backports where \
+         qemu-utils is already the newer one) or your distribution's qemu-system-x86-core"
+    )]
+    QemuMissing {
+        /// What was looked for.
+        program: String,
+    },
+    /// QEMU ended before the kernel wrote anything.
+    #[error("QEMU did not start ({status}): {stderr}\nit was started as: {command}")]
+    QemuFailed {
+        /// Exit status.
+        status: String,
+        /// What it said.
+        stderr: String,
+        /// Program and arguments.
+        command: String,
+    },
+    /// A program that the guest needs was not found on this machine.
+    #[error("{name} was not found in {looked_in}: {hint}")]
+    ToolMissing {
+        /// The program.
+        name: &'static str,
+        /// Where it was looked for.
+        looked_in: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A program named with `--with` is not there.
+    #[error("program {name} was not found (looked for the file, then in PATH)")]
+    ProgramMissing {
+        /// As given.
+        name: String,
+    },
+    /// A program's libraries could not be found out.
+    #[error("cannot take {program} into the guest: {reason}")]
+    ProgramUnusable {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The kernel complained on the console.
+    #[error("{}", describe_complaints(.complaints, .doing))]
+    KernelComplaint {
+        /// What was being done when it was noticed.
+        doing: String,
+        /// What was found, in order.
+        complaints: Vec<Complaint>,
+    },
+    /// The kernel is tainted by more than an unsigned out-of-tree module.
+    #[error("the guest's kernel is tainted: {flags} (value {value})")]
+    Tainted {
+        /// Letters and meanings of the unexpected flags.
+        flags: String,
+        /// /proc/sys/kernel/tainted
+        value: u64,
+    },
+    /// Something took longer than allowed.
+    #[error(
+        "{doing}: not done after {} s; the guest was {state}. The console ends with:\n{console_tail}",
+        .after.as_secs()
+    )]
+    TimedOut {
+        /// What was being done.
+        doing: String,
+        /// The limit.
+        after: Duration,
+        /// `alive`, or `silent` when the agent did not answer either.
+        state: &'static str,
+        /// Last lines of the console.
+        console_tail: String,
+    },
+    /// The guest ended although nobody had told it to, without a complaint.
+    #[error(
+        "{doing}: the guest ended by itself, without its end marker. The console ends with:\n{console_tail}"
+    )]
+    EndedEarly {
+        /// What was being done.
+        doing: String,
+        /// Last lines of the console.
+        console_tail: String,
+    },
+    /// A command in the guest did not succeed, and the caller had asked for success.
+    #[error("in the guest, `{command}` ended with {status}: {output}")]
+    CommandFailed {
+        /// The shell command.
+        command: String,
+        /// Its exit status.
+        status: i32,
+        /// Its output and error output.
+        output: String,
+    },
+    /// The agent in the guest speaks another version.
+    #[error(
+        "the guest-load program speaks version {found} of the channel, this library version {expected}: \
+         they are from different builds; rebuild both"
+    )]
+    Protocol {
+        /// The agent's.
+        found: u32,
+        /// Ours.
+        expected: u32,
+    },
+    /// A program of this machine that makes a guest's disks is missing.
+    #[error("{program} is not installed: install the package {package}, or run `scripts/setup.sh disk`")]
+    HostProgramMissing {
+        /// Its name.
+        program: String,
+        /// The Debian package it is in.
+        package: &'static str,
+    },
+    /// It failed.
+    #[error("{doing} failed ({program} ended with {status}); it said\n{said}")]
+    HostProgramFailed {
+        /// What it was run for.
+        doing: String,
+        /// Its name.
+        program: String,
+        /// Its exit status.
+        status: String,
+        /// Its output.
+        said: String,
+    },
+    /// A kernel lacks a module without which it cannot reach the guest's disk.
+    #[error(
+        "kernel {release} has no {module}, neither built in nor as a module below {}: it cannot boot from a disk",
+        looked_in.display()
+    )]
+    ModuleMissing {
+        /// The kernel.
+        release: String,
+        /// The module.
+        module: String,
+        /// Where it was looked for.
+        looked_in: PathBuf,
+    },
+    /// A file of a kernel is not what it should be.
+    #[error("{} is no kernel module that can be read: {reason}", file.display())]
+    ModuleUnreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A machine was asked something while it was off.
+    #[error("the machine is off: boot it first")]
+    Off,
+    /// A machine that is on was to be switched on.
+    #[error("the machine is on: use reboot, or shut it down first")]
+    On,
+    /// systemd did not get as far as it should.
+    #[error("systemd is {state:?} after the boot, expected {expected:?}; of its units:\n{units}")]
+    Boot {
+        /// As `systemctl is-system-running` says.
+        state: String,
+        /// The same, as the caller wants it.
+        expected: &'static str,
+        /// Failed units with the ends of their logs, and jobs that wait.
+        units: String,
+    },
+    /// What a guest is made from could not be got.
+    #[error(transparent)]
+    Source(#[from] schedswap_source::SourceError),
+    /// Something in the guest is not as the scenario requires.
+    #[error("{0}")]
+    Scenario(String),
+    /// An operation of this machine failed.
+    #[error("{doing}")]
+    Io {
+        /// What was being done, with the file.
+        doing: String,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err` on I/O.
+    pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+        let doing = doing.into();
+        move |source| Error::Io { doing, source }
+    }
+}
+
+/// What a guest operation returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn describe_complaints(complaints: &[Complaint], doing: &str) -> String {
+    let mut text = format!(
+        "the guest's kernel complained {} (noticed during: {doing})",
+        if complaints.len() == 1 { "once".to_string() } else { format!("{} times", complaints.len()) }
+    );
+    for complaint in complaints {
+        let _ = write!(
+            text,
+            "\n{} in line {} of the console:\n{}",
+            complaint.kind, complaint.line, complaint.context
+        );
+    }
+    text
+}

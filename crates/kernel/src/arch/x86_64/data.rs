@@ -1,0 +1,72 @@
+//! Which instruction refers to which variable of the scheduler.
+
+use crate::address::Addr;
+use crate::arch::{DataUse, VariablePlaces};
+use crate::elf::{Elf, SymbolId};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+
+/// Looks for references to the scheduler's variables, function by function.
+pub(super) struct Data<'a> {
+    places: &'a VariablePlaces,
+    /// What code goes through to reach another CPU's copy of per-CPU data, and its own as a pointer.
+    per_cpu_offset: Option<Addr>,
+    this_cpu_offset: Option<Addr>,
+}
+
+/// What was found in one function.
+#[derive(Default)]
+pub(super) struct Found {
+    uses: Vec<DataUse>,
+    /// Small numbers that are offsets of per-CPU variables if the function has to do with per-CPU data at all.
+    perhaps: Vec<DataUse>,
+    is_per_cpu: bool,
+}
+
+impl<'a> Data<'a> {
+    pub fn of(elf: &Elf, places: &'a VariablePlaces) -> Data<'a> {
+        let addr = |name: &str| elf.unique_symbol(name).map(|symbol| symbol.addr);
+        Data { places, per_cpu_offset: addr("__per_cpu_offset"), this_cpu_offset: addr("this_cpu_off") }
+    }
+
+    /// Looks at one instruction that is no direct branch.
+    pub fn instruction(&self, function: SymbolId, instruction: &Instruction, found: &mut Found) {
+        for operand in 0..instruction.op_count() {
+            let (value, is_taken) = match instruction.op_kind(operand) {
+                OpKind::Immediate32to64 => (instruction.immediate32to64() as u64, true),
+                OpKind::Immediate64 => (instruction.immediate64(), true),
+                OpKind::Immediate32 => (u64::from(instruction.immediate32()), true),
+                OpKind::Memory => {
+                    let is_address = instruction.mnemonic() == Mnemonic::Lea
+                        && instruction.memory_index() == Register::None;
+                    (instruction.memory_displacement64(), is_address)
+                }
+                _ => continue,
+            };
+            let target = Addr(value);
+            let found_here = || DataUse { at: Addr(instruction.ip()), function, target, is_taken };
+            if instruction.op_kind(operand) == OpKind::Memory {
+                let is_this_cpu = instruction.segment_prefix() == Register::GS;
+                found.is_per_cpu |= Some(target) == self.per_cpu_offset
+                    || is_this_cpu && Some(target) == self.this_cpu_offset;
+                if is_this_cpu && self.places.is_per_cpu_offset(target) {
+                    found.uses.push(found_here());
+                    continue;
+                }
+            }
+            if self.places.is_address(target) {
+                found.uses.push(found_here());
+            } else if self.places.is_per_cpu_offset(target) {
+                found.perhaps.push(found_here());
+            }
+        }
+    }
+}
+
+impl Found {
+    pub fn into_uses(mut self) -> Vec<DataUse> {
+        if self.is_per_cpu {
+            self.uses.append(&mut self.perhaps);
+        }
+        self.uses
+    }
+}

@@ -1,0 +1,194 @@
+//! What can go wrong while the scheduler's objects are bound to vmlinux.
+
+use std::fmt;
+
+/// Why objects could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A table describes nothing, or not what it should.
+    #[error("{name} is damaged: {what}; delete it and compile again")]
+    Damaged {
+        /// File.
+        name: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// Built for a machine that has no binding rules.
+    #[error(
+        "{name} is built for ELF machine {machine}; objects can be bound to vmlinux for x86-64 (62) only"
+    )]
+    Machine {
+        /// File.
+        name: String,
+        /// e_machine.
+        machine: u16,
+    },
+    /// A section that the policy table does not know.
+    #[error(
+        "{unit} has the section {section}, which is loaded into the kernel but unknown to schedswap: \
+         it may need entries for the module's code; add it to the table in binding/special.rs with a reason"
+    )]
+    UnknownSection {
+        /// Unit.
+        unit: String,
+        /// Section.
+        section: String,
+    },
+    /// A section whose content only boot code patches.
+    #[error("{function} in {unit} uses {section}: {reason}")]
+    RefusedSection {
+        /// Unit.
+        unit: String,
+        /// Section.
+        section: String,
+        /// The function that needs it.
+        function: String,
+        /// Why a module cannot have it.
+        reason: String,
+    },
+    /// A relocation that the binding rules do not know.
+    #[error("{unit}: {section}+{offset:#x} has relocation type {kind}: {what}")]
+    Relocation {
+        /// Unit.
+        unit: String,
+        /// Section that holds the field.
+        section: String,
+        /// Offset of the field.
+        offset: u64,
+        /// R_* number.
+        kind: u32,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An undefined symbol that vmlinux does not define.
+    #[error(
+        "{function} in {unit} uses {symbol}, which is not in this kernel: neither the scheduler's files nor vmlinux define it{hint}"
+    )]
+    UnknownSymbol {
+        /// Unit.
+        unit: String,
+        /// The function (or object) that uses it.
+        function: String,
+        /// The symbol.
+        symbol: String,
+        /// What vmlinux has instead, or nothing.
+        hint: String,
+    },
+    /// More than one thing of vmlinux could be meant.
+    #[error(
+        "{user} uses {symbol}, which vmlinux defines {count} times; it cannot be told which one is meant"
+    )]
+    Ambiguous {
+        /// Who uses it.
+        user: String,
+        /// The symbol.
+        symbol: String,
+        /// How often.
+        count: usize,
+    },
+    /// Only an optimised clone of the function exists, whose calling convention is not C's.
+    #[error(
+        "{user} uses {symbol}, of which vmlinux has only the optimised clone {clone}; its arguments may differ, so it cannot be called from here"
+    )]
+    OnlyClone {
+        /// Who uses it.
+        user: String,
+        /// The symbol.
+        symbol: String,
+        /// The clone.
+        clone: String,
+    },
+    /// The anchor is missing.
+    #[error(
+        "vmlinux does not export {0}, against which every vmlinux address is written; this is no kernel that modules can be loaded into"
+    )]
+    NoAnchor(String),
+    /// Code or data refers to something that cannot be had.
+    #[error("{user} in {unit} refers to {target}: {why}")]
+    Unbindable {
+        /// Unit.
+        unit: String,
+        /// Function or object that holds the reference.
+        user: String,
+        /// What it refers to.
+        target: String,
+        /// Why not.
+        why: String,
+    },
+    /// Shared data whose size the edit changed.
+    #[error(
+        "{name} in {unit} takes {found} bytes, but {expected} in vmlinux, where it stays: data that exists in vmlinux keeps its size. \
+         Add a new variable instead, or give the module its own with global_var.force_private"
+    )]
+    SizeChanged {
+        /// Unit.
+        unit: String,
+        /// Variable.
+        name: String,
+        /// Bytes in vmlinux.
+        expected: u64,
+        /// Bytes in the module's build.
+        found: u64,
+    },
+    /// A variable that the configuration wants private lies where a module cannot have data of its own.
+    #[error(
+        "{name} in {unit} cannot be private: it is in section {section}, which a module does not carry ({reason}); \
+         take it out of global_var.force_private"
+    )]
+    CannotBePrivate {
+        /// Unit.
+        unit: String,
+        /// Variable.
+        name: String,
+        /// Section.
+        section: String,
+        /// What becomes of the section, and why.
+        reason: String,
+    },
+    /// `__schedule` does not switch exactly once.
+    #[error(
+        "{function} in {unit} calls {callee} {count} times, expected once: the switch of stacks is where the module hands over to vmlinux"
+    )]
+    Switch {
+        /// Unit.
+        unit: String,
+        /// The springboard function.
+        function: String,
+        /// `__switch_to_asm`.
+        callee: String,
+        /// Calls found.
+        count: usize,
+    },
+    /// A function of the boundary sits in two units, or a unit is given twice.
+    #[error("{0} is given twice")]
+    Twice(String),
+    /// A table's size is not a whole number of entries.
+    #[error(
+        "{unit}: section {section} has {size} bytes, not a whole number of {entry}-byte entries; is its structure another one in this kernel?"
+    )]
+    OddTable {
+        /// Unit.
+        unit: String,
+        /// Section.
+        section: String,
+        /// Its size, bytes.
+        size: u64,
+        /// An entry's size, bytes.
+        entry: u64,
+    },
+}
+
+/// Something wrong with the written object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Section and offset, or symbol.
+    pub place: String,
+    /// What was found, and what was expected.
+    pub what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}

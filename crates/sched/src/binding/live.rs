@@ -1,0 +1,141 @@
+//! What of the units the module carries: everything that its roots lead to.
+
+use super::Error;
+use super::homes::{Home, Homes, Resolved};
+use super::normalise::Target;
+use super::slice::{Form, PieceId};
+use super::special::{Policy, is_for_the_runtime};
+use super::tables::Tables;
+
+/// Which pieces are kept, by unit and piece.
+pub(super) struct Live(Vec<Vec<bool>>);
+
+impl Live {
+    pub fn has(&self, unit: usize, piece: PieceId) -> bool {
+        self.0[unit][piece.0 as usize]
+    }
+
+    /// Roots are the functions that the module has a copy of, new functions, the classes, and what is declared to
+    /// the runtime; what they, and the table entries that describe them, refer to is kept with them.
+    pub fn new(homes: &Homes, tables: &[Tables]) -> Result<Live, Error> {
+        let mut live = Live(homes.units.iter().map(|u| vec![false; u.slices.pieces.len()]).collect());
+        let mut work = Vec::new();
+        for (u, unit) in homes.units.iter().enumerate() {
+            for piece in unit.slices.ids() {
+                let is_function = unit.slices.piece(piece).form == Form::Function;
+                let is_class = matches!(homes.home(u, piece), Home::Class(_));
+                let section = &unit.object.section(unit.slices.piece(piece).section).name;
+                if is_class || is_for_the_runtime(section) || is_function && homes.is_kept(u, piece) {
+                    live.0[u][piece.0 as usize] = true;
+                    work.push((u, piece));
+                }
+            }
+        }
+        while let Some((u, piece)) = work.pop() {
+            let unit = &homes.units[u];
+            if let Some((_, field, to)) = unit.short_jumps.iter().find(|(section, field, _)| {
+                let slice = unit.slices.piece(piece);
+                *section == slice.section && (slice.start..slice.end).contains(field)
+            }) {
+                return Err(Error::Unbindable {
+                    unit: unit.name.into(),
+                    user: unit.describe(piece),
+                    target: unit.describe(*to),
+                    why: format!(
+                        "the jump at {field:#x} has room for one byte only, so it cannot be led elsewhere; \
+                         keep the function in vmlinux, or do not end it with a call of its neighbour"
+                    ),
+                });
+            }
+            let own = unit.references(piece).iter().map(|r| (r, false));
+            let described = tables[u]
+                .entries
+                .get(&piece)
+                .into_iter()
+                .flatten()
+                .flat_map(|e| unit.references_in(e.section, e.start, e.end))
+                .map(|r| (r, true));
+            for (reference, describes) in own.chain(described) {
+                if refuses(homes, u, reference.target) {
+                    return Err(refused(homes, u, piece, reference.target));
+                }
+                if let Resolved::Own { unit, piece, .. } = homes.resolve(u, piece, reference, describes)?
+                    && !std::mem::replace(&mut live.0[unit][piece.0 as usize], true)
+                {
+                    work.push((unit, piece));
+                }
+            }
+        }
+        live.check_refused_tables(homes)?;
+        Ok(live)
+    }
+
+    /// Sections that only boot code patches list the instructions that hold a placeholder: any of them in kept
+    /// code is one too many.
+    fn check_refused_tables(&self, homes: &Homes) -> Result<(), Error> {
+        for (u, unit) in homes.units.iter().enumerate() {
+            for (i, (policy, _)) in unit.policies.iter().enumerate() {
+                if *policy != Policy::Refuse {
+                    continue;
+                }
+                for reference in unit.section_references(schedswap_kernel::objects::SectionId(i as u32)) {
+                    if let Target::Piece(piece) = reference.target
+                        && self.has(u, piece)
+                    {
+                        return Err(Error::RefusedSection {
+                            unit: unit.name.into(),
+                            section: unit.object.sections[i].name.clone(),
+                            function: unit.describe(piece),
+                            reason: unit.policies[i].1.into(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuses(homes: &Homes, unit: usize, target: Target) -> bool {
+    matches!(target, Target::Piece(piece) if homes.units[unit].policy(piece).0 == Policy::Refuse)
+}
+
+fn refused(homes: &Homes, unit: usize, user: PieceId, target: Target) -> Error {
+    let owner = &homes.units[unit];
+    let Target::Piece(piece) = target else { unreachable!("only pieces have a policy") };
+    Error::RefusedSection {
+        unit: owner.name.into(),
+        section: owner.object.section(owner.slices.piece(piece).section).name.clone(),
+        function: owner.describe(user),
+        reason: owner.policy(piece).1.into(),
+    }
+}
+
+/// `__schedule` hands over to vmlinux exactly once.
+pub(super) fn check_switch(homes: &Homes) -> Result<(), Error> {
+    for (u, unit) in homes.units.iter().enumerate() {
+        let bodies: Vec<PieceId> =
+            unit.slices.ids().filter(|p| matches!(homes.home(u, *p), Home::Body(_))).collect();
+        for body in bodies {
+            let mut count = 0;
+            for piece in unit.slices.ids().filter(|p| {
+                *p == body || matches!(homes.home(u, *p), Home::ColdPartOf(parent) if *parent == body)
+            }) {
+                for reference in unit.references(piece) {
+                    if matches!(homes.resolve(u, piece, reference, false)?, Resolved::Switch { .. }) {
+                        count += 1;
+                    }
+                }
+            }
+            if count != 1 {
+                return Err(Error::Switch {
+                    unit: unit.name.into(),
+                    function: unit.describe(body),
+                    callee: homes.units[u].arch.stack_switch().into(),
+                    count,
+                });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! SS107: structures, enumerations and variables that other code, or memory of before, knows by their layout.
+//!
+//! A structure may change if only the module's code ever has it: on its stack, or in its own variables.
+
+use super::declared::{Declared, is_shared, variable};
+use super::explain::{self, Text};
+use super::finding::finding;
+use super::finding::{Code, Finding};
+use super::source::Place;
+use crate::boundary::{Boundary, Sharing};
+use schedswap_kernel::types::{self, Enumeration, Field, Reach, RecordLayout, Types, defined_elsewhere};
+use schedswap_kernel::vmlinux::{self, Image};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A structure, or an enumeration, that differs in a way that code compiled for the old one cannot live with.
+struct Changed {
+    title: String,
+    place: Place,
+    /// What differs, in words.
+    differences: Vec<String>,
+    /// The old layout, to tell what is free; `None` for an enumeration.
+    before: Option<RecordLayout>,
+}
+
+/// All findings about layouts.
+pub fn findings(
+    declared: &Declared,
+    image: &Image,
+    boundary: &Boundary,
+) -> Result<Vec<Finding>, vmlinux::Error> {
+    let mut changed: BTreeMap<String, Changed> = BTreeMap::new();
+    for edited in &declared.edited {
+        for (name, change) in changed_types(declared, edited) {
+            changed.entry(name).or_insert(change);
+        }
+    }
+    let names: BTreeSet<String> = changed.keys().cloned().collect();
+    let elsewhere = defined_elsewhere(image, &names)?;
+    let memory = (!names.is_empty()).then(|| Memory::of(declared, boundary));
+    let mut findings = Vec::new();
+    for (name, change) in &changed {
+        let known = elsewhere.get(name).map(explain::known_elsewhere);
+        let kept = || change.before.as_ref().and_then(|_| memory.as_ref()?.keeps(name));
+        if let Some(why) = known.or_else(kept) {
+            let text = text(change, &why);
+            findings.push(finding(Code::ChangedLayout, &change.title, change.place.clone(), text));
+        }
+    }
+    findings.extend(changed_variables(declared, boundary));
+    Ok(findings)
+}
+
+fn text(change: &Changed, why: &str) -> Text {
+    explain::changed_layout(&change.differences, why, change.before.as_ref())
+}
+
+/// Types of an edited unit that are not what they were, by name.
+fn changed_types(declared: &Declared, edited: &Types) -> Vec<(String, Changed)> {
+    let mut found = Vec::new();
+    let before_of = |name: &str| {
+        let own = declared.pristine.unit(&edited.unit).filter(|types| types.named(name).is_some());
+        own.or_else(|| declared.pristine.with(name))
+    };
+    for (name, _, _) in edited.records() {
+        let Some(before) = before_of(name).and_then(|types| types.layout(name)) else { continue };
+        let Some(after) = edited.layout(name) else { continue };
+        let (differences, line) = compare(&before, &after);
+        if !differences.is_empty() {
+            let place = Place { file: after.place.file.clone(), line: line.unwrap_or(after.place.line) };
+            let title = before.title.clone();
+            found.push((name.to_owned(), Changed { title, place, differences, before: Some(before) }));
+        }
+    }
+    for (name, after) in edited.enumerations() {
+        let before = before_of(name).and_then(|types| enumeration(types, name));
+        let differences = before.map(|before| compare_values(before, after)).unwrap_or_default();
+        if !differences.is_empty() {
+            let place = Place { file: after.place.file.clone(), line: after.place.line };
+            let title = format!("enum {name}");
+            found.push((name.to_owned(), Changed { title, place, differences, before: None }));
+        }
+    }
+    found
+}
+
+fn enumeration<'t>(types: &'t Types, name: &str) -> Option<&'t Enumeration> {
+    types.enumerations().find(|(found, _)| *found == name).map(|(_, enumeration)| enumeration)
+}
+
+fn compare_values(before: &Enumeration, after: &Enumeration) -> Vec<String> {
+    let mut differences = Vec::new();
+    if before.bytes != after.bytes {
+        differences.push(format!("it takes {} bytes instead of {}", after.bytes, before.bytes));
+    }
+    for (name, value) in &before.values {
+        if let Some((_, now)) = after.values.iter().find(|(found, now)| found == name && now != value) {
+            differences.push(format!("{name} is {now} instead of {value}"));
+        }
+    }
+    differences
+}
+
+/// What an old user of a structure would trip over.
+#[cfg(test)]
+pub fn differences(before: &RecordLayout, after: &RecordLayout) -> Vec<String> {
+    compare(before, after).0
+}
+
+/// What an old user of a structure would trip over, and the line of the member that it begins with.
+fn compare(before: &RecordLayout, after: &RecordLayout) -> (Vec<String>, Option<u32>) {
+    let mut differences = Vec::new();
+    let mut lines = Vec::new();
+    if before.bytes != after.bytes {
+        differences.push(format!("its size becomes {} bytes instead of {}", after.bytes, before.bytes));
+    }
+    if before.align != after.align {
+        differences.push(format!("its alignment becomes {} instead of {}", after.align, before.align));
+    }
+    for field in after.members.iter().filter(|field| !before.has(field)) {
+        if let Some(why) = obstacle(before, after, field) {
+            differences.push(format!("{} is new {why}", named(field)));
+            lines.push(field.line);
+        }
+    }
+    for field in before.members.iter().filter(|field| !is_reserved(field)) {
+        let Some(now) = after.member(field) else {
+            if !after.members.iter().any(|other| is_renamed(before, field, other)) {
+                differences.push(format!("{} is gone", named(field)));
+            }
+            continue;
+        };
+        if (now.offset, now.bits) != (field.offset, field.bits) {
+            differences.push(format!("{} moves from {} to {}", named(field), at(field), at(now)));
+        } else if now.type_words != field.type_words {
+            let (old, new) = (&field.type_words, &now.type_words);
+            differences.push(format!("{} is {new} instead of {old}", named(field)));
+            lines.push(now.line);
+        }
+    }
+    (differences, lines.into_iter().find(|line| *line > 0))
+}
+
+/// Another name for the same place: old code reads and writes what it always did.
+fn is_renamed(before: &RecordLayout, old: &Field, new: &Field) -> bool {
+    let same_place = (new.offset, new.bits, &new.type_words) == (old.offset, old.bits, &old.type_words);
+    same_place && !before.has(new)
+}
+
+/// Why a new member cannot be where it is; `None` if all its bytes, or bits, were free.
+fn obstacle(before: &RecordLayout, after: &RecordLayout, field: &Field) -> Option<String> {
+    if before.members.iter().any(|old| !after.has(old) && is_renamed(before, old, field)) {
+        return None;
+    }
+    if let Some(bits) = field.bits {
+        let is_free = |bit: u64| {
+            let (byte, mask) = (bit / 8, 1u8 << (bit % 8));
+            before.holes.iter().any(|hole| takes(&hole.path, field) && hole_has(hole, byte, 1))
+                || before
+                    .spare_bits
+                    .iter()
+                    .any(|s| takes(&s.path, field) && s.offset == byte && s.mask & mask != 0)
+        };
+        let all_free = (bits.start..bits.start + bits.width).all(is_free);
+        return (!all_free).then(|| format!("at bits that are in use (from byte {})", field.offset));
+    }
+    let is_free = |byte: u64| {
+        let in_hole = before.holes.iter().any(|hole| takes(&hole.path, field) && hole_has(hole, byte, 1));
+        let reserved = before.members.iter().any(|old| is_reserved(old) && old.overlaps(byte, 1));
+        in_hole || reserved
+    };
+    let end = field.offset + field.bytes;
+    if end > before.bytes || field.bytes == 0 {
+        return Some(format!("at {}, where the structure ended", field.offset));
+    }
+    let taken = (field.offset..end).find(|byte| !is_free(*byte))?;
+    Some(match before.members.iter().find(|old| old.overlaps(taken, 1)) {
+        Some(old) => format!("at {}, where {} was", field.offset, old.path),
+        None => format!("at {}, which is not free", field.offset),
+    })
+}
+
+/// Whether padding of the structure at `path` can take a member: it must be declared there.
+fn takes(path: &str, field: &Field) -> bool {
+    path.is_empty() || field.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn hole_has(hole: &types::Hole, at: u64, bytes: u64) -> bool {
+    hole.offset <= at && at + bytes <= hole.offset + hole.bytes
+}
+
+/// Kernels that promise a stable ABI leave such members for later use.
+fn is_reserved(field: &Field) -> bool {
+    field.path.rsplit('.').next().is_some_and(|name| name.contains("reserved"))
+}
+
+fn named(field: &Field) -> String {
+    format!("{} ({})", field.path, field.type_words)
+}
+
+fn at(field: &Field) -> String {
+    match field.bits {
+        Some(bits) => format!("bit {}", bits.start),
+        None => field.offset.to_string(),
+    }
+}
+
+/// Which structures lie in memory that was there before the module.
+struct Memory {
+    /// Structure → how it is come to from a variable of vmlinux.
+    reached: BTreeMap<String, String>,
+    /// Structures that a function has on its stack, or the module in a variable of its own.
+    passing: BTreeSet<String>,
+}
+
+impl Memory {
+    fn of(declared: &Declared, boundary: &Boundary) -> Memory {
+        let reach = Reach::of(&declared.pristine.units);
+        let mut roots = BTreeMap::new();
+        let mut passing = BTreeSet::new();
+        for types in &declared.pristine.units {
+            for v in &types.variables {
+                if v.is_automatic {
+                    passing.extend(types.structures_in(v.of));
+                    continue;
+                }
+                let is_private = boundary.variables.iter().any(|known| {
+                    known.unit == types.unit
+                        && known.name == v.name
+                        && known.in_function == v.function
+                        && matches!(known.sharing, Sharing::Private(_))
+                });
+                if is_private {
+                    passing.extend(types.structures_in(v.of));
+                } else {
+                    for name in types.structures_of(v.of) {
+                        roots.entry(name).or_insert_with(|| v.name.clone());
+                    }
+                }
+            }
+        }
+        let passing = reach.closure(passing.iter().map(String::as_str), false);
+        Memory { reached: reach.paths(roots), passing }
+    }
+
+    /// Why objects of a structure are there when the module comes; `None` if they are not.
+    fn keeps(&self, name: &str) -> Option<String> {
+        if let Some(path) = self.reached.get(name) {
+            return Some(explain::reached_from(path));
+        }
+        (!self.passing.contains(name)).then(explain::allocated)
+    }
+}
+
+/// Variables of vmlinux whose type is another now.
+fn changed_variables(declared: &Declared, boundary: &Boundary) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (before, after) in declared.pairs() {
+        for old in boundary.variables.iter().filter(|v| v.unit == before.unit && v.in_function.is_none()) {
+            let (Some(was), Some(is)) = (variable(before, &old.name), variable(after, &old.name)) else {
+                continue;
+            };
+            let (was_words, is_words) = (before.words(was.of), after.words(is.of));
+            let is_alike = was.is_declaration == is.is_declaration;
+            if is_alike && was_words != is_words && is_shared(boundary, &old.unit, &old.name) {
+                let place = Place { file: is.place.file.clone(), line: is.place.line };
+                let text = explain::changed_variable_type(&was_words, &is_words);
+                findings.push(finding(Code::ChangedLayout, &old.name, place, text));
+            }
+        }
+    }
+    findings
+}

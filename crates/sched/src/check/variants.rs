@@ -1,0 +1,115 @@
+//! SS109: variants that the compiler makes of functions (`.isra.0`, `.constprop.0`, `.part.0`). How they are called
+//! is between them and the callers that they were made for, and may change with any edit of either.
+
+use super::code::UnitBuilds;
+use super::explain;
+use super::finding::finding;
+use super::finding::{Code, Finding};
+use super::follow;
+use super::frozen::{Frozen, is_replaced};
+use super::source::Sources;
+use crate::boundary::{Boundary, BoundaryFunction, Fate, StayReason};
+use schedswap_kernel::objects::Object;
+use schedswap_kernel::types::{EntryError, Parameters, parameters_of_kernel, parameters_of_object};
+use schedswap_kernel::vmlinux::Image;
+use std::collections::BTreeSet;
+
+/// Whether a name is a variant's.
+pub fn is_variant(name: &str) -> bool {
+    name.contains('.')
+}
+
+/// The name in the source.
+pub fn source_name(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+/// New variants of functions that stay in vmlinux, which code of the module calls.
+pub fn new_variants(
+    builds: &[UnitBuilds],
+    objects: &[(String, Object)],
+    boundary: &Boundary,
+    sources: &Sources,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for unit in builds {
+        let Some((_, object)) = objects.iter().find(|(name, _)| name == unit.unit) else { continue };
+        for symbol in unit.edited.carried_symbols().filter(|symbol| is_variant(&symbol.name)) {
+            let name = symbol.name.as_str();
+            if unit.pristine.has(name) || boundary.function(unit.unit, name).is_some() {
+                continue;
+            }
+            let of = |f: &&BoundaryFunction| f.unit == unit.unit && source_name(&f.name) == source_name(name);
+            let Some((function, reason)) = boundary.functions.iter().filter(of).find_map(stays) else {
+                continue;
+            };
+            if calls_from_the_module(object, unit.unit, name, boundary) {
+                let place = sources.place(&function.decl_file, function.decl_line);
+                let text = explain::new_variant(source_name(name), reason);
+                findings.push(finding(Code::ChangedVariant, name, place, text));
+            }
+        }
+    }
+    findings
+}
+
+fn stays(function: &BoundaryFunction) -> Option<(&BoundaryFunction, &StayReason)> {
+    match &function.fate {
+        Fate::Stay(StayReason::Init | StayReason::OverriddenWeak) => None,
+        Fate::Stay(reason) => Some((function, reason)),
+        _ => None,
+    }
+}
+
+/// Whether a function that the module has refers to another of its unit.
+pub fn calls_from_the_module(object: &Object, unit: &str, name: &str, boundary: &Boundary) -> bool {
+    follow::users(object, name).iter().any(|user| {
+        let known = boundary.function(unit, user);
+        user != name && !known.is_some_and(|user| matches!(user.fate, Fate::Stay(_)))
+    })
+}
+
+/// Variants that code of vmlinux goes on calling, and that take their parameters elsewhere now.
+///
+/// # Errors
+/// The debug information cannot be read.
+pub fn changed_conventions(
+    image: &Image,
+    boundary: &Boundary,
+    frozen: &Frozen,
+    declarations: &[(String, Object)],
+    sources: &Sources,
+) -> Result<Vec<Finding>, EntryError> {
+    let mut findings = Vec::new();
+    for (unit, object) in declarations {
+        let wanted: Vec<(&BoundaryFunction, &BTreeSet<String>)> = boundary
+            .functions
+            .iter()
+            .filter(|f| f.unit == *unit && is_variant(&f.name) && is_replaced(f))
+            .filter_map(|f| Some((f, frozen.staying_callers.get(&f.addr)?)))
+            .collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let before = parameters_of_kernel(image, unit)?;
+        let after = parameters_of_object(object).map_err(EntryError::Object)?;
+        for (function, users) in wanted {
+            let (Some(was), Some(is)) = (before.get(&function.name), after.get(&function.name)) else {
+                continue;
+            };
+            if was != is {
+                let users = explain::list(users).unwrap_or_default();
+                let text = explain::changed_convention(&words(was), &words(is), &users);
+                let place = sources.place(&function.decl_file, function.decl_line);
+                findings.push(finding(Code::ChangedVariant, &function.name, place, text));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+fn words(parameters: &Parameters) -> String {
+    let each: Vec<String> =
+        parameters.iter().map(|parameter| format!("{} {}", parameter.name, parameter.place)).collect();
+    if each.is_empty() { "nothing".to_owned() } else { each.join(", ") }
+}

@@ -1,0 +1,228 @@
+//! What the author declares to the runtime (`runtime/include/schedswap/author.h`): state of threads, groups and run
+//! queues, and hooks.
+//!
+//! The descriptors lie in sections of their own. From the bytes only a state's kind is read; what a record looks
+//! like, and where in an object the number of its slot has room, is in the debug information.
+
+mod descriptors;
+mod entries;
+mod hole;
+mod shape;
+
+pub use descriptors::units_with_declarations;
+pub use entries::EntryPoint;
+pub(super) use entries::mark;
+
+use crate::binding::{Rewritten, UnitObject};
+use crate::boundary::{Boundary, Fate};
+use descriptors::{Descriptors, StateDescriptor};
+use schedswap_kernel::objects::Object;
+use schedswap_kernel::types::{self, Layouts, Types};
+use schedswap_kernel::vmlinux::{self, Image};
+use thiserror::Error as ThisError;
+
+/// Why an extension cannot be built.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// The debug information of vmlinux.
+    #[error(transparent)]
+    Vmlinux(#[from] vmlinux::Error),
+    /// The debug information of an edited unit.
+    #[error("the compiler's debug information of {unit} cannot be read")]
+    Debug {
+        /// The unit.
+        unit: String,
+        /// Why.
+        source: gimli::Error,
+    },
+    /// Nowhere to put the number.
+    #[error(
+        "{state} needs {} free bytes in struct {object}, at an offset that they divide, and the {kind} of this kernel \
+         has none (`schedswap holes WORK_DIR {object}` shows what is free); where the edited tree uses the \
+         last, put its member elsewhere, or into the state",
+        hole::BYTES
+    )]
+    NoHole {
+        /// The state.
+        state: String,
+        /// `task_struct`
+        object: &'static str,
+        /// `threads`
+        kind: &'static str,
+    },
+    /// The structure is not described.
+    #[error(
+        "{unit} declares {state}, but its debug information has no struct {object}; include \"sched.h\" first"
+    )]
+    NoStructure {
+        /// The unit.
+        unit: String,
+        /// The state.
+        state: String,
+        /// The structure.
+        object: &'static str,
+    },
+    /// A function before which the runtime must stand.
+    #[error(
+        "{state} cannot follow its {kind}: {function}() is where they {what}, and {why}; keep that function, and use a kernel that has it replaced"
+    )]
+    NoEntry {
+        /// The state.
+        state: String,
+        /// `threads`
+        kind: &'static str,
+        /// The function.
+        function: &'static str,
+        /// `begin`, `end`
+        what: &'static str,
+        /// What is found instead.
+        why: String,
+    },
+    /// A descriptor that is not one.
+    #[error(
+        "{state} in {unit} is of kind {found}, which schedswap does not know; use the macros of <schedswap/author.h>"
+    )]
+    Kind {
+        /// The state.
+        state: String,
+        /// The unit.
+        unit: String,
+        /// What its bytes say.
+        found: u32,
+    },
+}
+
+/// A kind of object that has state.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// `struct task_struct`
+    Task,
+    /// `struct task_group`
+    Group,
+    /// `struct rq`: by CPU, so nothing is kept in the object.
+    Rq,
+}
+
+/// One state.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The author's name of it.
+    pub name: String,
+    /// Of what.
+    pub kind: Kind,
+    /// The descriptor's symbol in the module.
+    pub symbol: String,
+    /// Hash of the record's type; 0 if it is not fully described.
+    pub type_hash: u64,
+    /// Whether the record holds a pointer.
+    pub holds_pointers: bool,
+}
+
+/// A kind of object whose slots are numbered.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    /// Which.
+    pub kind: Kind,
+    /// Where in the object the number is.
+    pub hole: u64,
+    /// Where such objects begin and end.
+    pub entries: Vec<EntryPoint>,
+}
+
+/// All of it.
+#[derive(Clone, Default, Debug)]
+pub struct Extension {
+    /// States in the order of the units.
+    pub states: Vec<State>,
+    /// Symbols of the hooks' descriptors, in the order of the units.
+    pub hooks: Vec<String>,
+    /// Kinds of object that need a number.
+    pub numbered: Vec<Numbered>,
+}
+
+impl Extension {
+    /// Finds what the edited units declare. `declarations`: those of [`units_with_declarations`], compiled with
+    /// debug information.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn of(
+        image: &Image,
+        boundary: &Boundary,
+        units: &[UnitObject],
+        rewritten: &Rewritten,
+        declarations: &[UnitObject],
+    ) -> Result<Extension, Error> {
+        let found = Descriptors::of(units, rewritten)?;
+        if found.states.is_empty() {
+            return Ok(Extension { hooks: found.hooks, ..Extension::default() });
+        }
+        let types = |unit: &str| -> Result<Types, Error> {
+            let object = declarations.iter().find(|d| d.unit == unit).map(|d| &d.object);
+            let empty = Object::default();
+            types::of_object(unit, object.unwrap_or(&empty))
+                .map_err(|source| Error::Debug { unit: unit.to_owned(), source })
+        };
+        let mut extension = Extension { hooks: found.hooks, ..Extension::default() };
+        let mut kernel = None;
+        for state in found.states {
+            let types = types(&state.unit)?;
+            let (type_hash, holds_pointers) = shape::of_record(&types, &state.name);
+            if state.kind != Kind::Rq && !extension.numbered.iter().any(|n| n.kind == state.kind) {
+                let kernel = match &mut kernel {
+                    Some(kernel) => kernel,
+                    none => none.insert(Layouts::of_kernel(image)?),
+                };
+                let numbered = Numbered {
+                    kind: state.kind,
+                    hole: hole::find(kernel, &types, &state)?,
+                    entries: entries::of(boundary, rewritten, &state)?,
+                };
+                extension.numbered.push(numbered);
+            }
+            let StateDescriptor { name, kind, symbol, .. } = state;
+            extension.states.push(State { name, kind, symbol, type_hash, holds_pointers });
+        }
+        extension.numbered.sort_by_key(|numbered| numbered.kind);
+        Ok(extension)
+    }
+
+    /// Whether objects of that kind are numbered.
+    pub fn numbers(&self, kind: Kind) -> bool {
+        self.numbered.iter().any(|numbered| numbered.kind == kind)
+    }
+}
+
+impl Kind {
+    /// The structure's tag.
+    pub fn structure(self) -> &'static str {
+        match self {
+            Kind::Task => "task_struct",
+            Kind::Group => "task_group",
+            Kind::Rq => "rq",
+        }
+    }
+
+    /// What they are called.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::Task => "threads",
+            Kind::Group => "groups",
+            Kind::Rq => "run queues",
+        }
+    }
+
+    /// File of the runtime that follows them, without its ending.
+    pub(super) fn source(self) -> Option<&'static str> {
+        match self {
+            Kind::Task => Some("tasks"),
+            Kind::Group => Some("groups"),
+            Kind::Rq => None,
+        }
+    }
+}
+
+/// Whether a function of that fate is entered through the module's copy, whoever calls it.
+fn is_replaced(fate: &Fate) -> bool {
+    matches!(fate, Fate::Redirect(_) | Fate::InsideOnly(_))
+}
