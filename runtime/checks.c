@@ -120,7 +120,7 @@ static int refuse_livepatched(const struct klp_patch *patch, const struct klp_ob
 }
 
 /*
- * A livepatch redirects at the function's very entry, before our jump, so that ours would never run. Refuses when
+ * A livepatch diverts at the function's very entry, before our jump, so that ours would never run. Refuses when
  * there is one on our functions; else none can come until ss_livepatch_unlock. May sleep. Taken before the locks
  * of text.c: livepatch takes those inside its own.
  */

@@ -20,7 +20,7 @@ struct ss_patch {
 	unsigned long func;	/* entry of vmlinux's function */
 	const char *name;	/* its symbol name */
 	u8 len;			/* bytes written (5 on x86-64) */
-	u8 behind_fentry;
+	u8 after_fentry;
 	u8 expect[SS_WINDOW_MAX];	/* what vmlinux's file holds there */
 	u8 mask[SS_WINDOW_MAX];		/* 0xff: must match; 0: boot code may have rewritten it */
 	u16 sympos;			/* which of vmlinux's symbols of that name, counted from 1 in kallsyms' order */

@@ -5,7 +5,7 @@ use crate::host::{Host, Machine};
 use crate::module_file::ModuleFile;
 use crate::paths::Paths;
 use rustix::io::Errno;
-use schedswap_payload::manifest::{FORMAT, RedirectedFunction};
+use schedswap_payload::manifest::{DivertedFunction, FORMAT};
 use schedswap_payload::{Manifest, Sha256};
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -153,7 +153,7 @@ impl Fake {
                 ("schedswap-loader".to_owned(), Sha256::of(&loader)),
             ]
             .into(),
-            functions: vec![RedirectedFunction { name: "schedule_tail".into(), sympos: 0 }],
+            functions: vec![DivertedFunction { name: "schedule_tail".into(), sympos: 0 }],
             findings_allowed: vec![],
             warnings: vec![],
         };

@@ -95,11 +95,8 @@ pub fn status(status: &Status) -> String {
 }
 
 fn scheduler(text: &mut String, what: &str, loaded: &LoadedScheduler) {
-    let _ = write!(
-        text,
-        "{what}: {}, {}, {} functions redirected",
-        loaded.version, loaded.state, loaded.functions
-    );
+    let _ =
+        write!(text, "{what}: {}, {}, {} functions diverted", loaded.version, loaded.state, loaded.functions);
     if let Some(since) = loaded.since {
         let _ = write!(text, ", since {}", time(since));
     }
@@ -344,7 +341,7 @@ mod tests {
         assert_eq!(
             status(&full_status()),
             "kernel 6.1.0-1-amd64 (build-id unknown)\n\
-             scheduler: demo-2, enabled, 900 functions redirected, since 2023-11-14 22:13:20 UTC\n\
+             scheduler: demo-2, enabled, 900 functions diverted, since 2023-11-14 22:13:20 UTC\n\
              at boot: demo-2 is not loaded: the machine did not come up well after it was loaded at \
              1970-01-01 00:00:00 UTC (boot b1); `start --force` or `install` loads it all the same\n\
              installed: demo-2 for kernel 6.1.0-1-amd64, active: fair, but less so\n\

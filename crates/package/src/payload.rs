@@ -9,7 +9,7 @@ use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSection as _};
 use schedswap_host::libexec;
 use schedswap_kernel::vmlinux::Machine;
-use schedswap_payload::manifest::{self, RedirectedFunction};
+use schedswap_payload::manifest::{self, DivertedFunction};
 use schedswap_payload::{BuildId, Manifest, Sha256};
 use schedswap_sched::boundary::Boundary;
 use std::fs;
@@ -37,7 +37,7 @@ pub struct Input<'a> {
     /// The linked module, signed if it shall be.
     pub module: Vec<u8>,
     /// The functions of vmlinux that it diverts.
-    pub functions: Vec<RedirectedFunction>,
+    pub functions: Vec<DivertedFunction>,
     /// The loader, as [`find_loader`] reads it; `None` where no package is made.
     pub loader: Option<Vec<u8>>,
     /// Build-id of the kernel.

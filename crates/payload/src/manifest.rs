@@ -40,9 +40,9 @@ pub struct Manifest {
     pub module_name: String,
     /// Of the boundary that the module was built for: which functions are replaced, where and why.
     pub boundary_hash: Sha256,
-    /// Functions of vmlinux that it redirects.
+    /// Functions of vmlinux that it diverts.
     #[serde(default)]
-    pub functions: Vec<RedirectedFunction>,
+    pub functions: Vec<DivertedFunction>,
     /// Warnings of `check` that its author has allowed, by code and symbol.
     #[serde(default)]
     pub findings_allowed: Vec<String>,
@@ -53,9 +53,9 @@ pub struct Manifest {
     pub digests: BTreeMap<String, Sha256>,
 }
 
-/// One function of vmlinux that is redirected.
+/// One function of vmlinux that is diverted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct RedirectedFunction {
+pub struct DivertedFunction {
     /// Symbol name in vmlinux.
     pub name: String,
     /// Which of the symbols of that name, in kallsyms' order, counted from 1, as livepatch does;
@@ -165,7 +165,7 @@ mod tests {
             module: "scheduler.ko".into(),
             module_name: "scheduler_0123abcd".into(),
             boundary_hash: Sha256::of(b"boundary"),
-            functions: vec![RedirectedFunction { name: "set_load_weight".into(), sympos: 2 }],
+            functions: vec![DivertedFunction { name: "set_load_weight".into(), sympos: 2 }],
             findings_allowed: vec!["SS201 update_curr".into()],
             warnings: vec!["SS204 sched_nr_migrate".into()],
             digests: [("scheduler.ko".to_owned(), Sha256::of(b"module"))].into(),

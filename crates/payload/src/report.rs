@@ -99,7 +99,7 @@ pub struct LoadedScheduler {
     /// When it was enabled, in seconds since 1970.
     #[serde(default)]
     pub since: Option<u64>,
-    /// How many functions it redirects.
+    /// How many functions it diverts.
     pub functions: u32,
     /// Of the last switch.
     pub timing: Option<Timing>,

@@ -9,7 +9,7 @@
 //! | `state` | one word, see [`State`] |
 //! | `version` | name and version of the scheduler |
 //! | `build_id` | of the kernel the module was built for |
-//! | `functions` | how many functions are redirected |
+//! | `functions` | how many functions are diverted |
 //! | `blocker` | after EBUSY: the threads in the way, `comm pid function`, one a line |
 //! | `timing` | of the last switch, `key=value` lines, see [`Timing`] |
 //! | `module` | name of the kernel module |

@@ -19,8 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut fates: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for function in &boundary.functions {
         let fate = match &function.fate {
-            Fate::Redirect(site) if site.behind_fentry => "redirected behind fentry".to_string(),
-            Fate::Redirect(_) => "redirected at the entry".to_string(),
+            Fate::Divert(site) if site.after_fentry => "diverted behind fentry".to_string(),
+            Fate::Divert(_) => "diverted at the entry".to_string(),
             Fate::InsideOnly(_) => "inside only".to_string(),
             Fate::Duplicate(_) => "duplicate".to_string(),
             Fate::Springboard(_) => "springboard".to_string(),

@@ -110,8 +110,7 @@ fn the_unmodified_scheduler_is_bound() {
     assert_eq!(rewritten.missing, []);
     assert_eq!(rewritten.new_functions, []);
     assert_eq!(rewritten.warnings, [""; 0]);
-    let diverted =
-        |f: &&boundary::BoundaryFunction| matches!(f.fate, Fate::Redirect(_) | Fate::Springboard(_));
+    let diverted = |f: &&boundary::BoundaryFunction| matches!(f.fate, Fate::Divert(_) | Fate::Springboard(_));
     assert_eq!(rewritten.targets.len(), kernel.boundary.functions.iter().filter(diverted).count());
 }
 

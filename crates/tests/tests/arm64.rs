@@ -59,7 +59,7 @@ impl Subject {
     /// Every window: what is written where.
     fn windows(&self) -> impl Iterator<Item = (&BoundaryFunction, &PatchSite)> {
         self.boundary.functions.iter().filter_map(|f| match &f.fate {
-            Fate::Redirect(site) | Fate::Springboard(site) => Some((f, site)),
+            Fate::Divert(site) | Fate::Springboard(site) => Some((f, site)),
             _ => None,
         })
     }
@@ -245,11 +245,11 @@ fn every_window_lies_behind_ftraces_nops_or_at_the_entry() -> Result<()> {
         let entry = function.addr.0;
         assert_eq!(site.expect, subject.binutils.bytes(site.at.0, 4)?, "the bytes of {}", function.name);
         let expected = if fentry.contains(&entry) { (entry + 8, true) } else { (entry, false) };
-        assert_eq!((site.at.0, site.behind_fentry), expected, "{}", function.name);
+        assert_eq!((site.at.0, site.after_fentry), expected, "{}", function.name);
         let end = function.ranges[0].end.0;
         assert!(site.at.0 + 4 <= end, "the window of {} reaches behind its end", function.name);
         assert!(!labels.contains(&site.at.0), "a jump label is in the window of {}", function.name);
-        if site.behind_fentry {
+        if site.after_fentry {
             behind += 1;
         } else {
             bare += 1;
@@ -316,7 +316,7 @@ fn most_of_the_scheduler_is_replaced() {
     let mut fates: BTreeMap<&str, usize> = BTreeMap::new();
     for function in &subject.boundary.functions {
         let fate = match &function.fate {
-            Fate::Redirect(_) => "redirected",
+            Fate::Divert(_) => "diverted",
             Fate::InsideOnly(_) => "inside only",
             Fate::Duplicate(_) => "duplicated",
             Fate::Springboard(_) => "the springboard",
@@ -331,7 +331,7 @@ fn most_of_the_scheduler_is_replaced() {
         *fates.entry(fate).or_default() += 1;
     }
     println!("{} of {}: {fates:?}", subject.image.release, subject.boundary.functions.len());
-    let replaced = fates.get("redirected").copied().unwrap_or_default();
+    let replaced = fates.get("diverted").copied().unwrap_or_default();
     assert_eq!(fates.get("the springboard"), Some(&1));
     assert_eq!(fates.get("kept by configuration"), None);
     assert!(replaced * 10 > subject.boundary.functions.len() * 6, "{fates:?}");

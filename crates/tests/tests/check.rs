@@ -132,7 +132,7 @@ fn fill_padding(root: &Path, image: &Image, name: &str) -> Result<()> {
 /// Changes the head of the definition of a callback of a control group's files.
 fn change_callback(root: &Path, boundary: &Boundary, change: impl Fn(&str) -> String) -> Result<String> {
     let callbacks = boundary.functions.iter().filter(|f| {
-        f.class == Class::Callback && matches!(f.fate, Fate::Redirect(_)) && f.local && !f.name.contains('.')
+        f.class == Class::Callback && matches!(f.fate, Fate::Divert(_)) && f.local && !f.name.contains('.')
     });
     for function in callbacks {
         let path = root.join(&function.decl_file);
@@ -346,7 +346,7 @@ fn edit_frozen_helper(tree: &Tree, image: &Image, boundary: &Boundary) -> String
 fn rename_callback(root: &Path, boundary: &Boundary) -> String {
     let callbacks = boundary.functions.iter().filter(|f| {
         f.class == Class::Callback
-            && matches!(f.fate, Fate::Redirect(_))
+            && matches!(f.fate, Fate::Divert(_))
             && f.local
             && f.name.ends_with("_timer")
     });

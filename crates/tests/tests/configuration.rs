@@ -45,7 +45,7 @@ fn function(wanted: impl Fn(&BoundaryFunction) -> bool) -> Result<&'static Bound
 
 #[test]
 fn an_interface_by_name_or_prefix_is_one() -> Result<()> {
-    let insider = function(|f| f.class == Class::Insider && f.local && matches!(f.fate, Fate::Redirect(_)))?;
+    let insider = function(|f| f.class == Class::Insider && f.local && matches!(f.fate, Fate::Divert(_)))?;
     for text in [
         format!("function:\n  interface: [{}]\n", insider.name),
         format!("interface_prefix: [{}]\n", insider.name),
@@ -61,7 +61,7 @@ fn an_interface_by_name_or_prefix_is_one() -> Result<()> {
 
 #[test]
 fn what_is_kept_stays_and_schedule_cannot() -> Result<()> {
-    let replaced = function(|f| matches!(f.fate, Fate::Redirect(_)))?;
+    let replaced = function(|f| matches!(f.fate, Fate::Divert(_)))?;
     let boundary = with(&format!("stay_in_vmlinux: [{}]\n", replaced.name))?;
     let now = boundary.function(&replaced.unit, &replaced.name).context("gone")?;
     ensure!(

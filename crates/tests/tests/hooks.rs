@@ -101,8 +101,8 @@ fn hooks_are_called_in_order_and_undone_when_refused() -> Result<()> {
 fn a_window() -> Result<String> {
     let boundary = boundary::compute(image(), &Default::default())?;
     let found = boundary.functions.iter().find_map(|f| match &f.fate {
-        Fate::Redirect(site)
-            if site.behind_fentry && f.exported && image().symbols_named(&f.name).len() == 1 =>
+        Fate::Divert(site)
+            if site.after_fentry && f.exported && image().symbols_named(&f.name).len() == 1 =>
         {
             Some(format!("{}+{}", f.name, site.at - f.addr))
         }

@@ -211,12 +211,12 @@ impl Machine {
     /// A function that is diverted behind ftrace's nop and that nothing else is named like.
     fn probed(&self) -> Result<(&BoundaryFunction, u64)> {
         let fits = |f: &&BoundaryFunction| {
-            matches!(&f.fate, Fate::Redirect(site) if site.behind_fentry)
+            matches!(&f.fate, Fate::Divert(site) if site.after_fentry)
                 && f.exported
                 && image().symbols_named(&f.name).len() == 1
         };
         let function = self.boundary.functions.iter().find(fits).context("an exported function")?;
-        let Fate::Redirect(site) = &function.fate else { bail!("it is redirected") };
+        let Fate::Divert(site) = &function.fate else { bail!("it is diverted") };
         Ok((function, site.at - function.addr))
     }
 
@@ -314,7 +314,7 @@ impl Machine {
         // Who is in the way by the kernel's own account: the first function of the stack that is to be diverted.
         let diverted = |name: &&str| {
             let mut functions = self.boundary.functions.iter();
-            functions.any(|f| f.name == *name && matches!(f.fate, Fate::Redirect(_)))
+            functions.any(|f| f.name == *name && matches!(f.fate, Fate::Divert(_)))
         };
         let function = functions_of(&stack).find(diverted).with_context(|| stack.clone())?;
         self.refused_for(&format!("install {MODULE}"), thread, function)?;

@@ -109,7 +109,7 @@ fn functions_outside_the_scheduler_are_replaced_with_it() -> Result<()> {
     let boundary = Workdir::open(&work)?.boundary()?;
     for (unit, name) in named {
         let function = boundary.function(unit, name).with_context(|| format!("{name} of {unit}"))?;
-        ensure!(matches!(function.fate, Fate::Redirect(_)), "{name}: {:?}", function.fate);
+        ensure!(matches!(function.fate, Fate::Divert(_)), "{name}: {:?}", function.fate);
         let others = boundary.functions.iter().filter(|f| f.unit == unit && f.name != name);
         let strays: Vec<_> = others.filter(|f| f.fate != Fate::Stay(StayReason::NotNamed)).collect();
         ensure!(strays.is_empty(), "more than {name} is replaced of {unit}: {strays:?}");

@@ -9,7 +9,7 @@ mod tracers;
 
 use crate::error::LoaderError;
 use crate::paths::Paths;
-use schedswap_payload::manifest::RedirectedFunction;
+use schedswap_payload::manifest::DivertedFunction;
 use schedswap_payload::report::{Conflict, Holder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,7 +22,7 @@ pub struct Functions {
 
 impl Functions {
     /// Those of a manifest.
-    pub fn of(functions: &[RedirectedFunction]) -> Functions {
+    pub fn of(functions: &[DivertedFunction]) -> Functions {
         let mut found = Functions::default();
         for function in functions {
             // In a manifest 0 says that the name is unique; sysfs counts from 1.
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_name_without_its_place_means_any_of_that_name() {
-        let function = |name: &str, sympos| RedirectedFunction { name: name.into(), sympos };
+        let function = |name: &str, sympos| DivertedFunction { name: name.into(), sympos };
         let functions = Functions::of(&[function("only", 0), function("twice", 2)]);
         assert!(functions.contains("only", Some(1)) && functions.contains("only", None));
         assert!(functions.contains("twice", Some(2)) && functions.contains("twice", None));

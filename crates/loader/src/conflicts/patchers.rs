@@ -89,7 +89,7 @@ fn conflict(holder: Holder, name: &str, functions: Vec<String>, refuses: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schedswap_payload::manifest::RedirectedFunction;
+    use schedswap_payload::manifest::DivertedFunction;
     use std::fs;
 
     /// What is found below a `/sys/kernel` with these files; a path that ends in `/` is a directory.
@@ -104,7 +104,7 @@ mod tests {
                 fs::write(path, content).unwrap();
             }
         }
-        let function = |name: &str, sympos| RedirectedFunction { name: name.into(), sympos };
+        let function = |name: &str, sympos| DivertedFunction { name: name.into(), sympos };
         let ours =
             [function("pick_next_task_fair", 0), function("print_cfs_rq", 2), function("schedule_tail", 0)];
         find(&Paths::below(root.path()), &Functions::of(&ours))

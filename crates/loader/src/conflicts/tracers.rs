@@ -105,10 +105,10 @@ fn words_after(text: &str, marker: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schedswap_payload::manifest::RedirectedFunction;
+    use schedswap_payload::manifest::DivertedFunction;
 
     fn ours() -> Functions {
-        let function = |name: &str| RedirectedFunction { name: name.into(), sympos: 0 };
+        let function = |name: &str| DivertedFunction { name: name.into(), sympos: 0 };
         Functions::of(&["schedule_tail", "pick_next_task_fair", "wake_up_process"].map(function))
     }
 

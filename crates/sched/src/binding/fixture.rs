@@ -278,7 +278,7 @@ pub fn kernel() -> Kernel {
 
 fn boundary() -> Boundary {
     let site =
-        |addr| PatchSite { at: Addr(addr), expect: vec![0; 5], mask: vec![0xff; 5], behind_fentry: false };
+        |addr| PatchSite { at: Addr(addr), expect: vec![0; 5], mask: vec![0xff; 5], after_fentry: false };
     let function = |name: &str, fate| {
         let offset = FUNCTIONS.iter().find(|f| f.0 == name).unwrap().1;
         BoundaryFunction {
@@ -315,8 +315,8 @@ fn boundary() -> Boundary {
     let sleeps = || Fate::Stay(StayReason::Sleeps { via: vec!["__schedule".into()] });
     Boundary {
         functions: vec![
-            function("tick", Fate::Redirect(site(TEXT + 0x105))),
-            function("helper", Fate::Redirect(site(TEXT + 0x200))),
+            function("tick", Fate::Divert(site(TEXT + 0x105))),
+            function("helper", Fate::Divert(site(TEXT + 0x200))),
             function("sleeper", sleeps()),
             function("__schedule", Fate::Springboard(site(TEXT + 0x400))),
             function("preempt", sleeps()),

@@ -158,7 +158,7 @@ impl<'a> Index<'a> {
         for name in unit.names(piece) {
             let Some(function) = self.function(unit.name, name) else { continue };
             return Ok(match &function.fate {
-                Fate::Redirect(_) | Fate::InsideOnly(_) | Fate::Duplicate(_) => Home::Both(function.addr),
+                Fate::Divert(_) | Fate::InsideOnly(_) | Fate::Duplicate(_) => Home::Both(function.addr),
                 Fate::Springboard(_) => Home::Body(function.addr),
                 Fate::Stay(StayReason::OverriddenWeak) => match self.global(name, unit.name)? {
                     Some(symbol) => {

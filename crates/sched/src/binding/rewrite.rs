@@ -100,7 +100,7 @@ pub fn rewrite(units: &[UnitObject], binding: &Binding) -> Result<Rewritten, Err
     };
     rewritten.list(&homes, &live, &names);
     for f in &binding.boundary.functions {
-        let is_diverted = matches!(f.fate, Fate::Redirect(_) | Fate::Springboard(_));
+        let is_diverted = matches!(f.fate, Fate::Divert(_) | Fate::Springboard(_));
         let key = (f.unit.clone(), f.name.clone());
         if is_diverted && !rewritten.targets.contains_key(&key) && seen.contains(&f.unit) {
             rewritten.missing.push(key);
@@ -128,7 +128,7 @@ impl Rewritten {
                             let diverted = homes
                                 .index
                                 .function(unit.name, name)
-                                .is_some_and(|f| matches!(f.fate, Fate::Redirect(_) | Fate::Springboard(_)));
+                                .is_some_and(|f| matches!(f.fate, Fate::Divert(_) | Fate::Springboard(_)));
                             if diverted {
                                 self.targets.insert((unit.name.into(), name.into()), symbol.clone());
                             }

@@ -77,7 +77,7 @@ fn diverted(binding: &Binding) -> HashMap<u64, String> {
         .boundary
         .functions
         .iter()
-        .filter(|f| matches!(f.fate, Fate::Redirect(_) | Fate::InsideOnly(_) | Fate::Duplicate(_)))
+        .filter(|f| matches!(f.fate, Fate::Divert(_) | Fate::InsideOnly(_) | Fate::Duplicate(_)))
         .map(|f| (f.addr.0, f.name.clone()))
         .collect()
 }

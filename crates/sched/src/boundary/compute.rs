@@ -107,7 +107,7 @@ fn not_replaced(config: &Config, functions: &[BoundaryFunction]) -> Vec<String> 
     let stays = |f: &BoundaryFunction| match &f.fate {
         Fate::Stay(reason) => Some(super::explain::stay(reason)),
         Fate::Duplicate(header) => Some(format!("it comes from {header}")),
-        Fate::Redirect(_) | Fate::InsideOnly(_) | Fate::Springboard(_) => None,
+        Fate::Divert(_) | Fate::InsideOnly(_) | Fate::Springboard(_) => None,
     };
     functions
         .iter()
@@ -176,7 +176,7 @@ impl Facts<'_> {
             return Ok(Fate::Duplicate(function.decl_file.clone()));
         }
         Ok(match site() {
-            Ok(site) => Fate::Redirect(site),
+            Ok(site) => Fate::Divert(site),
             Err(obstacle) if class == Class::Insider && !self.is_called_by_one_that_stays(function) => {
                 Fate::InsideOnly(obstacle)
             }
@@ -193,7 +193,7 @@ impl Facts<'_> {
         match self.must_stay(unit, function) {
             Some(reason) => Fate::Stay(reason),
             None => patch_site(self.image, function)
-                .map_or_else(|obstacle| Fate::Stay(StayReason::NoRoom { obstacle }), Fate::Redirect),
+                .map_or_else(|obstacle| Fate::Stay(StayReason::NoRoom { obstacle }), Fate::Divert),
         }
     }
 

@@ -189,7 +189,7 @@ fn function_row(f: &BoundaryFunction) -> FunctionRow<'_> {
         class: f.class,
         class_configured: f.class_configured.as_deref(),
         fate: match f.fate {
-            Fate::Redirect(_) => "replaced",
+            Fate::Divert(_) => "replaced",
             Fate::InsideOnly(_) => "replaced-inside-the-module",
             Fate::Duplicate(_) => "duplicated",
             Fate::Springboard(_) => "replaced-through-the-stub",

@@ -42,13 +42,13 @@ pub(super) fn explain_function(f: &BoundaryFunction) -> Explanation {
         Class::Insider => "an insider (reached only from inside the scheduler)",
     };
     let (fate, why, may_change) = match &f.fate {
-        Fate::Redirect(site) => (
+        Fate::Divert(site) => (
             "replaced",
             format!(
                 "vmlinux's entry {} gets a jump to the module's function at {}{}",
                 f.addr,
                 site.at,
-                if site.behind_fentry { ", behind ftrace's nop" } else { "" }
+                if site.after_fentry { ", behind ftrace's nop" } else { "" }
             ),
             signature(f.class),
         ),

@@ -71,7 +71,8 @@ pub enum Class {
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// vmlinux's entry jumps to the module's function.
-    Redirect(PatchSite),
+    #[serde(alias = "redirect")]
+    Divert(PatchSite),
     /// The module's copy serves the module; nothing outside reaches the function, and vmlinux's entry has no
     /// room for a jump, so vmlinux's copy is left as it is.
     InsideOnly(String),
@@ -129,7 +130,8 @@ pub struct PatchSite {
     /// 0xff for a byte that must match, 0 for one that boot code may have rewritten.
     pub mask: Vec<u8>,
     /// Whether ftrace's nop lies before it, so that tracers stay attachable.
-    pub behind_fentry: bool,
+    #[serde(alias = "behind_fentry")]
+    pub after_fentry: bool,
 }
 
 /// One variable of the scheduler.

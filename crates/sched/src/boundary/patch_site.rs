@@ -48,7 +48,7 @@ pub fn patch_site(image: &Image, function: &Function) -> Result<PatchSite, Strin
         }
     }
     let expect = image.bytes(at, jump_bytes).ok_or_else(|| format!("no bytes in the file at {at}"))?.to_vec();
-    Ok(PatchSite { at, expect, mask, behind_fentry: fentry.is_some() })
+    Ok(PatchSite { at, expect, mask, after_fentry: fentry.is_some() })
 }
 
 /// A jump may reach past a short function's end only into the padding before the next symbol.

@@ -58,7 +58,7 @@ impl<'a> Users<'a> {
                 // vmlinux never runs it.
                 Fate::Stay(StayReason::OverriddenWeak) => None,
                 Fate::Stay(_) | Fate::Duplicate(_) => Some(Stays::Runs),
-                Fate::Redirect(_) | Fate::InsideOnly(_) | Fate::Springboard(_) => None,
+                Fate::Divert(_) | Fate::InsideOnly(_) | Fate::Springboard(_) => None,
             };
             users.stays.extend(stays.map(|stays| (f.addr, stays)));
             users.parts.extend(f.ranges.iter().map(|r| (r.start, r.end, f.addr)));

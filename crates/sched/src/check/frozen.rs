@@ -115,7 +115,7 @@ fn copy_in(copy: &InlinedCopy, holder: &str, held_by: HeldBy) -> FrozenCopy {
 
 /// Whether calls to vmlinux's function reach the module's.
 pub fn is_replaced(function: &BoundaryFunction) -> bool {
-    matches!(function.fate, Fate::Redirect(_) | Fate::Springboard(_))
+    matches!(function.fate, Fate::Divert(_) | Fate::Springboard(_))
 }
 
 /// Whether vmlinux's function goes on being run while the module's scheduler is in force.
@@ -124,7 +124,7 @@ pub fn keeps_running(function: &BoundaryFunction) -> bool {
         Fate::Stay(reason) => !matches!(reason, StayReason::Init | StayReason::OverriddenWeak),
         // vmlinux goes on running its own copy.
         Fate::Duplicate(_) => true,
-        Fate::Redirect(_) | Fate::Springboard(_) | Fate::InsideOnly(_) => false,
+        Fate::Divert(_) | Fate::Springboard(_) | Fate::InsideOnly(_) => false,
     }
 }
 

@@ -13,7 +13,7 @@ use schedswap_host::progress::Progress;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::objects::{self, Place};
 use schedswap_kernel::vmlinux::Image;
-use schedswap_payload::manifest::RedirectedFunction;
+use schedswap_payload::manifest::DivertedFunction;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -77,7 +77,7 @@ pub struct Module {
     /// `scheduler.ko`.
     pub path: PathBuf,
     /// The functions of vmlinux that are diverted.
-    pub functions: Vec<RedirectedFunction>,
+    pub functions: Vec<DivertedFunction>,
 }
 
 /// Binds and verifies.
@@ -179,16 +179,16 @@ fn bind_runtime_objects(
 }
 
 /// The diverted functions as kallsyms tells them apart: by name, and by position among those of one name.
-fn diverted(input: &Input, rewritten: &Rewritten) -> Vec<RedirectedFunction> {
+fn diverted(input: &Input, rewritten: &Rewritten) -> Vec<DivertedFunction> {
     let mut functions = Vec::new();
     for function in &input.boundary.functions {
         let is_missing = || rewritten.missing.contains(&(function.unit.clone(), function.name.clone()));
-        if !matches!(function.fate, Fate::Redirect(_) | Fate::Springboard(_)) || is_missing() {
+        if !matches!(function.fate, Fate::Divert(_) | Fate::Springboard(_)) || is_missing() {
             continue;
         }
         let (position, namesakes) = input.image.symbol_position(&function.name, function.addr);
         let sympos = if namesakes > 1 { position } else { 0 };
-        functions.push(RedirectedFunction { name: function.name.clone(), sympos });
+        functions.push(DivertedFunction { name: function.name.clone(), sympos });
     }
     functions
 }

@@ -154,7 +154,7 @@ impl Tables<'_> {
         let mut count = 0;
         for function in &self.boundary.functions {
             let (site, target) = match &function.fate {
-                Fate::Redirect(site) => {
+                Fate::Divert(site) => {
                     let key = (function.unit.clone(), function.name.clone());
                     match self.targets.get(&key) {
                         Some(target) => (site, target.as_str()),
@@ -200,7 +200,7 @@ impl Tables<'_> {
             "\t.quad {}, \"{target}\", {}, {name}\n\t.byte {len}, {}\n\t.byte {}\n\t.byte {}\n\t.short {}\n\t.zero 4",
             self.anchored(site.at),
             self.anchored(function.addr),
-            u8::from(site.behind_fentry),
+            u8::from(site.after_fentry),
             bytes(&site.expect, WINDOW_MAX),
             bytes(&site.mask, WINDOW_MAX),
             self.image.symbol_position(&function.name, function.addr).0,
@@ -215,7 +215,7 @@ impl Tables<'_> {
             .boundary
             .functions
             .iter()
-            .filter(|f| matches!(f.fate, Fate::Redirect(_) | Fate::InsideOnly(_)))
+            .filter(|f| matches!(f.fate, Fate::Divert(_) | Fate::InsideOnly(_)))
             .flat_map(|f| f.ranges.iter().map(|r| (r.clone(), f.name.as_str())))
             .collect();
         ranges.sort_by_key(|(range, _)| range.start);

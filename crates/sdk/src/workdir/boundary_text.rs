@@ -25,7 +25,7 @@ pub(super) fn boundary_text(boundary: &Boundary) -> String {
             explanations.into_iter().find(|e| e.symbol == symbol).map(|e| e.why).unwrap_or_default()
         };
         let fate = match &function.fate {
-            Fate::Redirect(_) => "replaced".to_owned(),
+            Fate::Divert(_) => "replaced".to_owned(),
             Fate::Springboard(_) => "replaced, through the stub".to_owned(),
             Fate::InsideOnly(_) => format!("replaced inside the module: {}", why()),
             Fate::Duplicate(header) => format!("in both, from {header}"),

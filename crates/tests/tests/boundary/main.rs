@@ -57,7 +57,7 @@ impl Subject {
     /// Every window: what is written where.
     fn windows(&self) -> impl Iterator<Item = (&BoundaryFunction, &PatchSite)> {
         self.boundary.functions.iter().filter_map(|f| match &f.fate {
-            Fate::Redirect(site) | Fate::Springboard(site) => Some((f, site)),
+            Fate::Divert(site) | Fate::Springboard(site) => Some((f, site)),
             _ => None,
         })
     }
@@ -222,10 +222,10 @@ fn every_window_lies_behind_the_fentry_nop_or_at_the_entry() -> Result<()> {
         assert_eq!(site.expect, subject.binutils.bytes(site.at.0, 5)?, "the bytes of {}", function.name);
         let body = if subject.binutils.bytes(entry, 4)? == ENDBR64 { entry + 4 } else { entry };
         if fentry.contains(&body) {
-            assert_eq!((site.at.0, site.behind_fentry), (body + 5, true), "{}", function.name);
+            assert_eq!((site.at.0, site.after_fentry), (body + 5, true), "{}", function.name);
             behind += 1;
         } else {
-            assert_eq!((site.at.0, site.behind_fentry), (body, false), "{}", function.name);
+            assert_eq!((site.at.0, site.after_fentry), (body, false), "{}", function.name);
             bare += 1;
         }
     }

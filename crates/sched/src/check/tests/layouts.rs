@@ -81,11 +81,11 @@ fn reserved_members_and_spare_bits_may_be_used() {
 fn prototype(before: &str, after: &str, class: Class) -> Vec<(Code, String)> {
     let of = |source: &str| compile(&format!("struct rq; struct task;\n{source} {{ return 0; }}"));
     let declared = Declared { pristine: Layouts { units: vec![of(before)] }, edited: vec![of(after)] };
-    let fate = Fate::Redirect(PatchSite {
+    let fate = Fate::Divert(PatchSite {
         at: schedswap_kernel::address::Addr(0),
         expect: vec![],
         mask: vec![],
-        behind_fentry: true,
+        after_fentry: true,
     });
     let function =
         BoundaryFunction { class, called_from: vec!["fork".into()], ..function("f", "void tick(", fate) };

@@ -137,18 +137,17 @@ fn function(name: &str, text: &str, fate: Fate) -> BoundaryFunction {
 }
 
 fn boundary() -> Boundary {
-    let redirect =
-        || Fate::Redirect(PatchSite { at: Addr(0), expect: vec![], mask: vec![], behind_fentry: true });
+    let divert = || Fate::Divert(PatchSite { at: Addr(0), expect: vec![], mask: vec![], after_fentry: true });
     let sleeps = || Fate::Stay(StayReason::Sleeps { via: vec!["block".into()] });
     Boundary {
         functions: vec![
-            function("inner", "static __attribute__((noinline)) int inner", redirect()),
+            function("inner", "static __attribute__((noinline)) int inner", divert()),
             function("sleeper", "int __sched sleeper", sleeps()),
             function("pick_slowly", "static __attribute__((noinline)) void __sched pick_slowly", sleeps()),
             function("waiter", "int __sched waiter", sleeps()),
             function("boot", "int __init boot(void)", Fate::Stay(StayReason::Init)),
-            function("pick", "int pick(", redirect()),
-            function("tick", "void tick(", redirect()),
+            function("pick", "int pick(", divert()),
+            function("tick", "void tick(", divert()),
         ],
         ..Boundary::default()
     }

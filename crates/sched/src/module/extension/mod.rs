@@ -224,5 +224,5 @@ impl Kind {
 
 /// Whether a function of that fate is entered through the module's copy, whoever calls it.
 fn is_replaced(fate: &Fate) -> bool {
-    matches!(fate, Fate::Redirect(_) | Fate::InsideOnly(_))
+    matches!(fate, Fate::Divert(_) | Fate::InsideOnly(_))
 }
