@@ -60,7 +60,7 @@ fn cells(line: &str) -> Vec<&str> {
 #[test]
 fn the_table_of_kernels_is_true() -> Result<()> {
     let row = row(image())?;
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../DESIGN.md"))?;
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/design/kernels.md"))?;
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
     let head =
         lines.iter().position(|line| line.starts_with("| kernel | compiler |")).context("the table")?;
