@@ -135,7 +135,8 @@ without any configuration:
 
 The columns:
 
-- **identical**: functions of the scheduler that compile to vmlinux's bytes. **replaced**: functions that are replaced.
+- **identical**: functions of the scheduler that compile to vmlinux's bytes. **replaced**: functions that the module brings
+  with it; the others stay in vmlinux.
 - **cycles**: swaps in and out that were done. A cycle that is missing was refused because a thread, which was named, was in
   the way.
 - **pause**: the median stop in ms. The guest has four emulated CPUs and shares the host with another guest, so absolute
