@@ -1,9 +1,9 @@
-# Everything starts from here; the Rust toolchain is the one prerequisite, the rest is installed when missing.
+# Everything starts here. The Rust toolchain is the only prerequisite; other packages are installed if they are missing.
 
-# The kernel that demo, test, bench and soak work on: SUITE/FLAVOUR, or a release.
+# The kernel that demo, test, bench and soak use: SUITE/FLAVOUR, or a release.
 KERNEL ?= bookworm/cloud-amd64
 PREFIX ?= /usr/local
-# What the SDK's image is made of, and by which program.
+# The base of the SDK's container image, and the program that builds it.
 BASE ?= debian:12
 ENGINE ?= $(firstword $(shell command -v podman; command -v docker))
 
@@ -19,7 +19,7 @@ triple = $(shell rustc -vV | sed -n 's/^host: //p')
 export SCHEDSWAP := $(abspath $(release)/schedswap)
 export SCHEDSWAP_LIBEXEC := $(abspath $(libexec))
 export KERNEL WHAT
-# Those of the matrix; the script has the default.
+# The kernels of the matrix; scripts/matrix.sh has the default.
 export KERNELS
 
 .PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static static-arm64 demo test bench soak matrix install packages vendor container clean
@@ -30,7 +30,7 @@ all: setup-build ## build the command, and the programs that run on the swapped 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=16
 
-setup: setup-build setup-guest setup-disk setup-load setup-package ## install what is missing on this machine (done by the others as needed)
+setup: setup-build setup-guest setup-disk setup-load setup-package ## install what is missing on this machine (other targets do so as needed)
 
 setup-rust:
 	@scripts/setup.sh rust
@@ -50,7 +50,7 @@ setup-load:
 setup-package:
 	@scripts/setup.sh package
 
-# They run on machines with any C library, or none.
+# Static, because they run on machines with any C library, or none.
 static: setup-build
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(triple) \
 		--package schedswap-loader --package schedswap-guest-load
@@ -61,7 +61,7 @@ static: setup-build
 	rm -rf $(libexec)/kernels
 	cp -r kernels $(libexec)/kernels
 
-# What guests that are arm64 machines run. Rust's own linker and C library for that target need no cross compiler.
+# The same programs for arm64 guests. Rust's own linker and C library for this target need no cross compiler.
 arm64_triple := aarch64-unknown-linux-musl
 static-arm64: setup-build
 	scripts/setup.sh arm64
@@ -72,10 +72,10 @@ static-arm64: setup-build
 		aarch64-linux-gnu-strip -o $(libexec)/aarch64/$$program $(target)/$(arm64_triple)/release/$$program || exit; \
 	done
 
-demo: all setup-guest ## fetch a kernel, edit its scheduler, build it and swap it live in a guest
+demo: all setup-guest ## fetch a kernel, edit its scheduler, build it, and swap it live in a guest
 	scripts/demo.sh
 
-test: static setup-guest setup-disk setup-load setup-package ## format, lints, all tests on the host and in guests
+test: static setup-guest setup-disk setup-load setup-package ## run the formatter, the lints, and all tests on the host and in guests
 	scripts/test.sh
 
 bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, the cost of being replaced (WHAT=stop: only that)
@@ -84,7 +84,7 @@ bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, t
 soak: all static-arm64 setup-guest setup-disk setup-load setup-package ## swap in and out for a long time (CYCLES=200 THREADS=2000)
 	scripts/soak.sh
 
-matrix: all static-arm64 setup-guest setup-load ## every kernel line from fetch to cycles under load, into docs/kernels.md (KERNELS=…)
+matrix: all static-arm64 setup-guest setup-load ## take every kernel line from fetch to cycles under load, into docs/kernels.md (KERNELS=…)
 	scripts/matrix.sh
 
 install: all ## install below PREFIX (/usr/local): command, programs, manual pages, completions
@@ -97,6 +97,8 @@ install: all ## install below PREFIX (/usr/local): command, programs, manual pag
 	install -m 755 $(libexec)/schedswap-loader $(libexec)/guest-load $(DESTDIR)$(PREFIX)/libexec/schedswap/
 	install -m 644 $(target)/man/*.1 $(DESTDIR)$(mandir)/man1/
 	install -m 644 README.md DESIGN.md docs/configuration.md $(DESTDIR)$(docdir)/
+	install -d -m 755 $(DESTDIR)$(docdir)/docs/design
+	install -m 644 docs/design/*.md $(DESTDIR)$(docdir)/docs/design/
 	install -d -m 755 $(DESTDIR)$(PREFIX)/libexec/schedswap/kernels
 	install -m 644 kernels/* $(DESTDIR)$(PREFIX)/libexec/schedswap/kernels/
 	install -m 644 LICENSE-MIT LICENSE-APACHE LICENSES/*.txt $(DESTDIR)$(licensedir)/
@@ -109,8 +111,8 @@ install: all ## install below PREFIX (/usr/local): command, programs, manual pag
 	complete zsh zsh/site-functions/_schedswap; \
 	complete fish fish/vendor_completions.d/schedswap.fish
 
-# The command is linked statically as well: one package for every distribution of a format.
-packages: all ## schedswap itself as .deb and .rpm, in out/
+# The command is static too, so one package of each format serves every distribution.
+packages: all ## build schedswap itself as .deb and .rpm, in out/
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(triple) \
 		--package schedswap-cli --bin schedswap
 	rm -rf $(target)/sdk
@@ -120,16 +122,16 @@ packages: all ## schedswap itself as .deb and .rpm, in out/
 	mkdir -p out
 	$(release)/sdk-packages $(target)/sdk . out
 
-vendor: setup-rust ## the sources of all crates into vendor/, for builds without a crates registry
+vendor: setup-rust ## put the sources of all crates into vendor/, for builds without a crates registry
 	cargo vendor --locked --quiet --versioned-dirs vendor >/dev/null
 
-container: ## image of the SDK, by podman or docker (BASE=debian:11, debian:12 or debian:13)
+container: ## build the SDK's image with podman or docker (BASE=debian:11, debian:12 or debian:13)
 	@[ -n "$(ENGINE)" ] || { \
-		echo "make container: found neither podman nor docker; install one, or name another engine by ENGINE=" >&2; \
+		echo "make container: found neither podman nor docker; install one of them, or name another engine with ENGINE=" >&2; \
 		exit 1; \
 	}
 	$(ENGINE) build --file Containerfile --build-arg BASE=$(BASE) --tag schedswap:$(subst :,-,$(BASE)) .
 
-clean: ## remove what was built; fetched kernels stay in the cache
+clean: ## remove everything that was built; fetched kernels stay in the cache
 	cargo clean
 	rm -rf out

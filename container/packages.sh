@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes the SDK's packages, in out/, of the checkout that this file is in. Where there is a vendor/ (`make vendor`),
-# nothing is fetched; else cargo gets the crates that Cargo.lock names.
+# Builds the SDK's packages, in out/, from the checkout that this file is in. If there is a vendor/ (`make vendor`), nothing
+# is downloaded; otherwise cargo gets the crates that Cargo.lock names.
 set -eu
 cd "$(dirname "$0")/.."
 
 if ! git rev-parse --quiet --verify HEAD >/dev/null; then
-    echo "$PWD has no git history, which the packages' changelog and date are made of: build from a clone, not from an exported tree or a linked worktree" >&2
+    echo "$PWD has no git history, from which the packages get their changelog and date: build from a clone, not from an exported tree or a linked worktree" >&2
     exit 1
 fi
 

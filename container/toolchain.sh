@@ -1,7 +1,7 @@
 #!/bin/sh
-# What schedswap is compiled with, from the archive that the image is set up to use.
+# Installs what compiles schedswap, from the archive that the image is set up to use.
 #
-# Debian keeps a newer Rust for its web browsers beside the suite's own, which is too old.
+# The suite's own Rust is too old; Debian keeps a newer one beside it for its web browsers.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures; nothing here fails because something is slow. WHAT: groups by name (all by default), with options of
-# schedswap-bench; the figures and all samples go to out/bench.json as well.
+# Runs the benchmark; slow results are not failures. WHAT: names of groups (default: all) and options for schedswap-bench.
+# The figures and all samples also go to out/bench.json.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/kernel.sh
@@ -16,5 +16,5 @@ export SCHEDSWAP_TEST_VMLINUX=$vmlinux
 export SCHEDSWAP_TEST_KERNEL=$bzimage
 
 cargo build --release --quiet --package schedswap-bench
-# shellcheck disable=SC2086 # words of their own
+# shellcheck disable=SC2086 # separate words on purpose
 "$(dirname "$SCHEDSWAP")/schedswap-bench" --json out/bench.json $WHAT

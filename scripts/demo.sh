@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole job on a stock kernel: fetch it, edit its scheduler, build that, swap it live in a guest.
+# Everything once on a stock kernel: fetch it, edit its scheduler, build the module, swap it live in a guest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/kernel.sh

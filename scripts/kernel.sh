@@ -1,8 +1,9 @@
-# Sourced by the scripts beside it: gets $KERNEL into the cache and says where it is, and tells cargo what to build and run.
-# shellcheck shell=bash disable=SC2034 # set for who sources it
+# Sourced by the other scripts: gets $KERNEL into the cache and sets variables with its paths, and tells cargo what to build
+# and run.
+# shellcheck shell=bash disable=SC2034 # the sourcing script uses them
 
-# Sets release, sysroot, source, vmlinux and bzimage; gets the compiler that the kernel was built with, if it is not this
-# machine's. The arguments are the command to run as schedswap.
+# Sets release, sysroot, source, vmlinux and bzimage, and gets the compiler that built the kernel if this machine has another
+# one. The arguments are the command to run as schedswap.
 get_kernel() {
     local fetched
     "$@" fetch "$KERNEL" || return
@@ -15,8 +16,8 @@ get_kernel() {
     "$@" toolchain "$release"
 }
 
-# Gets what machines with a disk are made of: their root file system, and a kernel beside that of get_kernel to boot them
-# with (OTHER_KERNEL, or one of the two flavours that get_kernel did not get).
+# Gets what guests with a disk need: their root file system, and a second kernel to boot (OTHER_KERNEL, or whichever of two
+# flavours get_kernel did not get).
 get_other_kernel() {
     local other
     build_all
@@ -27,12 +28,12 @@ get_other_kernel() {
     export SCHEDSWAP_TEST_OTHER_RELEASE
 }
 
-# Everything that tests are or run, with one set of features.
+# Builds the tests and everything that they run, with one set of features.
 build_all() {
     cargo build --release --quiet --workspace --all-targets
 }
 
-# What tells cargo to run the integration tests in a folder.
+# Prints the cargo options that run the integration tests of a folder.
 integration_tests() {
     local test
     for test in "$1"/*; do
@@ -41,8 +42,8 @@ integration_tests() {
     done
 }
 
-# Gets an arm64 kernel (ARM64_KERNEL), its compiler, what runs it, and what its analysis is held against. The arguments
-# are the command to run as schedswap.
+# Gets an arm64 kernel (ARM64_KERNEL), its compiler, an emulator, and the binutils that its analysis is compared with. The
+# arguments are the command to run as schedswap.
 get_arm64_kernel() {
     local fetched
     scripts/setup.sh arm64
@@ -55,8 +56,8 @@ get_arm64_kernel() {
     "$@" toolchain "$SCHEDSWAP_TEST_ARM64_RELEASE"
 }
 
-# Gets the whole source of this machine's suite's kernel, of which `fetch` keeps what a scheduler needs, and what it takes
-# to build a kernel of it.
+# Gets the complete source of the kernel of this machine's suite (`fetch` keeps only what a scheduler needs), and the tools to
+# build a kernel from it.
 get_whole_source() {
     local package dir=$PWD/out/linux-source
     scripts/setup.sh kernel
@@ -70,7 +71,7 @@ get_whole_source() {
     export SCHEDSWAP_TEST_LINUX_SOURCE
 }
 
-# One string of a JSON object that is printed one member a line.
+# Prints one string of a JSON object that has one member per line.
 field() {
     sed -n "s/^  \"$1\": \"\(.*\)\",\{0,1\}$/\1/p"
 }

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Takes every kernel of KERNELS through all of it, as many at a time as there are CPUs, and writes what was seen to
-# docs/kernels.md, where the rows of other kernels stay. A kernel that is not to be had or is refused gets its row too,
-# and makes this fail at the end.
+# Takes every kernel of KERNELS through all steps, as many at a time as there are CPUs, and writes the results to
+# docs/kernels.md, where the rows of other kernels stay. A kernel that is not available or is refused gets its row too,
+# and makes this script fail at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/kernel.sh
 : "${SCHEDSWAP:=schedswap}" "${CYCLES:=25}" "${THREADS:=500}"
-# What there is to be seen, in the page's order.
+# All kernels, in the page's order.
 all="bullseye/cloud-amd64 bookworm/cloud-amd64 bookworm/amd64 bookworm-backports/cloud-amd64 trixie/cloud-amd64 \
 trixie/amd64 trixie-backports/cloud-amd64 trixie-backports/rt-amd64 sid/cloud-amd64 bookworm/arm64 trixie/arm64"
 : "${KERNELS:=$all}"
 export SCHEDSWAP CYCLES THREADS
 page=docs/kernels.md
 
-# Runs a step of the current kernel; its output is in $out/<step>.log, and what it took in $took.
+# Runs a step of the current kernel. Its output goes to $out/<step>.log, and the seconds that it took to $took.
 run() {
     local name=$1 began=$SECONDS
     shift
@@ -24,10 +24,10 @@ run() {
     took=$((SECONDS - began))
 }
 
-# Sets the cells of one kernel, in order, as far as it gets.
+# Takes one kernel through the steps, and sets its cells in order, as far as it gets.
 kernel() {
     local KERNEL=$1 sysroot source vmlinux bzimage
-    get_kernel "$SCHEDSWAP" >"$out/fetch.log" 2>&1 || { reason='not to be had'; return 1; }
+    get_kernel "$SCHEDSWAP" >"$out/fetch.log" 2>&1 || { reason='not available'; return 1; }
     compiler=$(sed -n 's/^ *compiler .*(Debian \([^)]*\)).*/gcc \1/p' "$out/fetch.log")
     rm -rf "$out/work"
     run init "$SCHEDSWAP" init --no-config "$release" "$source" "$out/work" || return 1
@@ -53,7 +53,8 @@ kernel() {
     rm -rf "$out/work"
 }
 
-# Whether the kernel was built with an option. Some of Debian's have their configuration in one of these places only.
+# Whether the kernel was built with an option. Some of Debian's kernels have their configuration in only one of these
+# places.
 has() {
     grep -qsx "CONFIG_$1=y" "$sysroot/boot/config-$release" "$sysroot"/{usr/,}lib/modules/"$release"/config
 }
@@ -63,9 +64,10 @@ note() {
     reason=${reason:+$reason; }$1
 }
 
-# Code that boot code rewrites for processors with bugs. The emulator's has none of them, so they are forced on it, or it
-# is given the number of one that has them. Each line: what the kernel was built with, a word of what it says once it does
-# it, the processor, and the parameters for it.
+# Mitigations: code that boot code rewrites for processors with bugs. The emulated processor has none of these bugs, so the
+# mitigations are forced on it, or it is given the model number of a processor that has the bug. Each line: the option
+# that the kernel was built with, a word of the message with which the kernel turns the mitigation on, the processor, and the
+# kernel's parameters.
 mitigations() {
     local option word vendor parameters
     while IFS='|' read -r -u 3 option word vendor parameters; do
@@ -83,13 +85,13 @@ CPU_UNRET_ENTRY|untrained|AuthenticAMD,family=23,model=1|spectre_v2=retpoline re
 END
 }
 
-# A policy of sched_ext's, for real, before and while the new scheduler is loaded.
+# A real sched_ext policy, before and while the new scheduler is loaded.
 sched_ext() {
     clang -O2 -g --target=bpf -I/usr/include/x86_64-linux-gnu -c crates/tests/sched_ext/fifo.bpf.c -o "$out/fifo.bpf.o" &&
         PATH=$PATH:/usr/sbin "$SCHEDSWAP" try "$out/work" --run crates/tests/sched_ext/swap.sh --with bpftool --with "$out/fifo.bpf.o"
 }
 
-# One kernel, and its row.
+# Takes one kernel through the steps, and writes its row.
 row() {
     out=out/matrix/${1//\//-}
     mkdir -p "$out"
@@ -106,10 +108,10 @@ row() {
 scripts/setup.sh bpf
 step "matrix ($(nproc) at a time)"
 failed=0
-# shellcheck disable=SC2086 # words of their own
+# shellcheck disable=SC2086 # separate words on purpose
 printf '%s\n' $KERNELS | xargs --max-procs="$(nproc)" -n 1 scripts/matrix.sh row || failed=1
 
-# The row of a kernel: this run's, else the page's.
+# The row of a kernel: from this run, or else from the page.
 of() {
     case " $KERNELS " in
         *" $1 "*) cat "out/matrix/${1//\//-}/row" ;;
@@ -120,20 +122,35 @@ of() {
     cat <<EOF
 # Kernels that were tried
 
-Written by \`make matrix\`: the newest kernel of each suite and flavour that was to be had, fetched, with its compiler;
-\`init\` with its two proofs; the demo's edit, built, loaded and used in a guest, and swapped in and out under load, with
-nothing configured; the function tracer, call graphs and a kprobe on functions that are replaced have to go on working
-meanwhile. Afterwards kernel text and scheduling classes have to be what they were, byte for byte. The pause is
-the median stop in ms, in an emulated guest of four CPUs, beside another one: what it says of a real machine is its order
-among the others. A cycle that was not done was refused because a thread was in the way, by name. An empty cell was not
-reached; why is in the last column. It also has what else was tried, for kernels that have it: mitigations for processors
-with bugs, forced on the emulator's (Stuffing: call depth tracking; Aligned: aligned return thunks against
-indirect target selection; untrained: return thunks for AMD; all with retpolines), with 5 cycles each, and a loaded policy of sched_ext's.
+\`make matrix\` writes this page. It takes the newest kernel of each suite and flavour in the archive through these steps,
+without any configuration:
+
+- \`fetch\` the kernel and its compiler;
+- \`init\`, with its two proofs: the untouched source compiles to vmlinux's code, and bound and laid over vmlinux it is
+  vmlinux;
+- build the demo's edit, load it in a guest and use it;
+- swap it while the function tracer, call graphs and a kprobe are attached to functions that are replaced, all of which
+  have to keep working;
+- swap it in and out under load. Afterwards the kernel's text and scheduling classes must be what they were, byte for byte.
+
+The columns:
+
+- **identical**: functions of the scheduler that compile to vmlinux's bytes. **replaced**: functions that the module brings
+  with it; the others stay in vmlinux.
+- **cycles**: swaps in and out that were done. A cycle that is missing was refused because a thread, which was named, was in
+  the way.
+- **pause**: the median stop in ms. The guest has four emulated CPUs and shares the host with another guest, so absolute
+  times are the emulator's; only compare rows with each other.
+- An empty cell was not reached; the last column says why.
+- The last column also has what else was tried on kernels that have it. Mitigations for processors with bugs are forced on
+  the emulator's processor, with 5 cycles each: *Stuffing* is call depth tracking, *Aligned* is aligned return thunks against
+  indirect target selection, *untrained* is return thunks for AMD; all of them with retpolines. For sched_ext, a policy is
+  loaded.
 
 | kernel | release | compiler | identical | replaced | init, s | demo | tracing | cycles | pause, ms | |
 |---|---|---|---|---|---|---|---|---|---|---|
 EOF
-    # shellcheck disable=SC2086 # words of their own
+    # shellcheck disable=SC2086 # separate words on purpose
     for spec in $(printf '%s\n' $all $KERNELS | awk '!seen[$0]++'); do
         of "$spec"
     done

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Installs what the Makefile's targets need and this machine lacks, by apt. Quick when nothing is missing.
+# Installs, with apt, what the Makefile's targets need and this machine lacks. Quick if nothing is missing.
 #
-#   scripts/setup.sh rust          check the Rust toolchain: the one prerequisite, never installed from here
-#   scripts/setup.sh build         what building schedswap and a scheduler takes
+#   scripts/setup.sh rust          check the Rust toolchain, the only prerequisite; this script never installs it
+#   scripts/setup.sh build         what building schedswap and a scheduler needs
 #   scripts/setup.sh guest         QEMU
-#   scripts/setup.sh disk          what makes the disks of guests that have one, and the packages they are given
-#   scripts/setup.sh load          what the tests put on a guest
-#   scripts/setup.sh package       what the tests read, check and verify packages and signatures with
-#   scripts/setup.sh kernel        what building a kernel takes
+#   scripts/setup.sh disk          what makes guests' disks, and the packages for them
+#   scripts/setup.sh load          the programs that load a guest
+#   scripts/setup.sh package       the programs with which the tests check packages and signatures
+#   scripts/setup.sh kernel        what building a kernel needs
 #   scripts/setup.sh bpf           what compiles and loads a sched_ext policy
-#   scripts/setup.sh arm64         what runs arm64 kernels, and what their analysis is held against
+#   scripts/setup.sh arm64         an emulator for arm64 kernels, and the binutils that their analysis is compared with
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -24,7 +24,7 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo env DEBIAN_FRONTEND=noninteractive "$@"
     else
-        die "root is needed for: $*"
+        die "this needs root or sudo: $*"
     fi
 }
 
@@ -37,14 +37,14 @@ check_rust() {
     local wanted found
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
     if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
-        die "the Rust toolchain is missing. It is the one thing to install by hand: Rust $wanted or newer, with cargo (rustup installs it for a user)."
+        die "the Rust toolchain is missing, and this script does not install it. Install Rust $wanted or newer with cargo, for example with rustup."
     fi
     found=$(rustc --version | awk '{ sub(/-.*/, "", $2); print $2 }')
     at_least "$found" "$wanted" ||
-        die "Rust $found is too old: $wanted or newer is needed. 'rustup update' brings the newest one; a distribution's own rustc is often too old."
+        die "Rust $found is too old: $wanted or newer is needed. Run 'rustup update', or install Rust with rustup if this one is the distribution's."
 }
 
-# Each argument is program:package; prints the packages of those programs that are missing.
+# Each argument is program:package. Prints the packages of the programs that are missing.
 packages_of_missing() {
     local pair
     for pair in "$@"; do
@@ -54,9 +54,9 @@ packages_of_missing() {
 
 install() {
     [ $# -gt 0 ] || return 0
-    command -v apt-get >/dev/null || die "this machine has no apt-get; install by hand what holds: $*"
+    command -v apt-get >/dev/null || die "this machine has no apt-get; install the equivalent of these Debian packages yourself: $*"
     printf 'setup: installing %s\n' "$*" >&2
-    # The lists may be missing (a fresh container) or name versions that are gone.
+    # The package lists may be missing (a new container), or name versions that are gone.
     as_root apt-get install --yes --quiet=2 --no-install-recommends "$@" >/dev/null 2>&1 || {
         as_root apt-get update --quiet=2
         as_root apt-get install --yes --quiet=2 --no-install-recommends "$@" >/dev/null
@@ -66,14 +66,14 @@ install() {
 setup_build() {
     local missing
     mapfile -t missing < <(packages_of_missing cc:gcc make:make git:git patch:patch xz:xz-utils tar:tar)
-    # Static programs for the guest are linked with libc.a; objtool, from the kernel's packages, with libelf.
+    # Static programs for the guest are linked with libc.a. objtool, from the kernel's packages, needs libelf.
     [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
     ldconfig=$(command -v ldconfig || echo /sbin/ldconfig)
     "$ldconfig" -p | grep -q 'libelf\.so\.1 ' || missing+=("$(first_known libelf1t64 libelf1)")
     install "${missing[@]}"
 }
 
-# The first of the packages that the archive knows; the last one if it knows none.
+# Prints the first of the packages that the archive has, or the last one if it has none of them.
 first_known() {
     local package
     for package in "$@"; do
@@ -92,11 +92,11 @@ setup_arm64() {
     check_rust_target aarch64-unknown-linux-musl
 }
 
-# Rust's library for a machine, which rustup adds without root; a distribution's Rust may have none.
+# Gets Rust's library for a target. rustup adds it without root; a distribution's Rust may not have it.
 check_rust_target() {
     [ -d "$(rustc --print target-libdir --target "$1")" ] && return
     command -v rustup >/dev/null ||
-        die "Rust's library for $1 is missing. Install Rust by rustup, which has one for every machine."
+        die "Rust's library for $1 is missing. Install Rust with rustup, which has a library for every target."
     (cd "$root" && rustup target add "$1")
 }
 
@@ -104,7 +104,7 @@ setup_bpf() {
     local missing
     mapfile -t missing < <(packages_of_missing clang:clang)
     [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
-    # Where users have no /sbin on their path.
+    # Not every user has /sbin in the path.
     type -P bpftool >/dev/null || [ -x /usr/sbin/bpftool ] || missing+=(bpftool)
     install "${missing[@]}"
 }
@@ -120,7 +120,7 @@ setup_guest() {
     install_emulator qemu-system-x86_64 qemu-system-x86
 }
 
-# Program $1 of package $2, unless it is there.
+# Installs package $2 unless program $1 is there.
 install_emulator() {
     command -v "$1" >/dev/null && return
     # A newer qemu-utils (from backports, say) excludes the suite's own qemu-system.
@@ -131,7 +131,7 @@ install_emulator() {
     fi
 }
 
-# The version of qemu-utils, if it is none that the machine's suites offer.
+# Prints the installed version of qemu-utils if the machine's suites do not offer it.
 newer_qemu_utils() {
     local version
     version=$(dpkg-query --show --showformat '${Version}' qemu-utils 2>/dev/null) || return 0
@@ -140,15 +140,15 @@ newer_qemu_utils() {
     fi
 }
 
-# Installs from backports without adding them to the machine's sources: a private list of sources, made of the
-# machine's own archives with another suite, so that mirror and key stay.
+# Installs from backports without adding them to the machine's sources. A private list of sources names the machine's own
+# archives with another suite, so mirror and key stay the same.
 install_from_backports() {
     local codename private
-    # shellcheck disable=SC1091 # of the machine, not of this project
+    # shellcheck disable=SC1091 # a file of the machine
     codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
-    [ -n "$codename" ] || die "this machine's suite is unknown; install by hand: $*"
+    [ -n "$codename" ] || die "/etc/os-release does not say which suite this is; install these packages yourself: $*"
     private=$(mktemp -d)
-    # shellcheck disable=SC2064 # the directory is known now, and gone from scope later
+    # shellcheck disable=SC2064 # expanded now: the variable is out of scope later
     trap "rm -rf '$private'" EXIT
     chmod 755 "$private"
     mkdir -p "$private/sources" "$private/lists/partial" "$private/cache/archives/partial"
@@ -165,7 +165,7 @@ install_from_backports() {
         --target-release "$codename-backports" "$@" >/dev/null
 }
 
-# In every sources file of directory $2, adds to what names suite $1 the same with its backports.
+# For every entry for suite $1 in the source files of directory $2, adds the same entry for its backports.
 derive_backports() {
     local codename=$1 file
     for file in "$2"/*.list; do
@@ -182,11 +182,11 @@ derive_backports() {
 
 setup_disk() {
     local missing
-    # Programs of the administrator are not in every user's path.
+    # Not every user has /sbin in the path.
     local PATH=$PATH:/usr/sbin:/sbin
     mapfile -t missing < <(packages_of_missing mmdebstrap:mmdebstrap mke2fs:e2fsprogs depmod:kmod \
         qemu-img:qemu-utils rpmbuild:rpm)
-    # Without root, files that belong to it take these.
+    # Without root, these make files that belong to root.
     if [ "$(id -u)" != 0 ]; then
         mapfile -t -O "${#missing[@]}" missing < <(packages_of_missing fakeroot:fakeroot newuidmap:uidmap)
     fi
@@ -203,9 +203,9 @@ setup_package() {
     local missing
     mapfile -t missing < <(packages_of_missing \
         rpm:rpm rpmbuild:rpm rpmlint:rpmlint cpio:cpio dpkg-source:dpkg-dev bzip2:bzip2 lintian:lintian openssl:openssl)
-    # Firmware that vouches for a signature's certificate.
+    # Firmware in which a certificate can be stored.
     [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing+=(ovmf)
-    # Where users have no /sbin on their path.
+    # Not every user has /sbin in the path.
     type -P modinfo >/dev/null || [ -x /sbin/modinfo ] || missing+=(kmod)
     install "${missing[@]}"
 }

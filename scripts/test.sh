@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, lints, and every test: those of the host, and those that swap schedulers in guests.
+# The formatter, the lints and every test: on the host, and in guests, where schedulers are swapped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/kernel.sh
@@ -32,10 +32,10 @@ export SCHEDSWAP_TEST_CYCLES=${SCHEDSWAP_TEST_CYCLES:-10}
 step "the other kernel, and the root file system of guests with a disk"
 get_other_kernel
 
-# Other kernels, of which make test does the analysis; make matrix does the rest.
+# Other kernels that make test analyses. make matrix also swaps them.
 : "${ANALYSED:=bullseye/cloud-amd64 trixie/cloud-amd64 trixie-backports/cloud-amd64}"
 
-# Makes another kernel the one under test, if one is named.
+# Tests the analysis of kernel $1.
 analyse() {
     local KERNEL=$1
     # shellcheck source=scripts/kernel.sh
@@ -46,9 +46,8 @@ analyse() {
     cargo test --release --workspace --no-fail-fast --test boundary --test kernels -- --nocapture
 }
 
-# All in terms of the whole workspace: of a selection of its members, cargo would compile what they share anew.
-# Runs one part of the tests, called NAME, with its output in $logs/NAME.log; tells how it ended, and all of the output if
-# it failed.
+# Runs one part of the tests, NAME, with its output in $logs/NAME.log. Prints the result, and the whole output if the part
+# failed. Always on the whole workspace: for a selection of its members, cargo would compile what they share again.
 part() {
     local name=$1 log=$logs/$1.log began=$SECONDS
     shift
@@ -72,8 +71,8 @@ step "tests on the host"
 part units --lib --bins -- --skip stock_kernel_tests || status=1
 part documentation --doc || status=1
 
-# A guest's CPUs share one thread of the host, so there can be as many guests as it has CPUs. Within a part the tests
-# come one after the other. Part by part, each with its arguments:
+# A guest's CPUs share one thread of the host, so as many guests run at a time as the host has CPUs. Within a part the tests
+# run one after the other. The parts, each with its arguments:
 step "tests with kernels, and in guests ($(nproc) at a time)"
 {
     for other in $ANALYSED; do

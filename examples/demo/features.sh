@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs in the guest: the scheduler's features before, while and after the new scheduler is loaded, and the line
-# that it prints once its feature is on.
+# Runs in the guest: prints the scheduler's features before the new scheduler is loaded, while it is loaded and
+# afterwards, and the line that it prints once its feature is on.
 set -eu
 features=/sys/kernel/debug/sched/features
-# Until 5.13 it was elsewhere.
+# Kernels before 5.13 have it elsewhere.
 [ -e $features ] || features=/sys/kernel/debug/sched_features
 
 shown() {
@@ -11,7 +11,7 @@ shown() {
     fold -s -w 90 $features | sed '2,$s/^/  /'
 }
 
-# One feature a line, but for that of the demo.
+# One feature per line, without the demo's own.
 others() {
     tr ' ' '\n' <$features | grep -v SCHEDSWAP_TEST
 }
@@ -23,7 +23,7 @@ fail() {
 
 shown "the kernel's own scheduler:"
 others >/tmp/before
-grep -q SCHEDSWAP_TEST $features && fail "the kernel has the feature SCHEDSWAP_TEST already"
+grep -q SCHEDSWAP_TEST $features && fail "the kernel already has the feature SCHEDSWAP_TEST"
 
 loader install "$SCHEDSWAP_MODULE"
 shown "the new scheduler:"
@@ -34,7 +34,7 @@ cmp /tmp/before /tmp/during || fail "other features have changed"
 echo "echo SCHEDSWAP_TEST > $features"
 echo SCHEDSWAP_TEST >$features
 sleep 1
-dmesg | grep "I am the new scheduler" || fail "the new __schedule has not spoken"
+dmesg | grep "I am the new scheduler" || fail "the new __schedule did not print its line"
 
 loader uninstall
 shown "the kernel's own scheduler again:"

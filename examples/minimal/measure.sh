@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs in the guest: the same work on the kernel's own fair class and on the minimal one, in turns. Prints medians
-# and their ratio. With --icount the guest's time counts instructions, of all CPUs together: nothing else that the
-# host does shows, and only ratios mean anything.
+# Runs in the guest: the same work alternately on the kernel's own fair class and on the minimal one. Prints medians and
+# their ratio. With --icount the guest's clock counts instructions of all CPUs together: other work on the host has no
+# effect, and only ratios mean anything.
 #
 #   schedswap try WORK --icount 4 --run examples/minimal/measure.sh \
 #       --with hackbench --with stress-ng --with cyclictest
@@ -29,17 +29,17 @@ messages() {
     sample hackbench_switches $(($(switches) - before))
 }
 
-# One byte there and back, again and again: who wakes whom and where.
+# One byte there and back, again and again: which task wakes which, and where.
 ping_pong() {
     sample pipe_ms $(($(guest-load pipe --rounds 2000) / 1000000))
 }
 
-# Six workers of equal size on four CPUs: how evenly they are spread shows in when the last one ends.
+# Six equal workers on four CPUs: the time at which the last one ends shows how evenly they are spread.
 workers() {
     sample six_workers_ms $(($(guest-load time stress-ng --quiet --cpu 6 --cpu-method fibonacci --cpu-ops 100) / 1000000))
 }
 
-# How late a thread is that sleeps and wakes among eight that compute.
+# Wake-up latency of a thread that sleeps and wakes beside eight busy ones.
 latency() {
     stress-ng --quiet --cpu 8 --cpu-method fibonacci &
     busy=$!
@@ -51,7 +51,7 @@ latency() {
     sample wakeup_worst_us "$(sed -n 's/.*Max: *\([0-9]*\).*/\1/p' /tmp/latency | sort -n | tail -n 1)"
 }
 
-# What a thread of nice 5 gets beside one of nice 0, in per cent of what that one gets. By weight it is 33.
+# CPU time of a nice 5 thread beside a nice 0 thread, in per cent of the latter's. By weight it is 33.
 weights() {
     taskset 2 sh -c 'while :; do :; done' &
     first=$!

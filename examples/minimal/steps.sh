@@ -1,7 +1,6 @@
 #!/bin/sh
-# Runs in the guest with `before`, `loaded` and `after` as its argument: what fair.c must find again when it is
-# back. Quotas are in force before and after, not while the minimal class is loaded; groups come and go, and so
-# does a CPU.
+# Runs in the guest with `before`, `loaded` and `after` as its argument: checks what fair.c must find when it is back.
+# Quotas are in force before and after, but not while the minimal class is loaded. Groups come and go, and so does a CPU.
 set -eu
 groups=/sys/fs/cgroup
 quota='10000 100000'
@@ -38,7 +37,7 @@ centiseconds() {
     cut -d ' ' -f 1 /proc/uptime | tr -d .
 }
 
-# Fails unless group $1 uses what is said of one CPU, in per cent: `uses a -le 30`.
+# Fails unless the share of one CPU that group $1 uses, in per cent, passes the test: `uses a -le 30`.
 uses() {
     begun=$(centiseconds) used=$(number_in "$1" usage_usec)
     sleep 3
@@ -74,20 +73,20 @@ before)
     is_throttled plugged
     ;;
 loaded)
-    # Nobody is throttled, nor does anybody who was at the moment of loading stay so.
+    # No group is throttled, not even one that was at the moment of loading.
     for group in kept parent doomed plugged; do
         uses $group -ge 40
     done
     end_group doomed
     echo max >$groups/kept/cpu.max
     echo "$quota" >$groups/kept/cpu.max
-    # Below a group that may be throttled; with a quota; and with none of the class's doing at all.
+    # A group below one that may be throttled, one with a quota, and one that the minimal class never handles.
     hog parent/late max
     hog new "$quota"
     mkdir $groups/idle
     echo 1 >$groups/idle/cpu.idle
     echo 500 >$groups/new/cpu.weight
-    # Lifted where the CPU is not there to hear of it.
+    # The quota is lifted while the CPU is offline.
     echo 0 >/sys/devices/system/cpu/cpu1/online
     echo max >$groups/plugged/cpu.max
     echo 1 >/sys/devices/system/cpu/cpu1/online

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings the newest kernel/sched of a kernel line to an older kernel of that line: makes a patch of each file that
-# differs, applies them as they are to a work dir of the older kernel, and builds. A file that cannot come along (it
+# differs, applies the patches unchanged to a work dir of the older kernel, and builds. A file that cannot be updated (it
 # needs a header or a caller outside kernel/sched that changed with it) is left out, with the reason that the compiler
 # or `check` gives.
 #
@@ -22,7 +22,7 @@ rm -rf "$work" "$series"
 mkdir -p "$series"
 "$schedswap" init "$release" "$source" "$work" --sysroot "$sysroot"
 
-# A patch of each file, as upstream's: from the top of the kernel's source.
+# A patch of each file, relative to the top of the kernel's source as upstream's patches are.
 trees=$(mktemp -d)
 trap 'rm -rf "$trees"' EXIT
 ln -s "$(realpath "$source")" "$trees/a"
@@ -41,7 +41,7 @@ while :; do
         printf '%s\n' "$said"
         break
     fi
-    # `file:line: error: …` of the compiler, `file:line: refused […]` of check.
+    # The compiler prints `file:line: error: …`, check prints `file:line: refused […]`.
     reasons=$(grep -E '^[^ :]*kernel/sched/[^ :]+:[0-9]+(:[0-9]+)?: (error|refused)' <<<"$said" || true)
     file=$(sed -nE '1s/^[^ :]*(kernel\/sched\/[^ :]+):.*/\1/p' <<<"$reasons")
     patch=$series/$(tr / - <<<"$file").patch
