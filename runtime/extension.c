@@ -25,7 +25,7 @@ static u32 wanted(u32 objects)
 	return 2 * objects + SS_SLOTS_RESERVE;
 }
 
-/* What the predecessor has of the same kind, in the same place; NULL also without predecessor. */
+/* What the predecessor has of the same kind, in the same place; NULL also if there is no predecessor. */
 static struct ss_kind *same_kind(const struct ss_handover *predecessor, const struct ss_kind *kind)
 {
 	unsigned int i;
@@ -74,7 +74,7 @@ static u32 limit_for(const struct ss_handover *predecessor, const struct ss_kind
 	return from ? now + now / 4 + SS_SLOTS_RESERVE : wanted(now + now / 4);
 }
 
-/* Refuses if the memory could only be had by taking it from others. */
+/* Refuses if the memory is not available without taking it from other users. */
 static int check_memory(const struct ss_handover *predecessor)
 {
 	size_t bytes, all = 0, available = ss_available_bytes();

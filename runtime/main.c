@@ -131,7 +131,7 @@ static int disable(void)
 	ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_UNLOAD);
 	ss_extension_drop();
 	ss_text_forget();
-	module_put(THIS_MODULE);	/* restored; module_exit sees to it that the memory may be freed */
+	module_put(THIS_MODULE);	/* restored; module_exit makes sure that the memory may be freed */
 	return 0;
 }
 

@@ -193,7 +193,7 @@ int ss_dequeue_this_cpu(bool walk_all_threads)
 	INIT_LIST_HEAD(&rebuild->chain);
 	rq_lock(rq, &rf);		/* interrupts are off already */
 	update_rq_clock(rq);
-	rebuild->was_online = rq->online;	/* half-offlined by hand (hotplug/target): leave it so */
+	rebuild->was_online = rq->online;	/* half-offlined by hand (hotplug/target): keep it that way */
 	if (rebuild->was_online)
 		go_offline(rq);
 	ss_stop_dl_servers(rq);
@@ -212,7 +212,7 @@ int ss_dequeue_this_cpu(bool walk_all_threads)
 
 /*
  * Puts everything back through whatever code is current. No reschedule is asked for: the stopper goes to sleep
- * when the stop ends, and then the CPU picks anew.
+ * when the stop ends, and then the CPU picks again.
  */
 unsigned int ss_enqueue_this_cpu(void)
 {

@@ -59,7 +59,7 @@ static bool is_first_cpu(void)
 static void meet(struct stop *stop, enum meeting meeting)
 {
 	atomic_inc_return(&stop->met[meeting]);
-	while (atomic_read_acquire(&stop->met[meeting]) < num_online_cpus())	/* no hotplug now: see the lock */
+	while (atomic_read_acquire(&stop->met[meeting]) < num_online_cpus())	/* no hotplug now: see ss_text_lock */
 		cpu_relax();
 	if (is_first_cpu())
 		stop->met_ns[meeting] = ktime_get_mono_fast_ns();	/* lockless, and not part of the scheduler */
@@ -273,7 +273,7 @@ static struct ss_feature_change features_for(enum ss_op op, const struct ss_hand
 
 /*
  * Swaps, or changes nothing and says why: -EBUSY (a thread is inside what is replaced), -EADDRINUSE (a function is
- * patched by something else), -EAGAIN (the machine would not hold still), -ENOMEM. Process context, main.c's mutex
+ * patched by something else), -EAGAIN (the machine's state kept changing), -ENOMEM. Process context, main.c's mutex
  * held, may sleep. The text is prepared.
  */
 int ss_swap(enum ss_op op, const struct ss_handover *predecessor)

@@ -191,7 +191,7 @@ bool ss_sysfs_is_in_charge(void)
 	return !strcmp(kobject_name(directory), "schedswap");
 }
 
-/* The swap is done and cannot be refused any more because a few bytes for a name are missing. */
+/* The swap is done. It cannot be refused any more just because there is no memory for a name. */
 static void rename(struct kobject *which, const char *name)
 {
 	int err = 0, tries;

@@ -67,7 +67,7 @@ static inline unsigned long ss_arch_plain(unsigned long addr)
 #endif
 }
 
-/* walk.c: calls `consume` with each return address of a thread that does not run; -EINVAL if it cannot see all. */
+/* walk.c: calls `consume` with each return address of a thread that is not running; -EINVAL if it cannot see all. */
 int ss_arch_stack_walk(bool (*consume)(void *cookie, unsigned long addr), void *cookie, struct task_struct *p);
 
 #endif

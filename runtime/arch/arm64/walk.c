@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * Walks the stack of a thread that does not run, by its frame records.
+ * Walks the stack of a thread that is not running, by its frame records.
  *
  * The kernel's own unwinder does not say whether it reached the end, so the records are followed here: each holds the
  * next one's address and a return address, signed or not. The last one of each thread is empty
@@ -49,7 +49,7 @@ static bool is_record(const void *stack, unsigned long at, unsigned long after)
 	return at > after && at >= (unsigned long)stack && at <= end && at % sizeof(long) == 0;
 }
 
-/* The caller holds the stack. The thread does not run; if it does, the caller ignores the result. */
+/* The caller holds the stack. The thread is not running; if it is, the caller ignores the result. */
 int ss_arch_stack_walk(bool (*consume)(void *cookie, unsigned long addr), void *cookie, struct task_struct *p)
 {
 	unsigned long at = READ_ONCE(p->thread.cpu_context.fp), pc = ss_arch_plain(READ_ONCE(p->thread.cpu_context.pc));

@@ -107,7 +107,7 @@ SYM_INNER_LABEL(ss_switch_to, SYM_L_GLOBAL)
 #else
 	movq	%rax, %rsp
 	UNWIND_HINT_RESTORE
-	nop		/* bears the hint */
+	nop		/* carries the hint */
 #endif
 	SS_EACH_KEPT_BACK(POP)
 	SS_EACH_CONSTANT(SET)
