@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
-/* Whether this is the kernel the module was built for, and whether somebody else is at work on its scheduler. */
+/* Whether this is the kernel the module was built for, and whether anything else patches its scheduler. */
 #include <linux/elf.h>
 #include <linux/kernfs.h>
 #include <linux/kobject.h>
@@ -120,9 +120,9 @@ static int refuse_livepatched(const struct klp_patch *patch, const struct klp_ob
 }
 
 /*
- * A livepatch diverts at the function's very entry, before our jump, so that ours would never run. Refuses when
- * there is one on our functions; else none can come until ss_livepatch_unlock. May sleep. Taken before the locks
- * of text.c: livepatch takes those inside its own.
+ * A livepatch diverts at the function's very entry, before our jump, so that ours would never run. Refuses if
+ * there is one on our functions; otherwise none can be added until ss_livepatch_unlock. May sleep. Taken before
+ * the locks of text.c: livepatch takes those inside its own.
  */
 int ss_livepatch_lock(void)
 {

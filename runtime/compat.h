@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
 /*
  * All that differs between kernels, so that no other file tests for a version. Where a config macro or a macro
- * of the scheduler's own header can tell, that is asked; LINUX_VERSION_CODE only where nothing else can.
+ * of the scheduler's own header can tell, that is used; LINUX_VERSION_CODE only where nothing else can.
  */
 #ifndef SS_COMPAT_H
 #define SS_COMPAT_H
@@ -33,7 +33,7 @@
 	void *data, bool preempt, struct task_struct *prev, struct task_struct *next
 #endif
 
-/* What a kretprobe puts in a return address's place has had a predicate since 5.15 (96fed8ac2bb6). */
+/* A predicate for what a kretprobe puts in place of a return address has existed since 5.15 (96fed8ac2bb6). */
 #ifdef CONFIG_KRETPROBES
 static inline bool ss_is_kretprobe_trampoline(unsigned long addr)
 {
@@ -45,7 +45,7 @@ static inline bool ss_is_kretprobe_trampoline(unsigned long addr)
 }
 #endif
 
-/* A deadline server is an entity in dl.root that is no task: since 6.8 (63ba8422f876). */
+/* A deadline server is an entity in dl.root that is not a task: since 6.8 (63ba8422f876). */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
 static inline bool ss_is_dl_server(struct sched_dl_entity *dl_se)
 {

@@ -2,8 +2,8 @@
 /*
  * State beyond the kernel's structures: how it comes and goes with a swap.
  *
- * Memory for all objects is there before the stop. Those that exist at the time get a record by first use, or, with
- * the machine running again, from ss_extension_complete.
+ * Memory for all objects is allocated before the stop. Objects that exist at the time get a record on first use, or,
+ * with the machine running again, from ss_extension_complete.
  */
 #include <linux/mm.h>
 #include <linux/percpu.h>
@@ -17,15 +17,15 @@
 #include "compat.h"
 
 /*
- * How many slots it takes: one for each object there is, and as many again, for those that are being made at that very
- * moment, each by a thread, and have passed the place where the new code would have given them theirs.
+ * How many slots it takes: one for each object there is, and as many again, for objects that threads are creating at
+ * that very moment, one each, and that have passed the place where the new code would have given them theirs.
  */
 static u32 wanted(u32 objects)
 {
 	return 2 * objects + SS_SLOTS_RESERVE;
 }
 
-/* What the predecessor has of the same kind, in the same place; NULL also without predecessor. */
+/* What the predecessor has of the same kind, in the same place; NULL also if there is no predecessor. */
 static struct ss_kind *same_kind(const struct ss_handover *predecessor, const struct ss_kind *kind)
 {
 	unsigned int i;
@@ -44,7 +44,7 @@ static bool may_be_kept(const struct ss_state_row *row)
 	return row->type && (!row->holds_pointers || row->state->calls->keeps_pointers);
 }
 
-/* The predecessor's state whose records can serve as this one's. */
+/* The state of the predecessor whose records this state can take over. */
 static struct schedswap_state *same_state(const struct ss_handover *predecessor, const struct ss_state_row *row)
 {
 	const struct schedswap_state *mine = row->state;
@@ -74,7 +74,7 @@ static u32 limit_for(const struct ss_handover *predecessor, const struct ss_kind
 	return from ? now + now / 4 + SS_SLOTS_RESERVE : wanted(now + now / 4);
 }
 
-/* Refuses what could only be had by taking it from others. */
+/* Refuses if the memory is not available without taking it from other users. */
 static int check_memory(const struct ss_handover *predecessor)
 {
 	size_t bytes, all = 0, available = ss_available_bytes();
@@ -108,7 +108,7 @@ static int prepare_slots(const struct ss_handover *predecessor, struct ss_kind *
 	kind->slots.owners.shift = SS_SHIFT(sizeof(struct ss_owner));
 	if (!same_kind(predecessor, kind))
 		return ss_slots_grow(kind, limit);
-	ss_for_each_state(state, row)	/* the slots themselves come with the stop */
+	ss_for_each_state(state, row)	/* the slots themselves are taken over in the stop */
 		if (state->kind == kind->id && !same_state(predecessor, row))
 			err = err ?: ss_table_grow(&state->table, limit);
 	return err;
@@ -139,8 +139,8 @@ static int prepare_state(const struct ss_handover *predecessor, const struct ss_
 }
 
 /*
- * Process context, before the stop: memory for all objects there are. On failure, and whenever the swap is not done,
- * ss_extension_drop takes it back.
+ * Process context, before the stop: allocates memory for all objects there are. On failure, and whenever the swap is
+ * not done, ss_extension_drop frees it.
  */
 int ss_extension_prepare(const struct ss_handover *predecessor)
 {
@@ -156,7 +156,7 @@ int ss_extension_prepare(const struct ss_handover *predecessor)
 	return err;
 }
 
-/* Inside the stop: is it still enough? Takes as long as counting does, which for threads is reading a number. */
+/* Inside the stop: is it still enough? Takes as long as counting takes, which for threads is reading a number. */
 bool ss_extension_suffices(const struct ss_handover *predecessor)
 {
 	const struct ss_state_row *row;
@@ -176,7 +176,7 @@ bool ss_extension_suffices(const struct ss_handover *predecessor)
 	return true;
 }
 
-/* Inside the stop, on one CPU: what is the predecessor's and can serve here. */
+/* Inside the stop, on one CPU: takes what the predecessor has and this module can use. */
 void ss_extension_take_over(const struct ss_handover *predecessor)
 {
 	const struct ss_state_row *row;
@@ -185,7 +185,7 @@ void ss_extension_take_over(const struct ss_handover *predecessor)
 
 	if (!predecessor)
 		return;
-	ss_for_each_state(state, row) {	/* before the slots: that these are the same is asked for each state */
+	ss_for_each_state(state, row) {	/* before the slots: same_state compares those for each state */
 		from = same_state(predecessor, row);
 		if (!from)
 			continue;
@@ -200,7 +200,7 @@ void ss_extension_take_over(const struct ss_handover *predecessor)
 	}
 }
 
-/* Process context, the swap done: who has not come by yet gets its records too. */
+/* Process context, the swap done: objects that have not used theirs yet get their records too. */
 void ss_extension_complete(void)
 {
 	unsigned int i;
@@ -231,7 +231,7 @@ static void drop_records(struct schedswap_state *state)
 	state->per_cpu = NULL;
 }
 
-/* Process context, and nobody runs the module's code: all that is left of it. */
+/* Process context, and no thread runs the module's code: frees all that is left. */
 void ss_extension_drop(void)
 {
 	const struct ss_state_row *row;

@@ -10,8 +10,8 @@
 #include "include/schedswap/author.h"
 
 /*
- * What the slots of one kind of object have in common: a slot is an object's number, the same in the tables of all states
- * of its kind, and stays with it from version to version.
+ * The slots of one kind of object. A slot is an object's number. It is the same in the tables of all states of that kind,
+ * and stays with the object from version to version.
  */
 struct ss_slots {
 	struct ss_table owners;		/* of struct ss_owner */
@@ -32,11 +32,11 @@ struct ss_kind {
 	u32 hole;			/* where in the object its slot's number is */
 	const char *what;
 	struct ss_slots slots;
-	unsigned int (*count)(void);	/* how many there are; anywhere, so also inside the stop */
+	unsigned int (*count)(void);	/* how many there are; callable anywhere, also inside the stop */
 	void (*for_each)(void (*fn)(struct ss_kind *kind, const void *object), struct ss_kind *kind);
 };
 
-/* What the build says of one state. */
+/* What the build says about one state. */
 struct ss_state_row {
 	struct schedswap_state *state;
 	u64 type;			/* hash of its declaration, names and sizes of members included; 0: not known */

@@ -58,7 +58,7 @@ int ss_features_carry(struct ss_feature_change *change)
 	return 0;
 }
 
-/* Inside the stop: has nobody switched a feature since? */
+/* Inside the stop: are all features as they were when they were carried over? */
 bool ss_features_are_as_carried(const struct ss_feature_change *change)
 {
 	return !change->from->count || !change->to->count || read_bits(change->from) == change->carried;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
-/* Task groups as objects with state. As tasks.c. */
+/* Task groups as objects with state, like the threads in tasks.c. */
 #include <linux/rculist.h>
 #include "runtime.h"
 #include "extension.h"
@@ -8,7 +8,7 @@
 
 #define __ss_entry noinline __used __section(".text.entries")
 
-/* Anywhere: inside the stop nobody changes the list, elsewhere RCU keeps what is on it. */
+/* Callable anywhere: inside the stop the list does not change, elsewhere RCU keeps what is on it. */
 static unsigned int count_groups(void)
 {
 	const struct task_group *tg;
@@ -49,7 +49,7 @@ __ss_entry int ss_entry_group_begins(struct task_group *tg, struct task_group *p
 	return !ss_object_begins(&ss_kind_groups, tg) && group_begins(tg, parent);
 }
 
-/* In sched_free_group, whether or not the group ever came to life. */
+/* In sched_free_group, whether or not the group was ever online. */
 __ss_entry void ss_entry_group_ends(struct task_group *tg)
 {
 	group_ends(tg);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * From one scheduler module to the next, without vmlinux's own in between: finding the one in charge, and what this
- * one offers when it is in charge itself.
+ * From one scheduler module to the next, without vmlinux's own in between: how the module in charge is found, and what
+ * this one offers when it is in charge itself.
  */
 #include <linux/err.h>
 #include <linux/kernfs.h>
@@ -70,10 +70,10 @@ static struct kernfs_node *file_of_the_one_in_charge(void)
 		return NULL;
 	file = kernfs_find_and_get(directory, ss_handover.attribute.attr.name);
 	kernfs_put(directory);
-	return file ?: ERR_PTR(-EEXIST);	/* somebody else's directory */
+	return file ?: ERR_PTR(-EEXIST);	/* a directory that is not ours */
 }
 
-/* Process context. Holds the module in charge still until ss_handover_end. NULL: there is none; or an ERR_PTR. */
+/* Process context. Keeps the module in charge as it is until ss_handover_end. NULL: there is none; or an ERR_PTR. */
 struct ss_handover *ss_handover_begin(void)
 {
 	struct kernfs_node *file = file_of_the_one_in_charge();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
 /*
  * What the scheduler module in charge offers to the one that takes over from it. Both are built for the same kernel
- * by the same compiler, but perhaps by different versions of schedswap: whoever changes a struct of this file, or
- * one of schedswap.h, extension.h and author.h that it points to, counts SS_HANDOVER_ABI up.
+ * by the same compiler, but perhaps by different versions of schedswap: if you change a struct of this file, or one
+ * of schedswap.h, extension.h and author.h that it points to, increment SS_HANDOVER_ABI.
  */
 #ifndef SS_HANDOVER_H
 #define SS_HANDOVER_H
@@ -22,7 +22,7 @@ struct ss_write {
 	const char *name;		/* function or class */
 	u8 len;
 	u8 is_text;
-	u8 old[SS_WINDOW_MAX];		/* vmlinux's own: what is there when no module is */
+	u8 old[SS_WINDOW_MAX];		/* vmlinux's own: what is there when no module is loaded */
 	u8 was[SS_WINDOW_MAX];		/* what was there before this module: vmlinux's own or the predecessor's */
 	u8 new[SS_WINDOW_MAX];
 };
@@ -39,12 +39,12 @@ struct ss_handover {
 	struct module *module;
 	const char *version;
 	struct kobject *directory;
-	/* Process context. From 0 on nothing of the module changes until `taken_over`; -errno: it is not to be had. */
+	/* Process context. 0: nothing of the module changes until `taken_over`; -errno: it cannot be taken over. */
 	int (*be_taken_over)(void);
 	void (*taken_over)(bool done);
-	/* Its author's hooks on the way out. */
+	/* Calls its author's hooks on the way out. */
 	void (*call_hooks)(enum ss_hook_point point, enum schedswap_event event);
-	/* Valid between these two. */
+	/* Valid between be_taken_over and taken_over. */
 	struct ss_writes writes;
 	const struct ss_text *texts;
 	const unsigned int *text_count;

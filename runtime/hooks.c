@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
-/* Calling what the author of the scheduler has declared to be called around a swap: include/schedswap/author.h. */
+/* Calls the hooks that the author of the scheduler has registered around a swap: include/schedswap/author.h. */
 #include "runtime.h"
 #include "hooks.h"
 
-/* May sleep. The first that says no refuses. */
+/* May sleep. The first hook that returns an error refuses the swap. */
 int ss_hooks_ask(enum schedswap_event event)
 {
 	unsigned int i;
@@ -17,11 +17,11 @@ int ss_hooks_ask(enum schedswap_event event)
 			pr_err(SS_LOG "refused: %ps says %d\n", ss_hooks[i]->ask, err);
 	}
 	if (err > 0 || err < -MAX_ERRNO)
-		err = -EINVAL;	/* whoever asked for the swap is to get an errno */
+		err = -EINVAL;	/* the thread that asked for the swap gets an errno */
 	return err;
 }
 
-/* Process context, but inside the stop for SS_IN_SWAP and SS_IN_UNLOAD. */
+/* Process context, except for SS_IN_SWAP and SS_IN_UNLOAD: those are called inside the stop. */
 void ss_hooks_call(enum ss_hook_point point, enum schedswap_event event)
 {
 	bool going = point == SS_BEFORE_UNLOAD || point == SS_IN_UNLOAD || point == SS_AFTER_UNLOAD;

@@ -47,7 +47,7 @@ time64_t ss_enabled_since(void)
 	return READ_ONCE(enabled_since);
 }
 
-/* With what the author wants done around it. Nothing of it is left if it is refused. */
+/* Swaps in, with the author's hooks around it. If it is refused, all of that is undone. */
 static int swap_in(struct ss_handover *predecessor, enum schedswap_event event)
 {
 	int err = ss_hooks_ask(event);
@@ -110,7 +110,7 @@ static int enable_from_whoever_is_in_charge(void)
 	if (predecessor)
 		ss_handover_end(predecessor, !err);
 	else if (!err && !ss_sysfs_is_in_charge())
-		ss_sysfs_take_charge();	/* the one beside which it was loaded has been removed */
+		ss_sysfs_take_charge();	/* the module that was in charge when this one was loaded has been removed */
 	if (!err)	/* the predecessor is out of the way by now */
 		ss_hooks_call(SS_AFTER_SWAP, event);
 	return err;
@@ -131,11 +131,11 @@ static int disable(void)
 	ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_UNLOAD);
 	ss_extension_drop();
 	ss_text_forget();
-	module_put(THIS_MODULE);	/* restored; module_exit sees to it that the memory may be freed */
+	module_put(THIS_MODULE);	/* restored; module_exit makes sure that the memory may be freed */
 	return 0;
 }
 
-/* Process context, may sleep. 0 also when it is as asked already. */
+/* Process context, may sleep. Also 0 if the state is already as requested. */
 int ss_request(bool wanted)
 {
 	int err = 0;
@@ -148,7 +148,7 @@ int ss_request(bool wanted)
 	return err;
 }
 
-/* Process context, may sleep. What a request would meet now; changes nothing. */
+/* Process context, may sleep. What a request would find now; changes nothing. */
 ssize_t ss_plan(char *buf)
 {
 	struct ss_handover *predecessor = NULL;
@@ -178,8 +178,8 @@ unlock:
 }
 
 /*
- * Called by the one that takes over, with its own mutex held. Only tried: should the two ever want to take over from
- * each other at the same time, one is told to come again.
+ * Called by the module that takes over, with its own mutex held. Hence a trylock: if two modules ever want to take over
+ * from each other at the same time, one is told to try again.
  */
 int ss_be_taken_over(void)
 {
@@ -191,7 +191,7 @@ int ss_be_taken_over(void)
 	return -ENODEV;
 }
 
-/* The caller holds a reference to this module. `done`: nothing of vmlinux leads here any more. */
+/* The caller holds a reference to this module. `done`: nothing in vmlinux leads here any more. */
 void ss_taken_over(bool done)
 {
 	if (done) {
@@ -199,7 +199,7 @@ void ss_taken_over(bool done)
 		ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_HAND_OVER);
 		ss_extension_drop();
 		ss_text_forget();
-		module_put(THIS_MODULE);	/* enable's; may be removed, or take over again */
+		module_put(THIS_MODULE);	/* taken by enable; the module may be removed, or take over again */
 	}
 	mutex_unlock(&swap_mutex);
 }
@@ -218,7 +218,7 @@ static int __init schedswap_init(void)
 		err = ss_request(true);
 	if (err) {
 		ss_sysfs_remove();
-		ss_text_release();	/* nothing of vmlinux has led there */
+		ss_text_release();	/* nothing in vmlinux has led there */
 	}
 	return err;
 }

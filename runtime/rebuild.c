@@ -3,9 +3,9 @@
  * The rebuild: everything that is queued leaves its queue through the old code and comes back through the new.
  *
  * Runs inside the stop, on each CPU for its own run queue, interrupts off. The thread on the CPU is the stopper, so
- * no thread that is dequeued here is anybody's `curr`, and none is half way through a migration (those happen with
+ * no thread that is dequeued here is any CPU's `curr`, and none is half way through a migration (those happen with
  * interrupts off). The rq lock is held for each half but not between them: core scheduling shares it among SMT
- * siblings. Nobody looks at the queues in between, every CPU being in our handler.
+ * siblings. Nothing looks at the queues in between, because every CPU is in our handler.
  */
 #include <linux/sched/signal.h>
 #include "runtime.h"
@@ -24,11 +24,11 @@ struct rebuild {
 static DEFINE_PER_CPU(struct rebuild, rebuilds);
 
 /*
- * As set_rq_offline and set_rq_online in core.c, for all classes but fair. RT and DEADLINE leave and join the root
+ * Like set_rq_offline and set_rq_online in core.c, for all classes but fair. RT and DEADLINE leave and join the root
  * domain's shared state (cpupri, cpudl, overload masks) and lift RT throttling, which makes every RT thread
  * reachable from its queue. Fair's callbacks would recompute the tunables from defaults (update_sysctl), losing
- * what was written to debugfs, and would let throttled groups run beyond their quota. Neither is wanted, nor
- * needed: threads of a throttled group stay on cfs_tasks and its own queue, from where the class takes them.
+ * what was written to debugfs, and would let throttled groups run beyond their quota. Neither is wanted or
+ * needed: threads of a throttled group stay on cfs_tasks and its own queue, where the class takes them from.
  */
 static void go_offline(struct rq *rq)
 {
@@ -55,7 +55,7 @@ static void go_online(struct rq *rq)
 /*
  * SAVE and RESTORE say that the thread stays runnable: no sleep accounting, no placement as if it had woken. MOVE
  * takes RT and DEADLINE threads off their lists; without it RT would leave them linked. For fair it would only
- * advance min_vruntime while threads leave, and bring each back behind where it was; set_user_nice omits it too.
+ * advance min_vruntime while threads leave, and bring each back further to the right; set_user_nice omits it too.
  * NOCLOCK: the caller has updated the clock.
  */
 static int dequeue_flags(const struct task_struct *p)
@@ -94,7 +94,7 @@ static struct task_struct *first_rt_task(struct rt_rq *rt_rq)
 	return container_of(rt_se, struct task_struct, rt);
 }
 
-/* The next DEADLINE thread after `node`, the tree's first if NULL; servers in the tree are no threads. */
+/* The next DEADLINE thread after `node`, the tree's first if NULL; servers in the tree are not threads. */
 static struct task_struct *next_dl_task(struct rq *rq, struct rb_node *node)
 {
 	node = node ? rb_next(node) : rb_first_cached(&rq->dl.root);
@@ -124,7 +124,7 @@ static void for_each_rt_queued(struct rt_rq *rt_rq, void (*fn)(struct task_struc
 		}
 }
 
-/* What is on this CPU's queues. Reads only, so no lock: nobody writes while the machine is stopped. */
+/* All threads on this CPU's queues. Only reads, so no lock: nothing writes while the machine is stopped. */
 void ss_for_each_queued(void (*fn)(struct task_struct *p, void *data), void *data)
 {
 	struct rq *rq = this_rq();
@@ -172,7 +172,7 @@ static void dequeue_by_walking_queues(struct rq *rq, struct list_head *chain)
 		if (p->rt.on_list)
 			break;
 	}
-	/* Enqueueing adds at the head of cfs_tasks: what is last goes first, so that the order is kept. */
+	/* Enqueueing adds at the head of cfs_tasks: take the last one first, so that the order is kept. */
 	while (!list_empty(&rq->cfs_tasks)) {
 		p = list_last_entry(&rq->cfs_tasks, struct task_struct, se.group_node);
 		p->sched_class->dequeue_task(rq, p, dequeue_flags(p));
@@ -182,7 +182,7 @@ static void dequeue_by_walking_queues(struct rq *rq, struct list_head *chain)
 	}
 }
 
-/* Returns how many are left on the queues, besides the stopper: not 0 means the old code kept something back. */
+/* Returns how many are left on the queues, besides the stopper: if not 0, the old code kept something back. */
 int ss_dequeue_this_cpu(bool walk_all_threads)
 {
 	struct rebuild *rebuild = this_cpu_ptr(&rebuilds);
@@ -193,13 +193,13 @@ int ss_dequeue_this_cpu(bool walk_all_threads)
 	INIT_LIST_HEAD(&rebuild->chain);
 	rq_lock(rq, &rf);		/* interrupts are off already */
 	update_rq_clock(rq);
-	rebuild->was_online = rq->online;	/* half-offlined by hand (hotplug/target): leave it so */
+	rebuild->was_online = rq->online;	/* half-offlined by hand (hotplug/target): keep it that way */
 	if (rebuild->was_online)
 		go_offline(rq);
 	ss_stop_dl_servers(rq);
 	if (walk_all_threads)
 		dequeue_by_walking_all(rq, &rebuild->chain);
-	dequeue_by_walking_queues(rq, &rebuild->chain);	/* all, or the dying that no list of threads has */
+	dequeue_by_walking_queues(rq, &rebuild->chain);	/* all, or the dying threads that are in no list of threads */
 	if (ss_cfs_queued(rq))
 		ss_flush_delayed_groups(rq);
 	left = rq->nr_running - task_on_rq_queued(rq->stop) + ss_cfs_queued(rq);
@@ -212,7 +212,7 @@ int ss_dequeue_this_cpu(bool walk_all_threads)
 
 /*
  * Puts everything back through whatever code is current. No reschedule is asked for: the stopper goes to sleep
- * when the stop ends, and then the CPU picks anew.
+ * when the stop ends, and then the CPU picks again.
  */
 unsigned int ss_enqueue_this_cpu(void)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
-/* What the runtime's files offer each other. */
+/* What the runtime's files provide to each other. */
 #ifndef SS_RUNTIME_H
 #define SS_RUNTIME_H
 
@@ -103,8 +103,8 @@ struct ss_blocker {
 };
 
 struct ss_check {
-	bool diverts;			/* nobody may be in a function of vmlinux that is diverted */
-	const struct ss_text *texts;	/* nor in the module's code that is left */
+	bool diverts;			/* no thread may be in a function of vmlinux that is diverted */
+	const struct ss_text *texts;	/* nor in the code of the module that is going out */
 	unsigned int text_count;
 	struct task_struct *asker;	/* waits for the stop inside vmlinux: not checked */
 	atomic_t checked;

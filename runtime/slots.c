@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * State beyond the kernel's structures: who has which record.
+ * State beyond the kernel's structures: which object has which record.
  *
- * Each object has a slot, whose number lies in padding of the object, and each state a table with a record for each
+ * Each object has a slot, whose number lies in padding of the object, and each state has a table with a record for each
  * slot. Slot and record both name the object that they belong to, and only that counts: a number that was inherited by
- * fork, or left there by a scheduler long unloaded, finds a record that says otherwise. So nothing needs to be
- * taken out of the objects when a scheduler goes, no object is touched that might be gone, and the tables are
- * simply freed.
+ * fork, or left there by a scheduler unloaded long ago, leads to a record that names another object or none. So nothing
+ * needs to be cleared in the objects when a scheduler is unloaded, no object is touched that may have been freed, and
+ * the tables are simply freed.
  *
- * New objects get memory as they are made, which may sleep and fail; for those that are there when the scheduler comes,
- * extension.c sees to it.
+ * New objects get memory as they are created, which may sleep and fail; for those that exist when the scheduler is
+ * loaded, extension.c allocates it.
  */
 #include <linux/mm.h>
 #include <linux/mutex.h>
@@ -22,12 +22,12 @@
 #include "compat.h"
 
 /*
- * Taken with run queues locked and interrupts off, and a leaf: nothing else is taken inside, for .init and .exit may take
- * nothing. They may ask for other states, so it nests on a CPU.
+ * Taken with run queues locked and interrupts off. It is a leaf: nothing else is taken inside, because .init and .exit may
+ * not take locks. They may access other states, so it nests on a CPU.
  */
 static DEFINE_RAW_SPINLOCK(slots_lock);
-static int slots_cpu = -1;		/* who holds it */
-static DEFINE_MUTEX(growing);		/* one at a time grows tables */
+static int slots_cpu = -1;		/* the CPU that holds it */
+static DEFINE_MUTEX(growing);		/* one thread at a time grows tables */
 
 static bool lock_slots(unsigned long *flags)
 {
@@ -48,7 +48,7 @@ static void unlock_slots(bool nested, unsigned long flags)
 	local_irq_restore(flags);
 }
 
-/* NULL for a run queue's: those have no slots. */
+/* NULL for a state of run queues: those have no slots. */
 struct ss_kind *ss_kind_of(const struct schedswap_state *state)
 {
 	unsigned int i;
@@ -118,12 +118,12 @@ static const void *fill_record(struct schedswap_state *state, u32 slot, const vo
 	memset(record, 0, state->table.stride);
 	if (state->calls->init)
 		state->calls->init(record + state->offset, (void *)object);
-	/* Whoever finds its owner finds it filled. */
+	/* A reader that sees the owner sees the record filled. */
 	smp_store_release((const void **)record, object);
 	return record;
 }
 
-/* Its object is gone, or the whole table is about to be. */
+/* Its object has been freed, or the whole table is about to be. */
 void ss_record_empty(struct schedswap_state *state, void *record)
 {
 	if (!*(const void **)record)
@@ -133,7 +133,7 @@ void ss_record_empty(struct schedswap_state *state, void *record)
 	smp_store_release((const void **)record, NULL);
 }
 
-/* The slow way of the accessor: wherever the scheduler may be. */
+/* The slow path of the accessor: called from anywhere in the scheduler. */
 const void *ss_record_make(struct schedswap_state *state, const void *object)
 {
 	struct ss_kind *kind = ss_kind_of(state);
@@ -166,7 +166,7 @@ static bool has_all_records(const struct ss_kind *kind, const void *object)
 	return true;
 }
 
-/* Those that it has not got yet, of all states of its kind. */
+/* Makes the records that the object does not have yet, of all states of its kind. */
 void ss_records_make(struct ss_kind *kind, const void *object)
 {
 	const struct ss_state_row *row;
@@ -179,13 +179,13 @@ void ss_records_make(struct ss_kind *kind, const void *object)
 			ss_record_make(state, object);
 }
 
-/* Process context, `growing` held or nobody there yet: room for `limit` slots, and for a record of each in each state. */
+/* Process context, `growing` held or no users yet: makes room for `limit` slots, and for a record of each in each state. */
 int ss_slots_grow(struct ss_kind *kind, u32 limit)
 {
 	struct ss_slots *slots = &kind->slots;
 	const struct ss_state_row *row;
 	struct schedswap_state *state;
-	u32 slot, first = max(slots->limit, 1u), end;	/* 0 is nobody's */
+	u32 slot, first = max(slots->limit, 1u), end;	/* slot 0 is never used */
 	unsigned long flags;
 	bool nested;
 	int err;
@@ -213,7 +213,7 @@ int ss_slots_grow(struct ss_kind *kind, u32 limit)
 	return 0;
 }
 
-/* What may be taken: not the last there is, of which others would not survive the lack. */
+/* How much we may take. A part is left, because other code could not do without it. */
 size_t ss_available_bytes(void)
 {
 	long pages = si_mem_available() - (long)(totalram_pages() / 32);
@@ -221,7 +221,7 @@ size_t ss_available_bytes(void)
 	return (size_t)max(pages, 0L) << PAGE_SHIFT;
 }
 
-/* As little more as there can be: a piece of each table. */
+/* Grows by the least possible: one piece of each table. */
 static int grow_a_little(struct ss_kind *kind)
 {
 	u32 limit = kind->slots.limit + 1;
@@ -246,7 +246,7 @@ static bool make_unless_short(struct ss_kind *kind, const void *object)
 	return enough;
 }
 
-/* Process context. An object is being made: gives it its records, or -ENOMEM. */
+/* Process context. An object is being created: gives it its records, or returns -ENOMEM. */
 int ss_object_begins(struct ss_kind *kind, const void *object)
 {
 	int err = 0;
@@ -260,7 +260,7 @@ int ss_object_begins(struct ss_kind *kind, const void *object)
 	return err;
 }
 
-/* Anywhere. An object is about to be freed, and nobody looks at it any more. */
+/* Callable anywhere. An object is about to be freed, and nothing looks at it any more. */
 void ss_object_ends(struct ss_kind *kind, const void *object)
 {
 	const struct ss_state_row *row;

@@ -3,7 +3,7 @@
  * Is any thread inside code that is about to change?
  *
  * Load: inside one of vmlinux's functions that are diverted. Unload: inside the module's scheduler code. Switch: inside
- * the predecessor's, or a function of vmlinux's that is diverted and was not before.
+ * the predecessor's code, or a function of vmlinux that is diverted now and was not before.
  */
 #include <linux/delay.h>
 #include <linux/ftrace.h>
@@ -47,7 +47,7 @@ static const struct ss_range *diverted_function(unsigned long addr)
 /*
  * `addr` is a return address or an interrupted pc. A call that never returns may be the last instruction of its
  * function, so a return address is looked up one byte earlier. For an interrupted pc that only matters at a
- * function's first byte: on load nothing of it has run and the patched entry is as good as the old one; on unload
+ * function's first byte: on load none of it has run and the patched entry is as good as the old one; on unload
  * the range is closed at both ends.
  */
 static bool is_affected(const struct ss_check *check, unsigned long addr)
@@ -89,8 +89,8 @@ static bool hides_return_address(unsigned long word)
 }
 
 /*
- * For a stack the unwinder cannot vouch for: any word that could be an address inside affected code counts. What
- * earlier calls left behind may count too; that is a refusal too many, never one too few.
+ * For a stack the unwinder cannot vouch for: any word that could be an address inside affected code counts. Stale
+ * words of earlier calls may count too; that can cause a needless refusal, but never a missing one.
  */
 static void scan_words(struct task_struct *p, void *stack, struct walk *walk)
 {
@@ -169,7 +169,7 @@ static void check_one_outside(struct ss_check *check, struct task_struct *p)
 }
 
 /*
- * Walks all threads' stacks, the log being on. Threads forked after the collection have either never run, and then
+ * Walks all threads' stacks while the log is on. Threads forked after the collection have either never run, and then
  * their stack holds nothing but the way out of fork, or are in the log.
  */
 int ss_check_outside(struct ss_check *check, unsigned int *threads)
@@ -220,7 +220,7 @@ static void check_one_stopped(struct task_struct *p, void *data)
 
 /*
  * What may have changed since the walk outside: the threads this CPU logged; those on its queues, since a dying
- * one is in no list of threads any more but may still be preempted; and its idle thread, which is in none either.
+ * one is in no list of threads any more but may still be preempted; and its idle thread, which is in no list either.
  */
 void ss_check_this_cpu(struct ss_check *check)
 {
@@ -230,8 +230,8 @@ void ss_check_this_cpu(struct ss_check *check)
 }
 
 /*
- * Every thread of the machine, each CPU taking its share. No list changes now: whoever changes the list of
- * threads does so with interrupts off, so none was stopped half way.
+ * Every thread of the machine, each CPU taking its share. No list changes now: the list of threads only changes
+ * with interrupts off, so none was stopped half way.
  */
 void ss_check_share_of_all(struct ss_check *check, unsigned int share, unsigned int shares)
 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * The values of the module's own variables. Of those that only the modules have, a switch hands over what both versions
- * declare alike. Those that vmlinux has too begin with its value and give theirs back to it; at a switch as well, by
- * way of vmlinux's, so that it does not matter what the other version makes of the variable.
- * The build lists only what can be copied, that is, nothing that holds a pointer, and of vmlinux's nothing read-only.
+ * The values of the module's own variables. A switch hands over those that only modules have, if both versions declare
+ * them alike. Those that vmlinux has too start with its value and copy theirs back to it; a switch does both, through
+ * vmlinux's variable, so that it does not matter whether the variable is private in the other version.
+ * The build lists only what can be copied: nothing that holds a pointer, and nothing that is read-only in vmlinux.
  */
 #include <linux/mm.h>
 #include <linux/percpu.h>
@@ -33,7 +33,7 @@ static const struct ss_variable *same_in(const struct ss_handover *predecessor, 
 	return NULL;
 }
 
-/* Process context: who goes with whom. */
+/* Process context: finds the pairs to copy. */
 int ss_state_match(const struct ss_handover *predecessor)
 {
 	unsigned int i;
@@ -60,7 +60,7 @@ static void copy(void *to, const void *from, const struct ss_variable *like)
 		memcpy(to, from, like->size);
 		return;
 	}
-	/* By way of a number: to gcc, per-CPU data may be in another address space (CONFIG_USE_X86_SEG_SUPPORT). */
+	/* Cast through a number: to gcc, per-CPU data may be in another address space (CONFIG_USE_X86_SEG_SUPPORT). */
 	for_each_possible_cpu(cpu)
 		memcpy(per_cpu_ptr((void __percpu *)(unsigned long)to, cpu),
 		       per_cpu_ptr((const void __percpu *)(unsigned long)from, cpu), like->size);
@@ -85,8 +85,8 @@ static void give_to_vmlinux(const struct ss_variable *variables, unsigned int co
 }
 
 /*
- * Inside the stop, on one CPU: nobody runs the scheduler's code of either side. The old one has emptied the queues,
- * the new one has not filled them yet.
+ * Inside the stop, on one CPU: no CPU runs scheduler code of either side. The old code has emptied the queues, the
+ * new code has not filled them yet.
  */
 void ss_state_copy(enum ss_op op, const struct ss_handover *predecessor)
 {

@@ -22,8 +22,8 @@ static bool empty_stop;
 module_param(empty_stop, bool, 0644);
 MODULE_PARM_DESC(empty_stop, "Bench only: before each swap, measure a stop that does nothing (default: N)");
 
-#define ATTEMPTS 4		/* for what may pass by itself in a moment */
-#define PATIENCE_MS 1000	/* for busy threads, as long as asking costs no stop; beyond it, the loader's to retry */
+#define ATTEMPTS 4		/* for conditions that may pass by themselves in a moment */
+#define PATIENCE_MS 1000	/* for busy threads, while checking costs no stop; after that, the loader retries */
 #define PAUSE_MS 10
 
 /* The points at which every CPU waits for all others. */
@@ -59,7 +59,7 @@ static bool is_first_cpu(void)
 static void meet(struct stop *stop, enum meeting meeting)
 {
 	atomic_inc_return(&stop->met[meeting]);
-	while (atomic_read_acquire(&stop->met[meeting]) < num_online_cpus())	/* no hotplug now: see the lock */
+	while (atomic_read_acquire(&stop->met[meeting]) < num_online_cpus())	/* no hotplug now: see ss_text_lock */
 		cpu_relax();
 	if (is_first_cpu())
 		stop->met_ns[meeting] = ktime_get_mono_fast_ns();	/* lockless, and not part of the scheduler */
@@ -177,7 +177,7 @@ static void take_times(const struct stop *stop, struct ss_timing *timing)
 	timing->checked = atomic_read(&stop->check.checked);
 }
 
-/* Everything that may still refuse without having stopped the machine, then the stop. The text is mapped. */
+/* All checks that can still refuse before the machine is stopped, then the stop. The text is mapped. */
 static int stop_and_swap(struct stop *stop, struct ss_timing *timing)
 {
 	int err;
@@ -205,8 +205,8 @@ static int stop_and_swap(struct stop *stop, struct ss_timing *timing)
 }
 
 /*
- * Where the kernel is preemptible, a thread may be preempted inside what is replaced, and is out of it soon after it
- * runs again. So a moment without such a thread is waited for, with the machine running.
+ * In a preemptible kernel, a thread may be preempted inside what is replaced, and leaves it soon after it runs again.
+ * So this waits, with the machine running, for a moment without such a thread.
  */
 static int check_outside(struct stop *stop, struct ss_timing *timing)
 {
@@ -255,7 +255,7 @@ static struct ss_check check_for(enum ss_op op, const struct ss_handover *predec
 	struct ss_check check = { .diverts = op != SS_UNLOAD, .asker = current };
 
 	if (op == SS_UNLOAD)
-		predecessor = &ss_handover;	/* the code that is left is our own */
+		predecessor = &ss_handover;	/* the code that goes out is our own */
 	if (predecessor) {
 		check.texts = predecessor->texts;
 		check.text_count = *predecessor->text_count;
@@ -272,8 +272,8 @@ static struct ss_feature_change features_for(enum ss_op op, const struct ss_hand
 }
 
 /*
- * Swaps, or says why not with nothing changed: -EBUSY (a thread is inside what is replaced), -EADDRINUSE (somebody
- * else holds a function), -EAGAIN (the machine would not hold still), -ENOMEM. Process context, main.c's mutex
+ * Swaps, or changes nothing and says why: -EBUSY (a thread is inside what is replaced), -EADDRINUSE (a function is
+ * patched by something else), -EAGAIN (the machine's state kept changing), -ENOMEM. Process context, main.c's mutex
  * held, may sleep. The text is prepared.
  */
 int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
@@ -301,7 +301,7 @@ int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
 		stop->check = check_for(op, predecessor);
 		stop->features = features_for(op, predecessor);
 		stop->rebuild_all = check_all_in_stop;
-		/* A log that keeps overflowing is given up for the slower way that needs none. */
+		/* If the log keeps overflowing, the last attempt takes the slower way that needs none. */
 		stop->check_all = check_all_in_stop || i == ATTEMPTS - 1;
 		err = attempt(stop, &timing);
 		if (err != -EAGAIN)
@@ -321,7 +321,7 @@ out:
 	return err;
 }
 
-/* Every window and class word: is it as planned, and may it be written? */
+/* Is every window and class word as planned, and may it be written? */
 static int check_text(enum ss_op op)
 {
 	int err = ss_livepatch_lock();
@@ -346,7 +346,7 @@ static unsigned int queued_threads(void)
 }
 
 /*
- * What a swap would meet now, as key=value lines, with the machine running all the time. Threads in the way are not an
+ * What a swap would find now, as key=value lines, with the machine running all the time. Threads in the way are not an
  * error here: they are counted, and kept for sysfs. Process context, main.c's mutex held, the text prepared.
  */
 ssize_t ss_swap_plan(enum ss_op op, const struct ss_handover *predecessor, char *buf)

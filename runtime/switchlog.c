@@ -86,12 +86,12 @@ static void wait_for_switches_under_way(void)
 	on_each_cpu(nothing, NULL, 1);
 }
 
-/* Process context. From its return on every switch is logged. */
+/* Process context. Once it has returned, every switch is logged. */
 int ss_log_start(void)
 {
 	int cpu, err;
 
-	/* Room for every thread there is and then some: only a burst of forks can overflow it. */
+	/* Room for every thread there is and some more: only a burst of forks can overflow it. */
 	capacity = min_t(unsigned int, TASKS_MAX, roundup_pow_of_two(READ_ONCE(nr_threads) * 5 / 4 + 64));
 	for_each_possible_cpu(cpu) {	/* not only those online: one may come while we log */
 		struct switch_log *log = per_cpu_ptr(&logs, cpu);
@@ -113,12 +113,12 @@ int ss_log_start(void)
 	return 0;
 }
 
-/* Process context. Forgets what was logged; from its return on every switch is logged anew. */
+/* Process context. Forgets what was logged; once it has returned, every switch is logged again. */
 void ss_log_restart(void)
 {
 	int cpu;
 
-	cpus_read_lock();	/* a CPU that goes off line switches once more after it has left those we wait for */
+	cpus_read_lock();	/* a CPU that goes offline switches once more after it has left the set we wait for */
 	WRITE_ONCE(logging, false);
 	wait_for_switches_under_way();
 	for_each_possible_cpu(cpu) {
@@ -133,7 +133,7 @@ void ss_log_restart(void)
 	cpus_read_unlock();
 }
 
-/* Inside the stop: no CPU switches now, and none shall be logged once they do again. */
+/* Inside the stop: no CPU switches now, and later switches are not to be logged. */
 void ss_log_freeze(void)
 {
 	WRITE_ONCE(logging, false);
@@ -159,7 +159,7 @@ unsigned int ss_log_count(void)
 	return count;
 }
 
-/* Inside the stop, each CPU its own. A CPU that has gone off line since has logged too: the first takes those. */
+/* Inside the stop, for each CPU's own log. The first CPU also takes the logs of CPUs that have gone offline since. */
 void ss_log_for_this_cpu(void (*fn)(struct task_struct *p, void *data), void *data)
 {
 	int cpu, this_cpu = smp_processor_id();

@@ -75,7 +75,7 @@ static ssize_t timing_show(struct kobject *kobj, struct kobj_attribute *attr, ch
 	return ss_timing_show(buf);
 }
 
-/* For each kind of object of which the scheduler keeps state of its own: how many have it. */
+/* For each kind of object that the scheduler keeps state for: how many have it. */
 static ssize_t extension_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	return ss_extension_show(buf);
@@ -118,7 +118,7 @@ static void forget_replaced(void)
 	kvfree(replaced_list);
 }
 
-/* On failure, what there is of it is left for forget_replaced. */
+/* On failure, forget_replaced frees what there is. */
 static int add_replaced(void)
 {
 	struct attribute_group group = { .name = "vmlinux" };
@@ -150,15 +150,15 @@ static bool name_is_taken(const char *name)
 }
 
 /*
- * /sys/kernel/schedswap is the directory of the module in charge. One that is loaded beside it, to take over, has the
- * module's name in it.
+ * /sys/kernel/schedswap is the directory of the module in charge. The directory of a module that is loaded beside it,
+ * to take over, has that module's name in it.
  */
 int ss_sysfs_add(bool beside_another)
 {
 	char name[sizeof("schedswap-") + MODULE_NAME_LEN] = "schedswap";
 	int err;
 
-	/* Asked first: sysfs complains aloud about a name that exists. */
+	/* Checked first: sysfs warns in the kernel log about a name that exists. */
 	if (name_is_taken(name)) {
 		if (!beside_another) {
 			pr_err(SS_LOG "refused: a scheduler is already loaded (/sys/kernel/schedswap exists), remove it first\n");
@@ -182,7 +182,7 @@ int ss_sysfs_add(bool beside_another)
 
 void ss_sysfs_remove(void)
 {
-	kobject_put(directory);	/* the last reference: removes the files and waits for whoever is in one */
+	kobject_put(directory);	/* the last reference: removes the files and waits for threads that are in one */
 	forget_replaced();
 }
 
@@ -191,7 +191,7 @@ bool ss_sysfs_is_in_charge(void)
 	return !strcmp(kobject_name(directory), "schedswap");
 }
 
-/* The swap is done and cannot be refused any more for want of a few bytes for a name. */
+/* The swap is done. It cannot be refused any more just because there is no memory for a name. */
 static void rename(struct kobject *which, const char *name)
 {
 	int err = 0, tries;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * Tables that grow while they are being read. What has been handed out stays where it is; the list of pieces is replaced
- * by a longer one, and the shorter kept, since a reader may be looking at it still. Together those take no more memory
- * than the longest. Nothing here is the module's own memory: tables go over to the next version.
+ * Tables that grow while they are being read. Pieces stay where they are; the list of pieces is replaced by a longer
+ * one, and the shorter one is kept, since a reader may still be looking at it. Together the shorter lists take no more
+ * memory than the longest. None of this is the module's own memory: tables are handed to the next version.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -14,7 +14,7 @@ struct piece_list {
 	u8 *pieces[];
 };
 
-/* Rather -ENOMEM than that somebody is killed for it. */
+/* __GFP_RETRY_MAYFAIL: fail with -ENOMEM rather than invoke the OOM killer. */
 #define GFP_TABLE (GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 static struct piece_list *list_of(const struct ss_table *table)
@@ -59,7 +59,7 @@ static int make_room(struct ss_table *table, u32 pieces)
 	return 0;
 }
 
-/* Process context, one at a time. -ENOMEM: it may have grown, but less. */
+/* Process context, one caller at a time. -ENOMEM: it may have grown, but by less. */
 int ss_table_grow(struct ss_table *table, u32 capacity)
 {
 	u32 i, pieces = pieces_for(table, capacity);
@@ -74,14 +74,14 @@ int ss_table_grow(struct ss_table *table, u32 capacity)
 		if (!piece)
 			return -ENOMEM;
 		table->pieces[i] = piece;
-		/* A reader that finds the capacity finds list and piece. */
+		/* A reader that sees the capacity sees list and piece. */
 		smp_store_release(&table->capacity, (i + 1) << table->shift);
 		cond_resched();
 	}
 	return err;
 }
 
-/* Nobody reads it any more. */
+/* Nothing reads it any more. */
 void ss_table_free(struct ss_table *table)
 {
 	struct piece_list *list, *outgrown;

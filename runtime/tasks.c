@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
  * Threads as objects with state: how many there are, which, and where they begin and end. Only in modules that declare
- * such a state. entries.h is generated: it says where in a task_struct the slot's number lies, and which
- * functions of the scheduler the entry points stand before.
+ * such a state. entries.h is generated: it says where in a task_struct the slot's number lies, and before which
+ * functions of the scheduler the entry points run.
  *
- * What enters the scheduler through one of those functions comes here first. A thread may sleep here, and goes on
- * in the module's code: so this code is in a section of its own, in which nobody may be when the module goes.
+ * A thread that calls one of those functions gets here first. It may sleep here, and then continues in the
+ * module's code: so this code is in its own section, in which no thread may be when the module is unloaded.
  */
 #include <linux/pid.h>
 #include <linux/pid_namespace.h>
@@ -19,13 +19,13 @@
 #define __ss_entry noinline __used __section(".text.entries")
 #define BATCH 128
 
-/* nr_threads has no threads that are still being made, nor the idle threads, nor those past exit_notify. */
+/* nr_threads does not count threads that are still being created, idle threads, or threads past exit_notify. */
 static unsigned int count_tasks(void)
 {
 	return READ_ONCE(nr_threads) + num_possible_cpus();
 }
 
-/* Who is found by its pid has not been freed before the RCU read section ends. */
+/* A thread that is found by its pid is not freed before the RCU read section ends. */
 static void for_each_task(void (*fn)(struct ss_kind *kind, const void *object), struct ss_kind *kind)
 {
 	struct task_struct *p;
@@ -44,7 +44,7 @@ static void for_each_task(void (*fn)(struct ss_kind *kind, const void *object), 
 		cond_resched();
 	} while (pid);
 	for_each_possible_cpu(cpu)
-		if (cpu_rq(cpu)->idle)	/* none where making it failed at boot */
+		if (cpu_rq(cpu)->idle)	/* NULL if creating it failed at boot */
 			fn(kind, cpu_rq(cpu)->idle);
 }
 
@@ -59,7 +59,7 @@ struct ss_kind ss_kind_tasks = {
 extern typeof(sched_fork) task_begins __asm__(SS_TASK_BEGINS);
 extern typeof(release_user_cpus_ptr) task_ends __asm__(SS_TASK_ENDS);
 
-/* In copy_process, which fails with what is returned. */
+/* In copy_process, which fails with the error that this returns. */
 __ss_entry int ss_entry_task_begins(unsigned long clone_flags, struct task_struct *p)
 {
 	int err = ss_object_begins(&ss_kind_tasks, p);

@@ -79,7 +79,7 @@ static int refuse(const struct ss_write *w, const u8 *want)
 	return -EADDRINUSE;
 }
 
-/* What a predecessor wrote at these bytes; NULL if nothing. `count` 0: there is no predecessor. */
+/* What a predecessor wrote at these bytes, or NULL. `count` is 0 if there is no predecessor. */
 static const struct ss_write *held_at(const struct ss_writes *held, unsigned long addr, unsigned int len)
 {
 	unsigned int i;
@@ -90,7 +90,7 @@ static const struct ss_write *held_at(const struct ss_writes *held, unsigned lon
 	return NULL;
 }
 
-/* Fills one window's write from its table row; what boot code may have rewritten there is taken as found. */
+/* Fills one window's write from its table row; bytes that boot code may have rewritten are taken as found. */
 static int plan_window(struct ss_write *w, unsigned int index, const struct ss_writes *held)
 {
 	const struct ss_patch *patch = &ss_patches[index];
@@ -197,7 +197,7 @@ int ss_text_prepare(const struct ss_handover *predecessor)
 	return err;
 }
 
-/* After a switch: what was only given back is no business of this module. What is left is offered to a successor. */
+/* After a switch: forgets what was only given back to vmlinux. The rest is offered to a successor. */
 void ss_text_settle(void)
 {
 	unsigned int i, kept = 0;
@@ -217,7 +217,7 @@ void ss_text_forget(void)
 	ss_handover.writes = (struct ss_writes){};
 }
 
-/* The module goes, and nobody is in its code. */
+/* The module is being removed, and no thread is in its code. */
 void ss_text_release(void)
 {
 	ss_veneers_free();
@@ -292,7 +292,7 @@ void ss_text_unmap(void)
 }
 
 /*
- * Nobody else arms a kprobe, toggles a jump label or patches in any other way until ss_text_unlock, so no half-done
+ * Until ss_text_unlock nothing else arms a kprobe, toggles a jump label or patches in any other way, so no half-done
  * int3 is in the text. kprobes.c takes the three in this order; stop_machine needs the middle one.
  */
 void ss_text_lock(void)
@@ -313,7 +313,7 @@ void ss_text_unlock(void)
 #endif
 }
 
-/* With the text locked: is every place as planned, and free of probes? Names the first that is not. */
+/* With the text locked: is every place as planned and free of probes? Names the first that is not. */
 int ss_text_check(enum ss_op op)
 {
 	unsigned int i;

@@ -3,7 +3,7 @@
  * The way into the new __schedule and, when it switches, out of it through vmlinux.
  *
  * Every sleeping thread's stack leads to the springboard: the `bl __switch_to` in vmlinux's __schedule. What
- * runs when the thread wakes is vmlinux's own code behind that call, and it expects vmlinux's own frame. So this
+ * runs when the thread wakes is vmlinux's own code after that call, and it expects vmlinux's own frame. So this
  * stub builds that frame, calls the new __schedule (`__schedule.ss`, whose frame may have any size) below it, and
  * when that one switches, abandons the frames below and branches to the springboard. A sleeping thread then
  * holds nothing of the module.
@@ -19,11 +19,11 @@
  *   SS_SIGNED		1 if the return address is signed, the CFA being the modifier
  *   SS_FRAME_SIZE	bytes between the CFA and the frame sp
  *   SS_FRAME_RECORD	where the frame record is, from the frame sp
- *   SS_EACH_SLOT(op)	op(register, offset from the frame sp), but for the frame record
+ *   SS_EACH_SLOT(op)	op(register, offset from the frame sp), except for the frame record
  *   SS_EACH_KEPT(op)	op(register), for each register that the tail leaves alone
  *   SS_EACH_KEPT_BACK(op) the same in reverse order
  *   SS_KEPT_SIZE	bytes these take
- *   SS_EACH_CONSTANT(op)	op(register, number), for each register that the tail finds always the same number in
+ *   SS_EACH_CONSTANT(op)	op(register, number), for each register in which the tail always finds the same number
  *   SS_GUARD, SS_CANARY	where the running thread has its guard, and the offset from the frame sp of its copy;
  *			undefined for a kernel without stack protector
  */
@@ -44,7 +44,7 @@
 
 /*
  * vmlinux's __schedule branches here from its entry, so the stack and all registers are as its caller left
- * them, but for x16 and x17, which veneers use. Preemption is off. All argument registers must reach
+ * them, except x16 and x17, which veneers use. Preemption is off. All argument registers must reach
  * __schedule.ss; x9 is free.
  */
 SYM_START(ss_schedule_stub, SYM_L_GLOBAL, SYM_A_ALIGN)
@@ -69,7 +69,7 @@ SYM_START(ss_schedule_stub, SYM_L_GLOBAL, SYM_A_ALIGN)
 
 	bl	__schedule.ss
 
-	/* It returned: there was nobody to switch to. Undo the frame. */
+	/* It returned: there was no thread to switch to. Undo the frame. */
 #if SS_KEPT_SIZE
 	mov	x9, sp
 	SS_EACH_KEPT(POP)
@@ -84,10 +84,10 @@ SYM_START(ss_schedule_stub, SYM_L_GLOBAL, SYM_A_ALIGN)
 	ret
 
 	/*
-	 * `bl __switch_to` in __schedule.ss leads here: x0 is the previous thread, x1 the next one, and of
-	 * __schedule.ss's own registers nothing is needed any more but x29: its frame record leads to the stub's,
-	 * as the kernel is built with frame pointers. The stack pointer moves last, for what is below it is
-	 * anybody's.
+	 * `bl __switch_to` in __schedule.ss leads here: x0 is the previous thread, x1 the next one. Of
+	 * __schedule.ss's own registers only x29 is still needed: its frame record leads to the stub's,
+	 * as the kernel is built with frame pointers. The stack pointer moves last, because anything may
+	 * overwrite what is below it.
 	 */
 SYM_INNER_LABEL(ss_switch_to, SYM_L_GLOBAL)
 	ldr	x29, [x29]

@@ -14,7 +14,7 @@
 #define SS_JUMP_LEN 4		/* b */
 
 /*
- * A `b` reaches 128 MB, and modules lie up to 2 GB from the kernel. So each function is diverted by way of a veneer
+ * A `b` reaches 128 MB, and modules lie up to 2 GB from the kernel. So each function is diverted through a veneer
  * near the kernel's text; veneers.c makes them.
  */
 int ss_veneers_make(void);
@@ -35,8 +35,8 @@ static inline int ss_arch_make_jump(u8 *out, u8 len, unsigned long site, unsigne
 }
 
 /*
- * Cleans what was written, through another mapping of the same page, to where instruction caches see it, and
- * invalidates those, for all CPUs ("Arm Architecture Reference Manual", B2.7.4).
+ * Cleans what was written through another mapping of the same page to the point where instruction caches see it,
+ * and invalidates those, for all CPUs ("Arm Architecture Reference Manual", B2.7.4).
  */
 static inline void ss_arch_text_written(unsigned long addr, unsigned long len)
 {
@@ -67,7 +67,7 @@ static inline unsigned long ss_arch_plain(unsigned long addr)
 #endif
 }
 
-/* walk.c: calls `consume` with each return address of a thread that does not run; -EINVAL where that is not all. */
+/* walk.c: calls `consume` with each return address of a thread that is not running; -EINVAL if it cannot see all. */
 int ss_arch_stack_walk(bool (*consume)(void *cookie, unsigned long addr), void *cookie, struct task_struct *p);
 
 #endif

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
  * Veneers: for each diverted function a few instructions near the kernel's text that go on to the module, since its
- * entry has room for a `b` only. They are made once, and stay as long as the module does: somebody may be in one.
+ * entry has room for a `b` only. They are made once, and stay as long as the module does: a thread may be in one.
  *
- * A thread that was preempted in one is about to be in the module. So for the stack check they are code of the
- * module's.
+ * A thread that was preempted in a veneer is about to be in the module. So the stack check treats veneers as code of
+ * the module.
  */
 #include <linux/mm.h>
 #include <linux/printk.h>
@@ -16,10 +16,10 @@
 #include "handover.h"
 #include "compat.h"
 
-/* x16 and x17 are anybody's at a function's entry: linkers use them for the same ("AAPCS64", 6.1.1). */
+/* x16 and x17 may be overwritten at a function's entry: linkers' veneers use them too ("AAPCS64", 6.1.1). */
 struct veneer {
 	__le32 load;		/* ldr	x16, .+8 */
-	__le32 branch;		/* br	x16: with it, a landing pad for calls does */
+	__le32 branch;		/* br	x16: may land on a landing pad for calls */
 	unsigned long target;
 };
 
@@ -45,16 +45,16 @@ static struct veneer *allocate(unsigned long size)
 	return found;
 }
 
-/* Its pages are somebody else's next, through the kernel's linear mapping too. */
+/* Its pages will be used for something else, through the kernel's linear mapping too. */
 static void release(struct veneer *made, unsigned long size)
 {
-	/* What cannot be given back as it was is not given back. */
+	/* Pages whose protection cannot be restored are not freed. */
 	if (!set_memory_nx((unsigned long)made, size / PAGE_SIZE) &&
 	    !set_memory_rw((unsigned long)made, size / PAGE_SIZE))
 		vfree(made);
 }
 
-/* Process context. Harmless if they are there. */
+/* Process context. Does nothing if they exist already. */
 int ss_veneers_make(void)
 {
 	unsigned long size = PAGE_ALIGN(ss_patch_count * sizeof(*veneers));
@@ -104,7 +104,7 @@ unsigned long ss_veneer(unsigned int patch)
 	return (unsigned long)&veneers[patch];
 }
 
-/* When no thread can be in one: nothing leads there, and the stack check has found nobody. */
+/* When no thread can be in one: nothing leads there, and the stack check has found no thread. */
 void ss_veneers_free(void)
 {
 	if (!veneers)

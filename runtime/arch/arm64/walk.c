@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * The stack of a thread that does not run, by its frame records.
+ * Walks the stack of a thread that is not running, by its frame records.
  *
- * The kernel's own unwinder does not say whether it came to the end, so the records are followed here: each is the next
- * one's address and a return address, signed or not. The last one of each thread is empty
+ * The kernel's own unwinder does not say whether it reached the end, so the records are followed here: each holds the
+ * next one's address and a return address, signed or not. The last one of each thread is empty
  * (arch/arm64/kernel/entry.S, copy_thread()).
  */
 #include <linux/errno.h>
@@ -17,8 +17,8 @@
 #include "compat.h"
 
 /*
- * From 6.13 on an empty record may also be an exception's, and what it interrupted is in the registers behind it.
- * Kernels from 6.17 on walk stacks reliably themselves, and this is not asked.
+ * From 6.13 on an empty record may also be an exception's, and what it interrupted is in the registers after it.
+ * Kernels from 6.17 on walk stacks reliably themselves, and this file is not used.
  */
 #if defined(FRAME_META_TYPE_PT_REGS) && !defined(CONFIG_HAVE_RELIABLE_STACKTRACE)
 #error "schedswap: this kernel's exceptions leave frame records that are not understood yet"
@@ -49,7 +49,7 @@ static bool is_record(const void *stack, unsigned long at, unsigned long after)
 	return at > after && at >= (unsigned long)stack && at <= end && at % sizeof(long) == 0;
 }
 
-/* The caller holds the stack, and the thread does not run, or its result does not count. */
+/* The caller holds the stack. The thread is not running; if it is, the caller ignores the result. */
 int ss_arch_stack_walk(bool (*consume)(void *cookie, unsigned long addr), void *cookie, struct task_struct *p)
 {
 	unsigned long at = READ_ONCE(p->thread.cpu_context.fp), pc = ss_arch_plain(READ_ONCE(p->thread.cpu_context.pc));
@@ -69,8 +69,8 @@ int ss_arch_stack_walk(bool (*consume)(void *cookie, unsigned long addr), void *
 		if (!next && !lr)
 			return 0;
 		/*
-		 * Entry code has put this record into the registers that it saved. What it interrupted may be a function
-		 * that has no record of its own: then its caller is in the link register only.
+		 * Entry code has put this record into the registers that it saved. It may have interrupted a function that
+		 * has no record of its own: then that function's caller is in the link register only.
 		 */
 		if (in_entry_text(pc)) {
 			const struct pt_regs *regs = container_of((void *)at, struct pt_regs, stackframe);

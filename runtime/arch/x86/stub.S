@@ -3,7 +3,7 @@
  * The way into the new __schedule and, when it switches, out of it through vmlinux.
  *
  * Every sleeping thread's stack ends at the springboard: the `call __switch_to_asm` in vmlinux's
- * __schedule. What runs when the thread wakes is vmlinux's own code behind that call, and it expects
+ * __schedule. What runs when the thread wakes is vmlinux's own code after that call, and it expects
  * vmlinux's own frame. So this stub builds that frame, calls the new __schedule (`__schedule.ss`, whose frame
  * may have any size) below it, and when that one switches, abandons the frames below and jumps to the
  * springboard. A sleeping thread then holds nothing of the module.
@@ -20,11 +20,11 @@
  *   SS_SPRINGBOARD	the springboard, as an offset from an exported symbol
  *   SS_BASE_RBP	1 if rbp is the frame base there (rbp = CFA-16, the caller's rbp saved where it points)
  *   SS_FRAME_SIZE	bytes between the return address and the frame sp
- *   SS_EACH_SLOT(op)	op(register, offset from the frame sp); with SS_BASE_RBP not for rbp
+ *   SS_EACH_SLOT(op)	op(register, offset from the frame sp); with SS_BASE_RBP, not rbp
  *   SS_EACH_KEPT(op)	op(register), for each register that the tail leaves alone
  *   SS_EACH_KEPT_BACK(op) the same in reverse order
  *   SS_KEPT_SIZE	bytes these take
- *   SS_EACH_CONSTANT(op)	op(register, number), for each register that the tail finds always the same number in
+ *   SS_EACH_CONSTANT(op)	op(register, number), for each register in which the tail always finds the same number
  *   SS_GUARD, SS_CANARY	the kernel's guard as an operand, and the offset from the frame sp of its copy;
  *			undefined for a kernel without stack protector
  */
@@ -73,7 +73,7 @@ SYM_START(ss_schedule_stub, SYM_L_GLOBAL, SYM_A_ALIGN)
 	UNWIND_HINT_SAVE
 	call	__schedule.ss
 
-	/* It returned: there was nobody to switch to. Undo the frame. */
+	/* It returned: there was no thread to switch to. Undo the frame. */
 	SS_EACH_KEPT_BACK(POP)
 	SS_EACH_SLOT(LOAD)
 #if SS_BASE_RBP
@@ -84,14 +84,14 @@ SYM_START(ss_schedule_stub, SYM_L_GLOBAL, SYM_A_ALIGN)
 	RET
 
 	/*
-	 * `call __switch_to_asm` in __schedule.ss leads here: rdi is the previous thread, rsi the next one, and
-	 * of __schedule.ss's own registers nothing is needed any more.
+	 * `call __switch_to_asm` in __schedule.ss leads here: rdi is the previous thread, rsi the next one.
+	 * __schedule.ss's own registers are not needed any more.
 	 *
-	 * What an unwinder (an NMI's) makes of each instruction: until rsp, or with a frame base rbp, is
-	 * loaded, this is a function just called by __schedule.ss, whose frame it finds by its own registers.
-	 * From that very instruction on it is the stub at its call: that needs a hint, and the hint's
-	 * SAVE must be in the same function, hence an inner label. The call may be one that call depth tracking
-	 * patches to go to the padding before the label.
+	 * How an unwinder (an NMI's) sees each instruction: until rsp is loaded, or rbp with a frame base,
+	 * this is a function just called by __schedule.ss, whose frame it finds by its own registers.
+	 * From that very instruction on it is the stub at its call: that needs a hint, and the hint's SAVE
+	 * must be in the same function, hence an inner label. Call depth tracking may patch the call to go
+	 * to the padding before the label.
 	 */
 #ifdef CONFIG_CALL_PADDING
 	UNWIND_HINT_FUNC
@@ -107,15 +107,15 @@ SYM_INNER_LABEL(ss_switch_to, SYM_L_GLOBAL)
 #else
 	movq	%rax, %rsp
 	UNWIND_HINT_RESTORE
-	nop		/* bears the hint */
+	nop		/* carries the hint */
 #endif
 	SS_EACH_KEPT_BACK(POP)
 	SS_EACH_CONSTANT(SET)
 SYM_FUNC_END(ss_schedule_stub)
 
 /*
- * Goes on from above. A symbol of its own, and not a function, because objtool takes a jump out of a
- * function for a sibling call, which must not leave a frame behind; this one must.
+ * Continues from above. It has its own symbol, which is not a function, because objtool takes a jump out
+ * of a function for a sibling call, which must not leave a frame on the stack; this one must.
  */
 SYM_CODE_START_LOCAL_NOALIGN(ss_springboard)
 	jmp	SS_SPRINGBOARD

@@ -16,7 +16,7 @@ void flush_tlb_mm_range(struct mm_struct *mm, unsigned long start, unsigned long
 
 #define SS_JUMP_LEN 5		/* jmp rel32 */
 
-/* A jmp reaches wherever modules lie: nothing need stand in between. */
+/* A jmp reaches wherever modules lie: no veneers are needed. */
 static inline int ss_veneers_make(void)
 {
 	return 0;
