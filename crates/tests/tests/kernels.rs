@@ -1,4 +1,4 @@
-//! What differs between kernels, as DESIGN.md has it in its table: read from the kernel under test anew.
+//! What differs between kernels, as docs/design/kernels.md has it in its table: read from the kernel under test anew.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_kernel::vmlinux::Image;
@@ -60,11 +60,7 @@ fn cells(line: &str) -> Vec<&str> {
 #[test]
 fn the_table_of_kernels_is_true() -> Result<()> {
     let row = row(image())?;
-<<<<<<< HEAD:crates/tests/tests/kernels.rs
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../DESIGN.md"))?;
-=======
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/design/kernels.md"))?;
->>>>>>> docs-front:tests/tests/kernels.rs
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/design/kernels.md"))?;
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
     let head =
         lines.iter().position(|line| line.starts_with("| kernel | compiler |")).context("the table")?;
@@ -76,10 +72,10 @@ fn the_table_of_kernels_is_true() -> Result<()> {
     let text = format!("| {} |", seen.join(" | "));
     match found {
         Some(cells) => {
-            ensure!(cells == seen, "DESIGN.md has {cells:?} of {}; it is\n{text}", image().release)
+            ensure!(cells == seen, "docs/design/kernels.md has {cells:?} of {}; it is\n{text}", image().release)
         }
         // A line that the archive has had since yesterday breaks nothing.
-        None => println!("DESIGN.md has no row for {} yet. It is\n{text}", image().release),
+        None => println!("docs/design/kernels.md has no row for {} yet. It is\n{text}", image().release),
     }
     Ok(())
 }
