@@ -7,14 +7,20 @@ PREFIX ?= /usr/local
 BASE ?= debian:12
 ENGINE ?= $(firstword $(shell command -v podman; command -v docker))
 
+# All programs have one target and one set of flags, so that each crate is compiled once. The flags are what the loader
+# and guest-load need: they are static, because they run on machines with any C library, or none.
+triple := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+export CARGO_BUILD_TARGET := $(triple)
+export RUSTFLAGS := -C target-feature=+crt-static
+export RUSTDOCFLAGS := $(RUSTFLAGS)
+
 target := $(or $(CARGO_TARGET_DIR),target)
-release := $(target)/release
-libexec := $(target)/libexec/schedswap
+release := $(target)/$(triple)/release
+libexec := $(target)/$(triple)/libexec/schedswap
 program ?= $(release)/schedswap
 mandir ?= $(PREFIX)/share/man
 docdir ?= $(PREFIX)/share/doc/schedswap
 licensedir ?= $(PREFIX)/share/licenses/schedswap
-triple = $(shell rustc -vV | sed -n 's/^host: //p')
 
 export SCHEDSWAP := $(abspath $(release)/schedswap)
 export SCHEDSWAP_LIBEXEC := $(abspath $(libexec))
@@ -22,13 +28,18 @@ export KERNEL WHAT
 # The kernels of the matrix; scripts/matrix.sh has the default.
 export KERNELS
 
-.PHONY: all help setup setup-rust setup-build setup-guest setup-disk setup-load setup-package static static-arm64 demo test bench soak matrix install packages vendor container clean
+.PHONY: all help env setup setup-rust setup-build setup-guest setup-disk setup-load setup-package libexec test-programs static-arm64 demo test bench soak matrix install packages vendor container clean
 all: setup-build ## build the command, and the programs that run on the swapped machine
-	cargo build --release --package schedswap-cli
-	$(MAKE) --no-print-directory static
+	cargo build --release --package schedswap-cli --package schedswap-loader --package schedswap-guest-load
+	$(MAKE) --no-print-directory libexec
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | sed 's/[$$][$$]/$$/g' | expand --tabs=16
+
+env: ## print what to evaluate in a shell to run cargo and the scripts by hand: eval "$$(make --silent env)"
+	@for name in CARGO_BUILD_TARGET RUSTFLAGS RUSTDOCFLAGS SCHEDSWAP SCHEDSWAP_LIBEXEC KERNEL; do \
+		printf 'export %s=%s\n' $$name "$$(printenv $$name | sed "s/'/'\\\\''/g; s/.*/'&'/")"; \
+	done
 
 setup: setup-build setup-guest setup-disk setup-load setup-package ## install what is missing on this machine (other targets do so as needed)
 
@@ -50,32 +61,37 @@ setup-load:
 setup-package:
 	@scripts/setup.sh package
 
-# Static, because they run on machines with any C library, or none.
-static: setup-build
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(triple) \
-		--package schedswap-loader --package schedswap-guest-load
+# The directory in which the command looks for the files that belong to it.
+libexec:
 	mkdir -p $(libexec)
 	for program in schedswap-loader guest-load; do \
-		strip -o $(libexec)/$$program $(target)/$(triple)/release/$$program || exit; \
+		strip -o $(libexec)/$$program $(release)/$$program || exit; \
 	done
 	rm -rf $(libexec)/kernels
 	cp -r kernels $(libexec)/kernels
+
+# Every test and every program that a test runs. Cargo is always asked for the whole workspace here: for a selection of its
+# members it would compile what they share again.
+test-programs: setup-build
+	cargo build --release --workspace --all-targets
+	$(MAKE) --no-print-directory libexec
 
 # The same programs for arm64 guests. Rust's own linker and C library for this target need no cross compiler.
 arm64_triple := aarch64-unknown-linux-musl
 static-arm64: setup-build
 	scripts/setup.sh arm64
-	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld cargo build --release --target $(arm64_triple) \
+	RUSTFLAGS= CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld cargo build --release --target $(arm64_triple) \
 		--package schedswap-loader --package schedswap-guest-load
 	mkdir -p $(libexec)/aarch64
 	for program in schedswap-loader guest-load; do \
 		aarch64-linux-gnu-strip -o $(libexec)/aarch64/$$program $(target)/$(arm64_triple)/release/$$program || exit; \
 	done
 
-demo: all setup-guest ## fetch a kernel, edit its scheduler, build it, and swap it live in a guest
+demo: setup-build ## fetch a kernel, edit its scheduler, build it, and swap it live in a guest
+	$(MAKE) --no-print-directory --jobs=2 all setup-guest
 	scripts/demo.sh
 
-test: static setup-guest setup-disk setup-load setup-package ## run the formatter, the lints, and all tests on the host and in guests
+test: test-programs setup-guest setup-disk setup-load setup-package ## run the formatter, the lints, and all tests on the host and in guests
 	scripts/test.sh
 
 bench: all setup-guest setup-load ## measure: analysis, init, build, the stop, the cost of being replaced (WHAT=stop: only that)
@@ -113,11 +129,9 @@ install: all ## install below PREFIX (/usr/local): command, programs, manual pag
 
 # The command is static too, so one package of each format serves every distribution.
 packages: all ## build schedswap itself as .deb and .rpm, in out/
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(triple) \
-		--package schedswap-cli --bin schedswap
 	rm -rf $(target)/sdk
-	strip -o $(target)/schedswap-static $(target)/$(triple)/release/schedswap
-	$(MAKE) --no-print-directory --old-file=all install program=$(target)/schedswap-static \
+	strip -o $(target)/schedswap-stripped $(release)/schedswap
+	$(MAKE) --no-print-directory --old-file=all install program=$(target)/schedswap-stripped \
 		DESTDIR=$(target)/sdk PREFIX=/usr
 	mkdir -p out
 	$(release)/sdk-packages $(target)/sdk . out

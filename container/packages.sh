@@ -24,7 +24,4 @@ offline = true
 EOF
 fi
 
-# One set of flags and one target for all programs, so that each crate is compiled once.
-CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
-export CARGO_BUILD_TARGET RUSTFLAGS='-C target-feature=+crt-static'
-make packages release="target/$CARGO_BUILD_TARGET/release"
+make packages

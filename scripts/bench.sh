@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/kernel.sh
-: "${SCHEDSWAP:=$PWD/target/release/schedswap}" "${KERNEL:=bookworm/cloud-amd64}" "${WHAT:=}"
+: "${SCHEDSWAP:?run it with make bench}" "${KERNEL:=bookworm/cloud-amd64}" "${WHAT:=}"
 export SCHEDSWAP
 mkdir -p out
 

@@ -22,7 +22,7 @@ get_other_kernel() {
     local other
     build_all
     for other in "${OTHER_KERNEL:-bookworm/amd64}" bookworm/cloud-amd64; do
-        SCHEDSWAP_TEST_OTHER_RELEASE=$("${CARGO_TARGET_DIR:-target}/release/guest-disk" "$other")
+        SCHEDSWAP_TEST_OTHER_RELEASE=$("$(dirname "$SCHEDSWAP")/guest-disk" "$other")
         [ "$SCHEDSWAP_TEST_OTHER_RELEASE" = "$release" ] || break
     done
     export SCHEDSWAP_TEST_OTHER_RELEASE

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/kernel.sh
-: "${SCHEDSWAP:=$PWD/target/release/schedswap}" "${KERNEL:=bookworm/cloud-amd64}"
+: "${SCHEDSWAP:?run it with make test}" "${KERNEL:=bookworm/cloud-amd64}"
 export SCHEDSWAP
 mkdir -p out
 
