@@ -1,7 +1,5 @@
 //! What can go wrong while the scheduler's objects are bound to vmlinux.
 
-use std::fmt;
-
 /// Why objects could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,7 +24,7 @@ pub enum Error {
     /// A section that the policy table does not know.
     #[error(
         "{unit} has the section {section}, which is loaded into the kernel but unknown to schedswap: \
-         it may need entries for the module's code; add it to the table in binding/special.rs with a reason"
+         it may need entries for the module's code; add it to the table in binding/place/special.rs with a reason"
     )]
     UnknownSection {
         /// Unit.
@@ -176,19 +174,4 @@ pub enum Error {
         /// An entry's size, bytes.
         entry: u64,
     },
-}
-
-/// Something wrong with the written object.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fault {
-    /// Section and offset, or symbol.
-    pub place: String,
-    /// What was found, and what was expected.
-    pub what: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
-    }
 }

@@ -1,55 +1,44 @@
 //! The scheduler's objects bound to vmlinux.
 //!
 //! [`rewrite()`] turns the scheduler's units, compiled as built-in code, into one object that a module can carry.
-//! Inside it goes, each step in a file of its own:
+//! Each folder answers one question:
 //!
-//! | step | file |
-//! |---|---|
-//! | instructions that boot code completes, made to read the variable | `boot_pointers` |
-//! | what becomes of each section | `special` |
-//! | an object cut into functions, objects and strings | `slice` |
-//! | relocations as references between those | `normalise` |
-//! | tables' entries sorted by the code they describe | `tables` |
-//! | where each piece is to be found: vmlinux, module, both | `homes`, `initial` |
-//! | what the module needs to carry | `live` |
-//! | names in the module | `rename` |
-//! | one object of it all | `layout` |
+//! | folder | question | files, in the order of the work |
+//! |---|---|---|
+//! | `place` | what goes where? | `special` (what becomes of each section), `slice` (an object cut into functions, objects and strings), `normalise` (relocations as references between those), `tables` (tables' entries, sorted by the code that they describe), `destination` (in vmlinux, in the module, or both), `initial` (initial contents that an edit changed), `live` (what the module has to carry), `rename` (names in the module) |
+//! | `write` | what is in the object? | `rewrite` (all of it), `emit` (the kept pieces as one object), `runtime` (the runtime's own objects) |
+//! | `verify` | is it what the compiler wrote? | `compare` |
+//! | `prove` | is it what vmlinux has? | `overlay`, `content`, `pair` |
 //!
-//! Two later looks use none of that reasoning: [`verify()`] compares the written bytes with what the compiler
-//! wrote (`verify`, `compare`), and [`prove_identity`] lays an unmodified scheduler over vmlinux (`prove`).
-//! [`addresses_taken`] tells the checks of an edit which functions' addresses a unit takes (`taken`).
+//! `verify` and `prove` use none of the reasoning of the other two: [`verify()`] compares the written bytes with what
+//! the compiler wrote, and [`prove_identity`] lays an unmodified scheduler over vmlinux.
+//!
+//! Beside them: `boot_pointers` (instructions that boot code completes, made to read the variable), `anchor` and
+//! `symbols` (names that the module's parts share), and `addresses_taken`, which tells the checks of an edit which
+//! functions' addresses a unit takes.
 
+mod addresses_taken;
 mod anchor;
 mod boot_pointers;
-mod compare;
 mod error;
 #[cfg(test)]
 mod fixture;
-mod homes;
-mod initial;
-mod layout;
-mod live;
-mod normalise;
+mod place;
 mod prove;
-mod rename;
-mod rewrite;
-mod runtime;
-mod slice;
-mod special;
-mod tables;
-mod taken;
+mod symbols;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod write;
 
+pub use addresses_taken::{Taken, addresses_taken};
 pub use anchor::anchor;
-pub use error::{Error, Fault};
-pub use homes::Binding;
-pub(crate) use homes::local_static;
+pub use error::Error;
+pub use place::destination::Binding;
+pub(crate) use place::destination::local_static;
+pub use place::special::is_carried;
+pub(crate) use place::special::{carries_code, carries_data};
 pub use prove::{Difference, Proof, prove_identity};
-pub use rewrite::{Carried, Rewritten, UnitObject, rewrite};
-pub use runtime::bind_runtime;
-pub use special::is_carried;
-pub(crate) use special::{carries_code, carries_data};
-pub use taken::{Taken, addresses_taken};
-pub use verify::{VerifyReport, verify};
+pub use verify::{Fault, VerifyReport, verify};
+pub use write::rewrite::{Carried, Rewritten, UnitObject, rewrite};
+pub use write::runtime::bind_runtime;

@@ -1,7 +1,7 @@
 //! The gate itself: function by function, is it the same code?
 
-use super::code::Overlay;
 use super::matching::{Found, pair_functions};
+use super::overlay::Overlay;
 use super::{Error, Result};
 use crate::boundary::{Boundary, Fate};
 use schedswap_kernel::objects::Object;

@@ -3,9 +3,9 @@
 //! the address of every symbol the scheduler refers to.
 
 mod addresses;
-mod code;
 mod gate;
 mod matching;
+mod overlay;
 mod solve;
 
 pub use addresses::*;

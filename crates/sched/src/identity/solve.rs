@@ -5,9 +5,9 @@
 //! symbol) or of a global. Data placed this way is compared in turn, and where it is the same, its
 //! relocations are laid over too. What no chain of references reaches is looked up in the symbol table.
 
-use super::code::{Overlay, is_merged};
 use super::gate::{Gate, State};
 use super::matching::{Found, only_one_in_file, pair_functions};
+use super::overlay::{Overlay, is_merged};
 use super::{Addresses, Error, KnownBy, Placed, Result, Unplaced};
 use object::elf;
 use schedswap_kernel::address::Addr;

@@ -6,8 +6,8 @@
 //! outcome of a comparison of two registers, once a branch on the same comparison was taken. Where one is a copy of the
 //! other, a number may stand for that outcome.
 
-use super::code::{At, Code, Join};
 use super::error::Error;
+use super::paths::{At, Code, Join};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::step::{Condition, Effect, Flow, Operand, Register, Step};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,8 @@
 //! From the code of `__schedule` to the contract.
 
-use super::code::{Callee, Code};
 use super::contract::{Base, CalleeSaved, Canary, Constant, Contract, Slot};
 use super::error::Error;
+use super::paths::{Callee, Code};
 use super::{constants, height, orc, tail};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::vmlinux::Machine;

@@ -3,8 +3,8 @@
 //! Found by following the code from the entry, whatever it looks like: only instructions that change the two
 //! registers count. What differs between paths is unknown; the springboard itself must be known.
 
-use super::code::{At, Code, Join, Next};
 use super::error::Error;
+use super::paths::{At, Code, Join, Next};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::step::{Abi, Effect, Flow, Register, Step};
 

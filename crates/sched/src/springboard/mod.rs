@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `contract` | the value |
 //! | `read` | finds the code and the tables about it in an image |
-//! | `code` | instructions as a graph, with all that may be patched |
+//! | `paths` | instructions as a graph, with all that may be patched |
 //! | `height` | stack pointer and frame base at the springboard |
 //! | `constants` | registers that are always one number at the springboard |
 //! | `tail` | what the code behind the springboard reads, restores and calls |
@@ -19,7 +19,6 @@
 //! | `header` | the contract for the assembler |
 //! | `prove` | runs the assembled stub and vmlinux's tail together |
 
-mod code;
 mod constants;
 mod contract;
 mod derive;
@@ -27,6 +26,7 @@ mod error;
 mod header;
 mod height;
 mod orc;
+mod paths;
 mod prove;
 mod read;
 mod tail;

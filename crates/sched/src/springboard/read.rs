@@ -1,10 +1,10 @@
 //! The code of `__schedule` and the tables about it, out of an image of vmlinux.
 
-use super::code::{Alternative, Callee, Chunk, Code};
 use super::contract::Contract;
 use super::derive::derive_from;
 use super::error::Error;
 use super::orc::{self, Numbering, Orc};
+use super::paths::{Alternative, Callee, Chunk, Code};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::{self, Arch};
 use schedswap_kernel::vmlinux::{Function, Image, SiteKind};

@@ -4,10 +4,10 @@
 //! holds one of the [`Value`]s; the frame is what was there before unless the tail wrote it. Whatever the new
 //! `__schedule` could not have provided must not be read.
 
-use super::code::{At, Callee, Code, Join, named};
 use super::contract::{CalleeSaved, Guard};
 use super::error::Error;
 use super::height::Height;
+use super::paths::{At, Callee, Code, Join, named};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::step::{Abi, Access, Effect, Flow, Operand, Place, Register, Step, Touched};
 use std::cell::RefCell;

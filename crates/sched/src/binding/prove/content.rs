@@ -1,8 +1,8 @@
 //! What is compared by content, as it has no name in vmlinux, or another one.
 
-use super::super::special::{Policy, policy};
-use super::super::tables::entry_size;
-use super::Prover;
+use super::overlay::Prover;
+use crate::binding::place::special::{Policy, policy};
+use crate::binding::place::tables::entry_size;
 use object::elf;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::relocation::Filled;
@@ -10,7 +10,7 @@ use schedswap_kernel::objects::{Place, Section, SectionId, Symbol};
 
 impl Prover<'_> {
     /// Whether an object that is never written has the same content as vmlinux has at `at`.
-    pub(super) fn is_constant(&self, symbol: &Symbol, at: Addr) -> bool {
+    pub fn is_constant(&self, symbol: &Symbol, at: Addr) -> bool {
         let Place::Section(section) = symbol.place else { return false };
         let holder = self.object.section(section);
         let is_readonly = holder.flags & elf::SHF_WRITE.0 == 0 && holder.kind == elf::SHT_PROGBITS.0;
@@ -20,13 +20,7 @@ impl Prover<'_> {
     }
 
     /// As `compare_bytes`, but not anew for each that refers to it, nor without end where data refers to itself.
-    pub(super) fn compare_once(
-        &self,
-        section: SectionId,
-        start: u64,
-        length: u64,
-        at: Addr,
-    ) -> Result<(), String> {
+    pub fn compare_once(&self, section: SectionId, start: u64, length: u64, at: Addr) -> Result<(), String> {
         let key = (section, start, at);
         if !self.met.borrow_mut().insert(key) {
             return Ok(());
@@ -39,7 +33,7 @@ impl Prover<'_> {
     }
 
     /// What has no symbol.
-    pub(super) fn compare_unnamed(&self, section: SectionId, offset: i64, at: Addr) -> Result<(), String> {
+    pub fn compare_unnamed(&self, section: SectionId, offset: i64, at: Addr) -> Result<(), String> {
         let source = self.object.section(section);
         if let Some((Policy::Table(entry), _)) = policy(self.arch, &source.name, source.flags) {
             let size = entry_size("the module", source, entry, &self.image.entry_sizes);
@@ -72,7 +66,7 @@ impl Prover<'_> {
 
     /// Whether a reference is to an alternative of no bytes: it holds where the next one begins, which in vmlinux is
     /// that of whatever unit was linked next.
-    pub(super) fn is_nothing(&self, section: SectionId, offset: u64) -> bool {
+    pub fn is_nothing(&self, section: SectionId, offset: u64) -> bool {
         let table = self.object.section(section);
         let size = self.image.entry_sizes.get("alt_instr").filter(|size| **size > 0);
         let (".altinstructions", Some(size), Some([_, len_at])) =

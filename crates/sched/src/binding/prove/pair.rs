@@ -1,6 +1,6 @@
 //! Addresses that two instructions make up.
 
-use super::{Prover, relocations};
+use super::overlay::{Prover, relocations};
 use object::elf;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::relocation::Filled;
@@ -9,7 +9,7 @@ use schedswap_kernel::objects::{Place, Relocation, SectionId, Symbol};
 impl Prover<'_> {
     /// The whole address of which the field of `relocation`, at `place` in vmlinux, holds its page or the rest: the
     /// other part is in another instruction of the same function, with the same symbol and addend.
-    pub(super) fn pair(
+    pub fn pair(
         &self,
         section: SectionId,
         relocation: &Relocation,

@@ -8,10 +8,10 @@
 mod machine;
 mod stub;
 
-use super::code::{At, Code};
 use super::contract::{Base, Constant, Contract, Guard};
 use super::error::Error;
 use super::orc::Orc;
+use super::paths::{At, Code};
 use super::read::with_code;
 use machine::{Machine, Place, Value};
 use schedswap_kernel::address::Addr;
@@ -326,7 +326,7 @@ impl Run<'_> {
 }
 
 /// Of a conditional branch after a comparison of equals, keeps the side that is taken.
-fn follow_equal(step: &Step, next: &mut super::code::Next) {
+fn follow_equal(step: &Step, next: &mut super::paths::Next) {
     let Flow::Branch { target, condition } = step.flow else { return };
     match condition {
         Condition::Equal => next.inside.retain(|at| at.addr == target || at.alternative.is_some()),

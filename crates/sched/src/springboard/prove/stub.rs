@@ -1,8 +1,8 @@
 //! The assembled stub, as an object file.
 
-use super::super::code::{Chunk, decode};
 use super::super::error::Error;
 use super::super::orc::{ENTRY_BYTES, Numbering, Orc, Raw};
+use super::super::paths::{Chunk, decode};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::Arch;

@@ -1,11 +1,11 @@
 //! The same for arm64: the smallest `__schedule` that switches, as gcc 12 compiles it, every fault that must be
 //! refused, and the real stub run together with it.
 
-use super::super::code::{Callee, Chunk, Code};
 use super::super::contract::{Base, CalleeSaved, Canary, Contract, Guard, Slot};
 use super::super::derive::derive_from;
 use super::super::error::Error;
 use super::super::header::{Anchor, header};
+use super::super::paths::{Callee, Chunk, Code};
 use super::super::prove::prove_with;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch;

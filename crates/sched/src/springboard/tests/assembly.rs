@@ -1,10 +1,10 @@
 //! Hand-assembled `__schedule`s: the smallest functions that switch, in the shapes that compilers make.
 
-use super::super::code::{Alternative, Callee, Chunk, Code};
 use super::super::contract::Contract;
 use super::super::derive::derive_from;
 use super::super::error::Error;
 use super::super::orc::Orc;
+use super::super::paths::{Alternative, Callee, Chunk, Code};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch;
 use schedswap_kernel::vmlinux::Machine;

@@ -3,10 +3,10 @@
 //! The kernel's headers are replaced by a few lines, so that these tests need an assembler only; with the
 //! kernel's own headers and objtool's unwind table the same proof runs whenever a module is built.
 
-use super::super::code::Code;
 use super::super::contract::Contract;
 use super::super::error::Error;
 use super::super::header::{Anchor, header};
+use super::super::paths::Code;
 use super::super::prove::prove_with;
 use super::super::{derive, prove};
 use super::assembly::*;

@@ -1,16 +1,16 @@
 //! The scheduler's objects, compiled as built-in code, made into one object that a module can carry.
 
-use super::Error;
-use super::boot_pointers;
-use super::homes::{Binding, Home, Homes, Index, Resolved};
-use super::initial;
-use super::layout::{Anonymous, layout};
-use super::live::{Live, check_switch};
-use super::normalise::{Target, Unit};
-use super::rename::Names;
-use super::slice::Form;
-use super::special::Policy;
-use super::tables::{Tables, fill_up};
+use super::emit::{Anonymous, layout};
+use crate::binding::Error;
+use crate::binding::boot_pointers;
+use crate::binding::place::destination::{Binding, Home, Homes, Index, Resolved};
+use crate::binding::place::initial;
+use crate::binding::place::live::{Live, check_switch};
+use crate::binding::place::normalise::{Target, Unit};
+use crate::binding::place::rename::Names;
+use crate::binding::place::slice::Form;
+use crate::binding::place::special::Policy;
+use crate::binding::place::tables::{Tables, fill_up};
 use crate::boundary::Fate;
 use schedswap_kernel::objects::Object;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ pub struct Rewritten {
     /// section between `ss_text_start` and `ss_text_end`.
     pub object: Object,
     /// Its data without symbols, strings aside where they may be shared.
-    pub(super) anonymous: Anonymous,
+    pub anonymous: Anonymous,
     /// What vmlinux's diverted functions lead to: unit and function name → the module's symbol.
     pub targets: BTreeMap<(String, String), String>,
     /// Functions that vmlinux would divert, but of which the edited source has no code: unit and name.

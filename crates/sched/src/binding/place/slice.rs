@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 /// Index into [`Slices::pieces`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct PieceId(pub u32);
+pub struct PieceId(pub u32);
 
 /// What a piece is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Form {
+pub enum Form {
     /// A function, or the cold part of one.
     Function,
     /// Code without a symbol.
@@ -25,7 +25,7 @@ pub(super) enum Form {
 
 /// A stretch of one section.
 #[derive(Clone, Debug)]
-pub(super) struct Piece {
+pub struct Piece {
     pub section: SectionId,
     /// First byte, padding before a function's entry included.
     pub start: u64,
@@ -56,7 +56,7 @@ impl Piece {
 }
 
 /// An object's pieces.
-pub(super) struct Slices {
+pub struct Slices {
     pub pieces: Vec<Piece>,
     /// By section, sorted by start.
     by_section: Vec<Vec<PieceId>>,
@@ -66,7 +66,7 @@ pub(super) struct Slices {
 
 /// How a section is cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Cut {
+pub enum Cut {
     /// At function symbols.
     Functions,
     /// Wherever something refers to it.
@@ -329,7 +329,7 @@ impl Slices {
 }
 
 /// Decodes what a section's functions hold; code without symbols is decoded from its start.
-pub(super) fn decode(arch: &dyn Arch, object: &Object, id: SectionId, cut: Cut) -> Fields {
+pub fn decode(arch: &dyn Arch, object: &Object, id: SectionId, cut: Cut) -> Fields {
     let section = object.section(id);
     let mut fields = Fields::default();
     if cut == Cut::References || arch.instruction_bytes().is_some() {

@@ -1,9 +1,9 @@
 //! Functions whose addresses a unit takes.
 
 use super::Error;
-use super::normalise::{Target, Unit};
-use super::slice::Form;
-use super::special::Policy;
+use super::place::normalise::{Target, Unit};
+use super::place::slice::Form;
+use super::place::special::Policy;
 use object::elf;
 use schedswap_kernel::objects::{Object, Symbol};
 use std::collections::BTreeSet;

@@ -3,12 +3,12 @@
 //! What a compiler's relocation amounts to is the address of its symbol or section in vmlinux plus its addend.
 //! A section's address follows from any of its symbols, so no cutting, no decoding and no renaming is needed.
 
-use super::error::Fault;
-use super::homes::{global, is_per_cpu, local_static};
-use super::rename::stem;
-use super::special::{Policy, policy};
-use super::tables::entry_size;
-use super::{Binding, UnitObject, layout};
+use super::fault::Fault;
+use crate::binding::place::destination::{global, is_per_cpu, local_static};
+use crate::binding::place::rename::stem;
+use crate::binding::place::special::{Policy, policy};
+use crate::binding::place::tables::entry_size;
+use crate::binding::{Binding, UnitObject, symbols};
 use crate::boundary::{Boundary, Fate};
 use object::elf;
 use schedswap_kernel::address::Addr;
@@ -26,7 +26,7 @@ struct Stretch {
 }
 
 /// Compares all that the module carries with what the compiler wrote.
-pub(super) struct Comparison<'a> {
+pub struct Comparison<'a> {
     object: &'a Object,
     units: &'a [UnitObject],
     binding: &'a Binding<'a>,
@@ -244,7 +244,7 @@ impl<'a> Comparison<'a> {
             Place::Absolute => {
                 let to = self.object.symbol(relocation.symbol);
                 let agrees =
-                    to.name == layout::ZERO && relocation.addend == original.addend + named.value as i64;
+                    to.name == symbols::ZERO && relocation.addend == original.addend + named.value as i64;
                 return if agrees { Ok(()) } else { Err("an absolute value that is another".into()) };
             }
             Place::Section(_) => (unit, named),
@@ -376,11 +376,11 @@ impl<'a> Comparison<'a> {
     ) -> Result<(), String> {
         let new = self.object.symbol(relocation.symbol);
         if named.name == self.arch.stack_switch() {
-            let agrees = new.name == layout::SWITCH_TO && original.addend == relocation.addend;
+            let agrees = new.name == symbols::SWITCH_TO && original.addend == relocation.addend;
             return if agrees {
                 Ok(())
             } else {
-                Err(format!("calls {}, expected {}", new.name, layout::SWITCH_TO))
+                Err(format!("calls {}, expected {}", new.name, symbols::SWITCH_TO))
             };
         }
         let Ok(Some(symbol)) = global(self.binding.image, &named.name, "") else {
@@ -390,7 +390,7 @@ impl<'a> Comparison<'a> {
         let is_offset = section.is_none_or(|s| is_per_cpu(&s.name) && s.addr.0 == 0);
         let base = if is_offset { Addr(0) } else { self.anchor };
         let expected = symbol.addr.offset(original.addend).distance_from(base);
-        let expected_symbol = if is_offset { layout::ZERO } else { self.binding.anchor };
+        let expected_symbol = if is_offset { symbols::ZERO } else { self.binding.anchor };
         if new.name == expected_symbol && relocation.addend == expected {
             return Ok(());
         }

@@ -1,16 +1,16 @@
 //! Tables whose entries each describe a place in code: which entries belong to which function.
 
-use super::Error;
 use super::normalise::{Target, Unit};
 use super::slice::PieceId;
 use super::special::{Entry, Policy, policy};
+use crate::binding::Error;
 use schedswap_kernel::arch;
 use schedswap_kernel::objects::{Object, Section, SectionId};
 use std::collections::{BTreeMap, HashMap};
 
 /// One entry of a table section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TableEntry {
+pub struct TableEntry {
     pub section: SectionId,
     pub start: u64,
     pub end: u64,
@@ -18,7 +18,7 @@ pub(super) struct TableEntry {
 
 /// One entry of the ORC pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct OrcEntry {
+pub struct OrcEntry {
     /// Offset from the piece's origin at which it begins to hold.
     pub offset: i64,
     /// The entry of `.orc_unwind`.
@@ -27,7 +27,7 @@ pub(super) struct OrcEntry {
 
 /// What describes each piece of a unit's code.
 #[derive(Default)]
-pub(super) struct Tables {
+pub struct Tables {
     pub entries: HashMap<PieceId, Vec<TableEntry>>,
     pub orc: HashMap<PieceId, Vec<OrcEntry>>,
 }
@@ -131,7 +131,7 @@ fn described(unit: &Unit, section: SectionId, start: u64) -> Result<(PieceId, i6
 
 /// Fills each table up to its alignment. A macro that aligns what it writes leaves the last entry without the padding
 /// that the others have (`.parainstructions` of 5.10); the linker puts it there as soon as something follows.
-pub(super) fn fill_up(object: &mut Object) {
+pub fn fill_up(object: &mut Object) {
     let Some(arch) = arch::of_elf(object.machine) else { return };
     for section in &mut object.sections {
         if matches!(policy(arch, &section.name, section.flags), Some((Policy::Table(_), _))) {
@@ -142,7 +142,7 @@ pub(super) fn fill_up(object: &mut Object) {
 }
 
 /// Bytes of a table's entries.
-pub(super) fn entry_size(
+pub fn entry_size(
     unit: &str,
     section: &Section,
     entry: Entry,

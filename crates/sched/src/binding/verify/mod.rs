@@ -4,12 +4,16 @@
 //! None of the reasoning of the rewriting is used here. What a reference should amount to is found anew, from
 //! the compiler's relocation alone, as the address that its symbol or section has in vmlinux.
 
-use super::compare::Comparison;
-use super::error::Fault;
-use super::special::{Policy, policy};
-use super::tables::entry_size;
-use super::{Binding, Rewritten, UnitObject, layout};
+mod compare;
+mod fault;
+
+pub use fault::Fault;
+
+use crate::binding::place::special::{Policy, policy};
+use crate::binding::place::tables::entry_size;
+use crate::binding::{Binding, Rewritten, UnitObject, symbols};
 use crate::boundary::Fate;
+use compare::Comparison;
 use object::elf;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::relocation::{Field, Fields};
@@ -34,7 +38,7 @@ pub struct VerifyReport {
     pub entries: usize,
 }
 
-/// Checks the bytes that [`super::rewrite()`] and [`schedswap_kernel::objects::write`] made of `units`.
+/// Checks the bytes that [`crate::binding::write::rewrite()`] and [`schedswap_kernel::objects::write`] made of `units`.
 pub fn verify(
     bytes: &[u8],
     units: &[UnitObject],
@@ -107,11 +111,11 @@ impl Verifier<'_> {
         for symbol in &object.symbols {
             match symbol.place {
                 Place::Undefined
-                    if symbol.name == self.binding.anchor || symbol.name == layout::SWITCH_TO => {}
+                    if symbol.name == self.binding.anchor || symbol.name == symbols::SWITCH_TO => {}
                 Place::Undefined => {
                     self.fault(&symbol.name, "is undefined, and the module defines it nowhere")
                 }
-                Place::Absolute if symbol.name == layout::ZERO && symbol.value == 0 => {}
+                Place::Absolute if symbol.name == symbols::ZERO && symbol.value == 0 => {}
                 Place::Absolute => {
                     self.fault(&symbol.name, "is absolute; only the origin of per-CPU offsets is")
                 }
@@ -127,7 +131,7 @@ impl Verifier<'_> {
             }
         }
         let wanted = rewritten.targets.values().chain(rewritten.classes.values());
-        for name in wanted.map(String::as_str).chain([layout::TEXT_START, layout::TEXT_END]) {
+        for name in wanted.map(String::as_str).chain([symbols::TEXT_START, symbols::TEXT_END]) {
             if !defined.contains_key(name) {
                 self.fault(name, "is not defined, but vmlinux is to be led there");
             }
@@ -142,7 +146,7 @@ impl Verifier<'_> {
             self.fault(&symbol.name, format!("reaches behind the end of {}", section.name));
         }
         let is_ours = symbol.name.ends_with(".ss")
-            || [layout::TEXT_START, layout::TEXT_END].contains(&symbol.name.as_str());
+            || [symbols::TEXT_START, symbols::TEXT_END].contains(&symbol.name.as_str());
         if !is_ours || self.image.by_name.contains_key(&symbol.name) {
             self.fault(
                 &symbol.name,
@@ -158,7 +162,7 @@ impl Verifier<'_> {
             if section.flags & elf::SHF_EXECINSTR.0 == 0 {
                 continue;
             }
-            if section.name != layout::TEXT || self.arch.instruction_bytes().is_some() {
+            if section.name != symbols::TEXT || self.arch.instruction_bytes().is_some() {
                 self.arch.fields(&section.data, 0, &mut all[i]);
             }
         }
@@ -209,7 +213,7 @@ impl Verifier<'_> {
                 let to_end = fields[i].to_end(&rule, relocation.offset);
                 let offset = relocation.addend.wrapping_add(to_end);
                 match symbol.place {
-                    Place::Undefined if symbol.name == layout::SWITCH_TO => {
+                    Place::Undefined if symbol.name == symbols::SWITCH_TO => {
                         switches += 1;
                         if !is_branch || offset != 0 {
                             self.fault(&place, "switches stacks otherwise than by a call");
@@ -252,7 +256,7 @@ impl Verifier<'_> {
         let springboards =
             self.binding.boundary.functions.iter().filter(|f| matches!(f.fate, Fate::Springboard(_))).count();
         if switches != springboards {
-            self.fault(layout::SWITCH_TO, format!("is called {switches} times, expected {springboards}"));
+            self.fault(symbols::SWITCH_TO, format!("is called {switches} times, expected {springboards}"));
         }
     }
 
@@ -321,7 +325,9 @@ impl Verifier<'_> {
     /// A per-CPU offset lies in vmlinux's per-CPU section.
     fn check_offset(&mut self, place: &str, offset: i64) {
         let is_inside = self.image.sections.iter().any(|s| {
-            super::homes::is_per_cpu(&s.name) && s.addr.0 == 0 && (0..=s.size as i64).contains(&offset)
+            crate::binding::place::destination::is_per_cpu(&s.name)
+                && s.addr.0 == 0
+                && (0..=s.size as i64).contains(&offset)
         });
         if !is_inside {
             self.fault(place, format!("{offset:#x} is no offset in vmlinux's per-CPU data"));

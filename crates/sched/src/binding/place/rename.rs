@@ -1,13 +1,13 @@
 //! Names in the module. A module that carries a second `try_to_wake_up` makes kprobes on that name fail as not
 //! unique by merely being loaded, so nothing keeps its name.
 
-use super::homes::Homes;
+use super::destination::Homes;
 use super::live::Live;
 use super::slice::{Form, PieceId};
 use std::collections::HashMap;
 
 /// The names that the module's symbols get: by unit and piece, in the order of the piece's symbols.
-pub(super) struct Names(HashMap<(usize, PieceId), Vec<String>>);
+pub struct Names(HashMap<(usize, PieceId), Vec<String>>);
 
 impl Names {
     pub fn new(homes: &Homes, live: &Live) -> Names {
@@ -48,14 +48,14 @@ impl Names {
 }
 
 /// `core` of `kernel/sched/core.c`.
-pub(super) fn stem(unit: &str) -> &str {
+pub fn stem(unit: &str) -> &str {
     let file = unit.rsplit('/').next().unwrap_or(unit);
     file.split_once('.').map_or(file, |(stem, _)| stem)
 }
 
 /// Whether a piece's symbols are visible to the rest of the module: functions, which patches lead to, and objects,
 /// which the runtime may want: feature switches, and variables that the next version takes over.
-pub(super) fn is_global(form: Form, name: &str) -> bool {
+pub fn is_global(form: Form, name: &str) -> bool {
     match form {
         Form::Function => !name.contains(".cold"),
         Form::Object => true,

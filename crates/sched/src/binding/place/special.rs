@@ -4,13 +4,13 @@
 //! special. A section that is loaded but not listed is an error by name, so that a new kernel's new table
 //! is noticed rather than lost.
 
-use super::boot_pointers;
+use crate::binding::boot_pointers;
 use object::elf::{SHF_ALLOC, SHF_EXECINSTR};
 use schedswap_kernel::arch::Arch;
 
 /// What becomes of a section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Policy {
+pub enum Policy {
     /// Functions; kept and dropped one by one.
     Code,
     /// Code without symbols that functions or tables refer to; kept as far as it is referred to.
@@ -32,7 +32,7 @@ pub(super) enum Policy {
 
 /// Where kept objects of a data section go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kept {
+pub enum Kept {
     /// `.data`
     Data,
     /// `.rodata`
@@ -50,7 +50,7 @@ pub(super) enum Kept {
 
 /// How large a table's entries are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Entry {
+pub enum Entry {
     /// As large as this structure of the kernel; `fallback` bytes where the kernel has no such type.
     Struct {
         /// Name of the structure.
@@ -190,12 +190,12 @@ const RUNTIME_CONST: &str = "only boot code writes this value into instructions,
      keep the function in vmlinux, or read the variable instead";
 
 /// Whether the runtime walks what is in a section, so that nothing else need refer to it.
-pub(super) fn is_for_the_runtime(name: &str) -> bool {
+pub fn is_for_the_runtime(name: &str) -> bool {
     name.starts_with(".schedswap.")
 }
 
 /// What becomes of a section, and why; `None` for one that would be loaded but is not known.
-pub(super) fn policy(arch: &dyn Arch, name: &str, flags: u64) -> Option<(Policy, &'static str)> {
+pub fn policy(arch: &dyn Arch, name: &str, flags: u64) -> Option<(Policy, &'static str)> {
     if name == arch.ftrace_table() {
         return Some((Policy::Table(Entry::Field(8)), "ftrace sites of kept code"));
     }

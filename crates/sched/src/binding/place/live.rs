@@ -1,14 +1,14 @@
 //! What of the units the module carries: everything that its roots lead to.
 
-use super::Error;
-use super::homes::{Home, Homes, Resolved};
+use super::destination::{Home, Homes, Resolved};
 use super::normalise::Target;
 use super::slice::{Form, PieceId};
 use super::special::{Policy, is_for_the_runtime};
 use super::tables::Tables;
+use crate::binding::Error;
 
 /// Which pieces are kept, by unit and piece.
-pub(super) struct Live(Vec<Vec<bool>>);
+pub struct Live(Vec<Vec<bool>>);
 
 impl Live {
     pub fn has(&self, unit: usize, piece: PieceId) -> bool {
@@ -112,7 +112,7 @@ fn refused(homes: &Homes, unit: usize, user: PieceId, target: Target) -> Error {
 }
 
 /// `__schedule` hands over to vmlinux exactly once.
-pub(super) fn check_switch(homes: &Homes) -> Result<(), Error> {
+pub fn check_switch(homes: &Homes) -> Result<(), Error> {
     for (u, unit) in homes.units.iter().enumerate() {
         let bodies: Vec<PieceId> =
             unit.slices.ids().filter(|p| matches!(homes.home(u, *p), Home::Body(_))).collect();

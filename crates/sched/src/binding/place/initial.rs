@@ -1,7 +1,7 @@
 //! Shared data keeps the contents it has in the running kernel. Where an edit gives it other initial contents,
 //! constants become the module's own, and for variables the developer is told.
 
-use super::homes::{Home, Homes, InVmlinux};
+use super::destination::{Home, Homes, InVmlinux};
 use super::normalise::{Reference, Target};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
@@ -11,7 +11,7 @@ use schedswap_kernel::arch::relocation::Field;
 
 /// Makes edited constants private; returns a warning for each edited variable and each new function that
 /// only shared data refers to.
-pub(super) fn settle(homes: &mut Homes) -> Vec<String> {
+pub fn settle(homes: &mut Homes) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut edited = Vec::new();
     for (u, unit) in homes.units.iter().enumerate() {

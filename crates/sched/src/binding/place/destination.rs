@@ -1,9 +1,9 @@
 //! Where each function and object of the scheduler is to be found: in vmlinux, in the module, or both.
 
-use super::Error;
 use super::normalise::{Reference, Target, Unit};
 use super::slice::{Form, PieceId};
 use super::special::{Kept, Policy};
+use crate::binding::Error;
 use crate::boundary::{Boundary, BoundaryFunction, BoundaryVariable, Fate, SchedClass, Sharing, StayReason};
 use crate::identity::Addresses;
 use object::elf;
@@ -27,7 +27,7 @@ pub struct Binding<'a> {
 
 /// A place in vmlinux.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct InVmlinux {
+pub struct InVmlinux {
     pub addr: Addr,
     /// In a per-CPU section that is linked at 0: an offset, not an address that moves with the kernel.
     pub is_offset: bool,
@@ -35,7 +35,7 @@ pub(super) struct InVmlinux {
 
 /// Where one piece is to be found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Home {
+pub enum Home {
     /// In the module only, for this reason.
     Module(String),
     /// In vmlinux only, for this reason.
@@ -55,7 +55,7 @@ pub(super) enum Home {
 
 /// Where a reference goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Resolved {
+pub enum Resolved {
     /// To the module's copy of a piece of a unit, `offset` bytes from its origin.
     Own { unit: usize, piece: PieceId, offset: i64 },
     /// To an entry of a table of the same unit, `offset` bytes from the table's start.
@@ -67,7 +67,7 @@ pub(super) enum Resolved {
 }
 
 /// The boundary and vmlinux, arranged for looking up.
-pub(super) struct Index<'a> {
+pub struct Index<'a> {
     pub binding: &'a Binding<'a>,
     pub anchor: Addr,
     functions: HashMap<(&'a str, &'a str), &'a BoundaryFunction>,
@@ -305,11 +305,7 @@ fn users<'a>(unit: &Unit<'a>, piece: PieceId) -> Vec<&'a str> {
 }
 
 /// A global or weak symbol of vmlinux by name.
-pub(super) fn global<'a>(
-    image: &'a Image,
-    name: &str,
-    user: &str,
-) -> Result<Option<&'a vmlinux::Symbol>, Error> {
+pub fn global<'a>(image: &'a Image, name: &str, user: &str) -> Result<Option<&'a vmlinux::Symbol>, Error> {
     let Some(ids) = image.by_name.get(name) else { return Ok(None) };
     let globals: Vec<_> =
         ids.iter().map(|id| image.symbol(*id)).filter(|s| s.binding != elf::STB_LOCAL.0).collect();
@@ -320,7 +316,7 @@ pub(super) fn global<'a>(
     }
 }
 
-pub(super) fn is_per_cpu(section: &str) -> bool {
+pub fn is_per_cpu(section: &str) -> bool {
     section.starts_with(".data..percpu")
 }
 
@@ -332,7 +328,7 @@ pub(crate) fn local_static(name: &str) -> Option<&str> {
 }
 
 /// A function's name without what the compiler added (`.isra.0`, `.part.0`, `.constprop.0`, `.cold`).
-pub(super) fn source_name(name: &str) -> &str {
+pub fn source_name(name: &str) -> &str {
     name.split_once('.').map_or(name, |(base, _)| base)
 }
 
@@ -348,7 +344,7 @@ fn announced(name: &str) -> Option<&'static str> {
 }
 
 /// Why a function stays, in words.
-pub(super) fn in_words(reason: &StayReason) -> String {
+pub fn in_words(reason: &StayReason) -> String {
     match reason {
         StayReason::Sleeps { via } if via.is_empty() => "threads sleep inside".into(),
         StayReason::Sleeps { via } => format!("threads sleep inside, through {}", via.join(", ")),
@@ -363,7 +359,7 @@ pub(super) fn in_words(reason: &StayReason) -> String {
 }
 
 /// All units with the homes of their pieces: answers where a reference goes.
-pub(super) struct Homes<'a> {
+pub struct Homes<'a> {
     pub index: &'a Index<'a>,
     pub units: &'a [Unit<'a>],
     /// By unit, by piece.
@@ -553,7 +549,7 @@ impl<'a> Homes<'a> {
 }
 
 /// What vmlinux has instead of a global symbol.
-pub(super) fn hint(image: &Image, name: &str) -> String {
+pub fn hint(image: &Image, name: &str) -> String {
     if image.by_name.contains_key(name) {
         return format!(" (vmlinux has {name}, but as a local of another file)");
     }

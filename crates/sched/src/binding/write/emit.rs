@@ -1,28 +1,17 @@
 //! The kept pieces of all units laid out as one object.
 
-use super::Error;
-use super::homes::{Home, Homes, Resolved};
-use super::live::Live;
-use super::normalise::Reference;
-use super::rename::{Names, is_global};
-use super::slice::{Form, PieceId};
-use super::special::{Kept, Policy};
-use super::tables::{TableEntry, Tables};
+use crate::binding::Error;
+use crate::binding::place::destination::{Home, Homes, Resolved};
+use crate::binding::place::live::Live;
+use crate::binding::place::normalise::Reference;
+use crate::binding::place::rename::{Names, is_global};
+use crate::binding::place::slice::{Form, PieceId};
+use crate::binding::place::special::{Kept, Policy};
+use crate::binding::place::tables::{TableEntry, Tables};
+use crate::binding::symbols::{SWITCH_TO, TEXT, TEXT_END, TEXT_START, ZERO};
 use object::elf;
 use schedswap_kernel::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
 use std::collections::{BTreeMap, HashMap};
-
-/// The section that holds all of the module's scheduler code. Not `.text`, so that the runtime's own code stays
-/// apart from it.
-pub(super) const TEXT: &str = ".text.ss";
-/// First byte of [`TEXT`].
-pub(super) const TEXT_START: &str = "ss_text_start";
-/// Last byte + 1 of [`TEXT`].
-pub(super) const TEXT_END: &str = "ss_text_end";
-/// The few instructions that leave the module's frame and go on in vmlinux's `__schedule`.
-pub(super) const SWITCH_TO: &str = "ss_switch_to";
-/// Absolute 0: what per-CPU offsets are counted from.
-pub(super) const ZERO: &str = "ss_zero";
 
 const ALLOC: u64 = elf::SHF_ALLOC.0;
 const WRITE: u64 = elf::SHF_WRITE.0;
@@ -46,7 +35,7 @@ struct Layout<'a> {
 }
 
 /// Bytes that no symbol covers: where they begin, and how many they are.
-pub(super) type Anonymous = BTreeMap<(SectionId, u64), u64>;
+pub type Anonymous = BTreeMap<(SectionId, u64), u64>;
 
 struct PlacedEntry {
     /// The code it describes.
@@ -58,7 +47,7 @@ struct PlacedEntry {
 }
 
 /// Lays out what is kept.
-pub(super) fn layout(
+pub fn layout(
     homes: &Homes,
     live: &Live,
     names: &Names,

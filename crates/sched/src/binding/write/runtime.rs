@@ -1,7 +1,8 @@
 //! The runtime's C objects: ordinary module code that also uses what vmlinux does not export.
 
-use super::Error;
-use super::homes::{global, hint, is_per_cpu};
+use crate::binding::Error;
+use crate::binding::place::destination::{global, hint, is_per_cpu};
+use crate::binding::symbols::ZERO;
 use object::elf;
 use schedswap_kernel::arch;
 use schedswap_kernel::arch::relocation::Field;
@@ -58,7 +59,7 @@ pub fn bind_runtime(
             SymbolId(object.symbols.len() as u32 - 1)
         }
     };
-    object.symbols.push(undefined(super::layout::ZERO, Place::Absolute, elf::STB_LOCAL.0));
+    object.symbols.push(undefined(ZERO, Place::Absolute, elf::STB_LOCAL.0));
     let zero_id = SymbolId(object.symbols.len() as u32 - 1);
 
     let unit = object.name.clone();

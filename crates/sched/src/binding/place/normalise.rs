@@ -1,9 +1,9 @@
 //! Every relocation as a reference from one piece to another: section symbols replaced by what they mean, the
 //! trailing bytes of instructions taken out of addends, and branches that the assembler resolved made explicit.
 
-use super::Error;
 use super::slice::{Cut, PieceId, Slices, decode};
 use super::special::{Policy, policy};
+use crate::binding::Error;
 use object::elf;
 use schedswap_kernel::arch::relocation::{Field, Fields};
 use schedswap_kernel::arch::{self, Arch};
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 /// What a reference names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Target {
+pub enum Target {
     /// Something of the same object.
     Piece(PieceId),
     /// An entry of one of its tables: code hands over the one that describes it (WARN with arguments, from 7.x on).
@@ -23,7 +23,7 @@ pub(super) enum Target {
 
 /// A field that holds, or will hold, an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Reference {
+pub struct Reference {
     /// Offset of the field in its section.
     pub field: u64,
     /// R_* number.
@@ -38,7 +38,7 @@ pub(super) struct Reference {
 }
 
 /// One unit's object, cut and normalised.
-pub(super) struct Unit<'a> {
+pub struct Unit<'a> {
     /// `kernel/sched/core.c`
     pub name: &'a str,
     pub object: &'a Object,
