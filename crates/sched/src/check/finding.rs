@@ -1,6 +1,6 @@
 //! What `check` has to say.
 
-use super::source::Place;
+use super::compare::Place;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;

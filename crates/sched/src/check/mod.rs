@@ -1,51 +1,34 @@
 //! Whether an edit of the scheduler can work: refuses, by name, changes that a module cannot bring into force.
 //!
-//! Compares the module build of the pristine source with that of the edited one, function by function
-//! ([`code`]), and the two sources, definition by definition ([`source`]); what stays in vmlinux ([`frozen`])
-//! must be the same in both. What both sides of a call, or of some memory, must agree on is compared as the
-//! debug information declares it ([`declared`]).
+//! Compares the module build of the pristine source with that of the edited one, function by function, and the two
+//! sources, definition by definition; what stays in vmlinux must be the same in both. What both sides of a call, or of
+//! some memory, must agree on is compared as the debug information declares it.
 //!
-//! | file | rules |
+//! | folder or file | what |
 //! |---|---|
-//! | `rules` | functions that stay, frozen copies, functions that are gone |
-//! | `layouts` | structures, enumerations, types of variables |
-//! | `signatures` | prototypes, system calls |
-//! | `variants` | clones that the compiler makes of functions |
-//! | `initial` | initial contents of variables that stay |
-//! | `moved` | variables that change sides |
-//! | `escapes` | addresses of new functions that get out |
-//! | `sealed` | addresses of functions that nothing may call by address |
+//! | `compare` | the two versions side by side |
+//! | `follow` | where an address goes in compiled code |
+//! | `rules` | the rules, one file a rule |
+//! | `words` | what findings say |
+//! | `finding` | the findings and their codes |
+//! | `allow` | warnings that the author allows |
 
 mod allow;
-mod code;
-mod declared;
-mod escapes;
-mod explain;
+mod compare;
 mod finding;
 mod follow;
-mod follow_steps;
-mod frozen;
-mod initial;
-mod layouts;
-mod lexer;
-mod moved;
-mod pages;
 mod rules;
-mod sealed;
-mod signatures;
-mod source;
-#[cfg(test)]
-mod tests;
-mod variants;
+mod words;
 
 pub use allow::{Allowance, NotAllowed, allow};
-pub use declared::Unreadable;
+pub use compare::{SourceTree, Unreadable};
 pub use finding::{Code, Finding, Severity, UnknownCode};
-pub use source::SourceTree;
 
-use crate::binding::{self, Taken};
+use crate::binding;
 use crate::boundary::Boundary;
-use schedswap_kernel::address::Addr;
+use compare::{Declared, Sources, UnitBuilds};
+use rules::Facts;
+use rules::frozen::Frozen;
 use schedswap_kernel::objects::Object;
 use schedswap_kernel::types::EntryError;
 use schedswap_kernel::vmlinux::{self, Image};
@@ -104,41 +87,22 @@ pub enum CheckError {
 }
 
 /// Checks an edit. Findings are sorted: refusals first, then by place.
+///
+/// # Errors
+/// See [`CheckError`]: the check cannot be made, which says nothing about the edit.
 pub fn run(input: &CheckInput) -> Result<Vec<Finding>, CheckError> {
-    let frozen = frozen::Frozen::new(input.image, input.boundary);
-    let declared = declared::Declared::read(input.image, input.declarations)?;
-    let (image, boundary) = (input.image, input.boundary);
-    let facts = rules::Facts {
+    let frozen = Frozen::new(input.image, input.boundary);
+    let declared = Declared::read(input.image, input.declarations)?;
+    let private = compare::private_variables(input.boundary);
+    let builds = UnitBuilds::pairs(input.pristine, input.edited, &input.image.entry_sizes, &private)?;
+    let facts = Facts {
         frozen: &frozen,
-        entry_sizes: &image.entry_sizes,
-        boundary,
-        pristine: input.pristine,
+        boundary: input.boundary,
+        builds: &builds,
         edited: input.edited,
         arities: &declared.arities(),
-        sources: source::Sources { pristine: input.pristine_source, edited: input.edited_source },
+        sources: Sources { pristine: input.pristine_source, edited: input.edited_source },
     };
-    let private = rules::private_variables(boundary);
-    let builds = rules::builds(&facts, &private)?;
-    let sources = &facts.sources;
-    let mut findings = layouts::findings(&declared, image, boundary)?;
-    findings.extend(signatures::changed_signatures(&declared, boundary, &frozen));
-    findings.extend(moved::moved_variables(&builds, &declared, image, boundary, sources));
-    findings.extend(variants::changed_conventions(image, boundary, &frozen, input.declarations, sources)?);
-    if let Some(addrs) = image.sealed() {
-        let is_sealed =
-            |unit: &str, taken: &Taken| address(input, unit, taken).is_some_and(|addr| addrs.contains(&addr));
-        findings.extend(sealed::newly_taken(input.pristine, input.edited, sources, is_sealed)?);
-    }
-    Ok(rules::run(&facts, &builds, findings))
-}
-
-/// What the address of a function is that vmlinux has too.
-fn address(input: &CheckInput, unit: &str, taken: &Taken) -> Option<Addr> {
-    let units = || input.boundary.functions.iter().filter(|f| f.name == taken.function);
-    let of_scheduler = match taken.is_own {
-        true => units().find(|f| f.unit == unit),
-        false => units().find(|f| !f.local),
-    };
-    let elsewhere = || input.image.unique_symbol(&taken.function).filter(|_| !taken.is_own).map(|s| s.addr);
-    of_scheduler.map(|f| f.addr).or_else(elsewhere)
+    let findings = rules::of_declarations(input, &facts, &declared)?;
+    Ok(rules::run(&facts, findings))
 }

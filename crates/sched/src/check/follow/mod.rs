@@ -1,7 +1,8 @@
 //! Where the address of a function or variable goes, in compiled code and data.
 
-use super::code::{displacement, relocations_in};
-use super::follow_steps::{Steps, local_users};
+mod steps;
+
+use super::compare::{displacement, relocations_in};
 use crate::binding::{carries_code, carries_data};
 use iced_x86::{
     ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
@@ -11,6 +12,7 @@ use object::elf;
 use schedswap_kernel::arch;
 use schedswap_kernel::objects::{Object, Place, Relocation, Section, SectionId, Symbol};
 use std::collections::{BTreeSet, HashSet};
+use steps::{Steps, local_users};
 
 /// A function or variable.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -1,14 +1,10 @@
 //! SS108: functions that code outside the module calls, with the parameters that they had.
-//! SS113: the same for system calls, which the source declares by a macro of their own.
 
-use super::declared::Declared;
-use super::explain;
-use super::finding::finding;
-use super::finding::{Code, Finding};
 use super::frozen::{Frozen, is_replaced};
-use super::lexer::{Item, Token};
-use super::source::{Place, Sources};
 use crate::boundary::{Boundary, Class};
+use crate::check::compare::{Declared, Place};
+use crate::check::finding::{Code, Finding, finding};
+use crate::check::words::explain;
 use gimli::constants as dw;
 use schedswap_kernel::types::{Function, Type, TypeId, Types};
 use std::collections::BTreeSet;
@@ -109,91 +105,49 @@ fn word(types: &Types, id: Option<TypeId>) -> String {
     }
 }
 
-/// System calls whose parameters were changed: their wrappers take them from the caller's registers by number.
-pub fn changed_system_calls(sources: &Sources) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (_, item) in sources.pristine.items() {
-        let Some((name, was)) = system_call(item) else { continue };
-        let edited: Vec<_> = sources
-            .edited
-            .items()
-            .filter_map(|(file, item)| Some((file, item, system_call(item)?)))
-            .filter(|(_, _, (found, _))| *found == name)
-            .collect();
-        let Some((file, item, (_, is))) = edited.first() else { continue };
-        if edited.iter().all(|(_, _, (_, is))| *is != was) {
-            let place = Place { file: (*file).to_owned(), line: item.name_line };
-            let text = explain::changed_system_call(&was.join(", "), &is.join(", "));
-            findings.push(finding(Code::ChangedSystemCall, &name, place, text));
-        }
-    }
-    findings
-}
-
-/// Name and types of the parameters of a `SYSCALL_DEFINE` or `COMPAT_SYSCALL_DEFINE`; their names may change.
-fn system_call(item: &Item) -> Option<(String, Vec<String>)> {
-    let (macro_name, _) = item.key.split_once('(').filter(|_| item.is_function)?;
-    if !macro_name.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("SYSCALL_DEFINE") {
-        return None;
-    }
-    let open = item.tokens.iter().position(|token| token.text == "(")?;
-    let mut depth = 0;
-    let mut arguments: Vec<Vec<&Token>> = vec![Vec::new()];
-    for token in &item.tokens[open..] {
-        match token.text.as_str() {
-            "(" => depth += 1,
-            ")" => depth -= 1,
-            "," if depth == 1 => {
-                arguments.push(Vec::new());
-                continue;
-            }
-            _ => {}
-        }
-        match depth {
-            0 => break,
-            _ if token.text == "(" && depth == 1 => {}
-            _ => arguments.last_mut()?.push(token),
-        }
-    }
-    let text = |tokens: &Vec<&Token>| tokens.iter().map(|t| t.text.as_str()).collect::<Vec<_>>().join(" ");
-    let is_compat = macro_name.contains("COMPAT_");
-    let name = format!("{}{}", if is_compat { "compat_sys_" } else { "sys_" }, text(arguments.first()?));
-    // Behind the name, types and names take turns.
-    Some((name, arguments.iter().skip(1).step_by(2).map(text).collect()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::source::SourceTree;
+    use super::super::fixture::{declarations, frozen, function};
     use super::*;
+    use crate::boundary::{BoundaryFunction, Fate, PatchSite};
+    use schedswap_kernel::address::Addr;
+    use schedswap_kernel::types::Layouts;
 
-    fn compare(before: &str, after: &str) -> Vec<Finding> {
-        let tree = |text: &str| SourceTree::from_texts([("kernel/sched/a.c".to_owned(), text.to_owned())]);
-        let (pristine, edited) = (tree(before), tree(after));
-        changed_system_calls(&Sources { pristine: &pristine, edited: &edited })
+    /// Findings about the prototype of `f`, reached from outside.
+    fn prototype(before: &str, after: &str, class: Class) -> Vec<(Code, String)> {
+        let of = |source: &str| declarations(&format!("struct rq; struct task;\n{source} {{ return 0; }}"));
+        let declared = Declared { pristine: Layouts { units: vec![of(before)] }, edited: vec![of(after)] };
+        let fate = Fate::Divert(PatchSite { at: Addr(0), expect: vec![], mask: vec![], after_fentry: true });
+        let function =
+            BoundaryFunction { class, called_from: vec!["fork".into()], ..function("f", "void tick(", fate) };
+        let boundary = Boundary { functions: vec![function], ..Boundary::default() };
+        let findings = changed_signatures(&declared, &boundary, &frozen());
+        findings.into_iter().map(|finding| (finding.code, finding.symbol)).collect()
     }
 
-    const CALL: &str = "SYSCALL_DEFINE2(f, pid_t, pid, struct param __user *, p)\n{\n\treturn 0;\n}\n";
-
     #[test]
-    fn types_and_number_of_a_system_calls_parameters_count_and_their_names_do_not() {
-        assert_eq!(
-            compare(CALL, &CALL.replace("pid_t, pid", "pid_t, who").replace("return 0", "return 1")),
-            []
-        );
-        let other_type = CALL.replace("pid_t, pid", "long, pid");
-        let one_more = CALL.replace("DEFINE2", "DEFINE3").replace(", p)", ", p, int, flags)");
-        for edited in [other_type, one_more] {
-            let found = compare(CALL, &format!("/* new */\n{edited}"));
-            assert_eq!(found.len(), 1, "{edited}");
-            assert_eq!((found[0].symbol.as_str(), found[0].line), ("sys_f", 2));
+    fn an_interface_keeps_its_parameters() {
+        let before = "int f(struct rq *rq, int flags)";
+        let refused = vec![(Code::ChangedSignature, "f".to_owned())];
+        for after in [
+            "int f(struct rq *rq, int flags, int more)",
+            "int f(struct rq *rq)",
+            "int f(struct task *rq, int flags)",
+            "int f(struct rq *rq, long flags)",
+            "long f(struct rq *rq, int flags)",
+            "int f(int flags, struct rq *rq)",
+        ] {
+            assert_eq!(prototype(before, after, Class::Interface), refused, "{after}");
+            assert_eq!(prototype(before, after, Class::Callback), refused, "{after}");
+            assert_eq!(prototype(before, after, Class::Insider), [], "{after}");
         }
-    }
-
-    #[test]
-    fn a_new_system_call_and_one_under_two_conditions_are_no_change() {
-        assert_eq!(compare(CALL, &format!("{CALL}{}", CALL.replace("(f,", "(g,"))), []);
-        let both = format!("#ifdef A\n{CALL}#else\nSYSCALL_DEFINE0(f)\n{{\n\treturn 0;\n}}\n#endif\n");
-        assert_eq!(compare(&both, &both), []);
+        for after in [
+            "int f(struct rq *queue, int enqueue_flags)",
+            "int f(const struct rq *rq, const unsigned flags)",
+            "typedef int number; number f(struct rq *rq, number flags)",
+        ] {
+            assert_eq!(prototype(before, after, Class::Interface), [], "{after}");
+        }
+        assert_eq!(prototype("void f(struct rq *rq)", "int f(struct rq *rq)", Class::Interface), []);
     }
 }

@@ -1,14 +1,12 @@
 //! SS109: variants that the compiler makes of functions (`.isra.0`, `.constprop.0`, `.part.0`). How they are called
 //! is between them and the callers that they were made for, and may change with any edit of either.
 
-use super::code::UnitBuilds;
-use super::explain;
-use super::finding::finding;
-use super::finding::{Code, Finding};
-use super::follow;
 use super::frozen::{Frozen, is_replaced};
-use super::source::Sources;
 use crate::boundary::{Boundary, BoundaryFunction, Fate, StayReason};
+use crate::check::compare::{Sources, UnitBuilds};
+use crate::check::finding::{Code, Finding, finding};
+use crate::check::follow;
+use crate::check::words::explain;
 use schedswap_kernel::objects::Object;
 use schedswap_kernel::types::{EntryError, Parameters, parameters_of_kernel, parameters_of_object};
 use schedswap_kernel::vmlinux::Image;

@@ -1,7 +1,7 @@
 //! The words of each finding: the reason, and what to do.
 
-use super::source::Place;
 use crate::boundary::{BoundaryFunction, Class, StayReason};
+use crate::check::compare::Place;
 use schedswap_kernel::types::RecordLayout;
 use std::collections::BTreeSet;
 

@@ -66,13 +66,6 @@ pub struct Functions<'a> {
     noted: BTreeMap<(SectionId, u64), Vec<NotedEntry>>,
 }
 
-/// The two builds of one unit.
-pub struct UnitBuilds<'a> {
-    pub unit: &'a str,
-    pub pristine: Functions<'a>,
-    pub edited: Functions<'a>,
-}
-
 struct NotedEntry {
     table: &'static str,
     section: SectionId,

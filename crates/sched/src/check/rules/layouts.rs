@@ -2,12 +2,10 @@
 //!
 //! A structure may change if only the module's code ever has it: on its stack, or in its own variables.
 
-use super::declared::{Declared, is_shared, variable};
-use super::explain::{self, Text};
-use super::finding::finding;
-use super::finding::{Code, Finding};
-use super::source::Place;
 use crate::boundary::{Boundary, Sharing};
+use crate::check::compare::{Declared, Place, is_shared, variable};
+use crate::check::finding::{Code, Finding, finding};
+use crate::check::words::explain::{self, Text};
 use schedswap_kernel::types::{self, Enumeration, Field, Reach, RecordLayout, Types, defined_elsewhere};
 use schedswap_kernel::vmlinux::{self, Image};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,12 +96,6 @@ fn compare_values(before: &Enumeration, after: &Enumeration) -> Vec<String> {
         }
     }
     differences
-}
-
-/// What an old user of a structure would trip over.
-#[cfg(test)]
-pub fn differences(before: &RecordLayout, after: &RecordLayout) -> Vec<String> {
-    compare(before, after).0
 }
 
 /// What an old user of a structure would trip over, and the line of the member that it begins with.
@@ -269,4 +261,77 @@ fn changed_variables(declared: &Declared, boundary: &Boundary) -> Vec<Finding> {
         }
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::declarations;
+
+    /// What an old user of `struct s` with these members would trip over in one with those.
+    fn struct_s(before: &str, after: &str) -> Vec<String> {
+        let of = |members: &str| {
+            declarations(&format!("struct in {{ char a; long b; }}; struct s {{ {members} }} s;"))
+        };
+        super::compare(&of(before).layout("s").unwrap(), &of(after).layout("s").unwrap()).0
+    }
+
+    #[test]
+    fn a_member_in_padding_is_fine_and_one_that_moves_others_is_not() {
+        assert_eq!(struct_s("char a; long b;", "char a; char novel; int more; long b;"), [""; 0]);
+        assert_eq!(struct_s("long a; char b;", "long a; char b; int novel;"), [""; 0]);
+        assert_eq!(
+            struct_s("char a; long b;", "char a; long novel; long b;"),
+            [
+                "its size becomes 24 bytes instead of 16",
+                "novel (long int) is new at 8, where b was",
+                "b (long int) moves from 8 to 16"
+            ]
+        );
+        assert_eq!(
+            struct_s("long a; long b;", "long a; long b; char novel;"),
+            [
+                "its size becomes 24 bytes instead of 16",
+                "novel (char) is new at 16, where the structure ended"
+            ]
+        );
+    }
+
+    #[test]
+    fn padding_of_an_inner_structure_is_not_the_outer_ones() {
+        let before = "struct in in; union { char c; long whole; }; char d;";
+        assert_eq!(
+            struct_s(
+                before,
+                "struct in in; union { char c; long whole; struct { char x, novel; }; }; char d;"
+            )
+            .len(),
+            2
+        );
+        assert_eq!(struct_s(before, &format!("{before} char novel;")), [""; 0]);
+    }
+
+    #[test]
+    fn members_that_change_type_or_go_and_such_that_get_another_name() {
+        assert_eq!(
+            struct_s("int a; int b;", "int a; unsigned b;"),
+            ["b (int) is unsigned int instead of int"]
+        );
+        assert_eq!(struct_s("int a; int b;", "int a; int other;"), [""; 0]);
+        assert_eq!(struct_s("long a; char b; char c;", "long a; char b;"), ["c (char) is gone"]);
+        assert_eq!(struct_s("int a; int b;", "int b; int a;").len(), 2);
+    }
+
+    #[test]
+    fn reserved_members_and_spare_bits_may_be_used() {
+        let before = "long a; unsigned long abi_reserved1; unsigned f : 3;";
+        assert_eq!(struct_s(before, "long a; unsigned novel; unsigned more; unsigned f : 3;"), [""; 0]);
+        assert_eq!(
+            struct_s(before, "long a; unsigned long abi_reserved1; unsigned f : 3; unsigned g : 2;"),
+            [""; 0]
+        );
+        assert_eq!(
+            struct_s(before, "long a; unsigned long abi_reserved1; unsigned g : 1; unsigned f : 3;").len(),
+            2
+        );
+    }
 }

@@ -6,14 +6,12 @@
 //! module's own functions; stored, or handed to a function outside, they outlive the module unless it takes them
 //! back before it goes.
 
-use super::code::UnitBuilds;
-use super::declared::is_shared;
-use super::explain;
-use super::finding::finding;
-use super::finding::{Code, Finding};
-use super::follow::{self, Fate, Target, Use};
-use super::source::{self, Sources};
+use super::Facts;
 use crate::boundary::{Boundary, Fate as BoundaryFate};
+use crate::check::compare::{Place as SourcePlace, UnitBuilds, is_shared};
+use crate::check::finding::{Code, Finding, finding};
+use crate::check::follow::{self, Fate, Target, Use};
+use crate::check::words::explain;
 use schedswap_kernel::objects::{Object, Place};
 use std::collections::{BTreeSet, HashMap};
 
@@ -26,13 +24,8 @@ const CLEANUPS: [&str; 2] = ["ss_before_unload__", "ss_after_unload__"];
 const HOPS_MAX: usize = 8;
 
 /// New functions whose addresses get out.
-pub fn escaping_functions(
-    builds: &[UnitBuilds],
-    objects: &[(String, Object)],
-    boundary: &Boundary,
-    arities: &HashMap<String, usize>,
-    sources: &Sources,
-) -> Vec<Finding> {
+pub fn escaping_functions(facts: &Facts) -> Vec<Finding> {
+    let Facts { boundary, builds, arities, edited: objects, .. } = *facts;
     let new = new_functions(builds, boundary);
     if new.is_empty() {
         return Vec::new();
@@ -43,8 +36,8 @@ pub fn escaping_functions(
     let mut findings = Vec::new();
     for function in new {
         let Some(way) = inside.escape(&function) else { continue };
-        let place = sources.edited.place_of(&function.name, &function.unit);
-        let place = place.unwrap_or(source::Place { file: function.unit.clone(), line: 0 });
+        let place = facts.sources.edited.place_of(&function.name, &function.unit);
+        let place = place.unwrap_or(SourcePlace { file: function.unit.clone(), line: 0 });
         findings.push(finding(code, &function.name, place, explain::escapes(&way, has_cleanup)));
     }
     findings
@@ -157,5 +150,84 @@ impl Inside<'_> {
         let stays =
             self.boundary.functions.iter().any(|f| f.name == name && matches!(f.fate, BoundaryFate::Stay(_)));
         defined && !stays
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{NONE, check, one};
+    use super::*;
+
+    /// Code before `tick`, and code in it.
+    fn with(before: &str, inside: &str) -> Vec<(Code, String)> {
+        let before = format!("{before}\nvoid tick(struct task *task)");
+        check(&[("void tick(struct task *task)", &before), ("clock_now & 15", &format!("({inside}, 4)"))])
+    }
+
+    const TIMER: &str = "struct timer { long at; void (*fn)(void *); };
+        extern void start(struct timer *timer, long at); extern void call_later(void (*fn)(void *), void *data);
+        extern struct timer *kernels_timer;
+        extern long used;
+        static __attribute__((noinline)) void fire(void *data) { used += (long)data; }";
+
+    #[test]
+    fn an_address_handed_to_a_function_outside_escapes() {
+        assert_eq!(with(TIMER, "call_later(fire, task)"), one(Code::Escapes, "fire"));
+    }
+
+    #[test]
+    fn an_address_stored_in_the_kernels_memory_escapes() {
+        assert_eq!(with(TIMER, "kernels_timer->fn = fire"), one(Code::Escapes, "fire"));
+    }
+
+    #[test]
+    fn an_address_in_a_variable_that_is_handed_out_escapes() {
+        let before = format!("{TIMER}\nstatic struct timer novel = {{ 0, fire }};");
+        assert_eq!(with(&before, "start(&novel, 5)"), one(Code::Escapes, "fire"));
+    }
+
+    #[test]
+    fn an_address_that_a_function_of_the_module_hands_on_escapes() {
+        let before = format!(
+            "{TIMER}\nstatic __attribute__((noinline)) void arm(int when, void (*fn)(void *)) {{ used += when; call_later(fn, 0); }}"
+        );
+        assert_eq!(with(&before, "arm(5, fire), arm(clock_now, fire)"), one(Code::Escapes, "fire"));
+    }
+
+    #[test]
+    fn a_clean_up_makes_it_a_warning_and_another_hook_does_not() {
+        let hook = |point: &str| {
+            format!(
+                "{TIMER}\nstatic void stop(int event) {{ used = event; }}
+                static const struct {{ int point; void (*call)(int); }} ss_{point}__stop
+                __attribute__((used, section(\".schedswap.hooks\"))) = {{ 3, stop }};"
+            )
+        };
+        assert_eq!(
+            with(&hook("before_unload"), "call_later(fire, task)"),
+            one(Code::EscapesWithCleanUp, "fire")
+        );
+        assert_eq!(with(&hook("before_swap"), "call_later(fire, task)"), one(Code::Escapes, "fire"));
+    }
+
+    #[test]
+    fn what_is_called_compared_or_kept_inside_does_not_escape() {
+        assert_eq!(with(TIMER, "fire(task)"), NONE);
+        assert_eq!(with(TIMER, "used = kernels_timer->fn == fire"), NONE);
+        let inside = format!(
+            "{TIMER}\nstatic __attribute__((noinline)) void each(void (*fn)(void *), void *data) {{ fn(data); fn(0); }}
+            static __attribute__((noinline)) void other(void *data) {{ used -= (long)data; }}"
+        );
+        assert_eq!(with(&inside, "each(fire, task), each(other, task)"), NONE);
+        let table = format!(
+            "{TIMER}\nstatic __attribute__((noinline)) void other(void *data) {{ used -= (long)data; }}
+            static void (*const table[])(void *) = {{ fire, other }};"
+        );
+        assert_eq!(with(&table, "table[task->nice & 1](task)"), NONE);
+    }
+
+    #[test]
+    fn the_address_of_a_function_that_vmlinux_has_is_safe() {
+        assert_eq!(with(TIMER, "call_later((void *)inner, task)"), NONE);
     }
 }

@@ -1,8 +1,8 @@
 //! Where an address goes in code of a machine whose instructions all have one length: by what each does, in the terms
 //! of [`schedswap_kernel::arch`]. What is not understood is said to be unknown, which is refused.
 
-use super::code::relocations_in;
-use super::follow::{Fate, InCode, covering};
+use super::{Fate, InCode, covering, points_into};
+use crate::check::compare::relocations_in;
 use schedswap_kernel::arch::Arch;
 use schedswap_kernel::arch::relocation::{Fields, Kind};
 use schedswap_kernel::arch::step::{Effect, Flow, Register, Step};
@@ -33,7 +33,7 @@ impl Steps<'_> {
     pub fn follow(&self, relocation: &Relocation) -> Vec<(String, Fate)> {
         let InCode { object, section, symbol } = self.code;
         let Some(function) = covering(object, *section, relocation.offset) else { return Vec::new() };
-        if !super::follow::points_into(object, relocation, 0, symbol) {
+        if !points_into(object, relocation, 0, symbol) {
             return Vec::new();
         }
         let by = function.name.split(".cold").next().unwrap_or_default();
@@ -211,7 +211,7 @@ pub(super) fn local_users(
 
 #[cfg(test)]
 mod tests {
-    use super::super::follow::{Target, Use, uses};
+    use super::super::{Target, Use, uses};
     use super::*;
     use object::elf;
     use schedswap_kernel::objects::{Place, Section, SymbolId};

@@ -1,7 +1,7 @@
 //! The scheduler's source, pristine or edited, and what differs between two versions of it.
 
-use super::CheckError;
 use super::lexer::{self, Item};
+use crate::check::CheckError;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 

@@ -1,13 +1,9 @@
 //! SS111 and SS204: variables of vmlinux that the edit has made the module's own, or the other way round.
 
-use super::code::UnitBuilds;
-use super::declared::{Declared, is_shared, variable};
-use super::explain;
-use super::explain::Kind;
-use super::finding::finding;
-use super::finding::{Code, Finding};
-use super::source::Sources;
 use crate::boundary::Boundary;
+use crate::check::compare::{Declared, Sources, UnitBuilds, is_shared, variable};
+use crate::check::finding::{Code, Finding, finding};
+use crate::check::words::explain::{self, Kind};
 use schedswap_kernel::types::{Reach, Types};
 use schedswap_kernel::vmlinux::Image;
 use std::collections::BTreeSet;
