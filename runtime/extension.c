@@ -41,7 +41,7 @@ static struct ss_kind *same_kind(const struct ss_handover *predecessor, const st
 
 static bool may_be_kept(const struct ss_state_row *row)
 {
-	return row->type && (!row->holds_pointers || row->state->calls->keeps_pointers);
+	return row->type_hash && (!row->holds_pointers || row->state->calls->keeps_pointers);
 }
 
 /* The state of the predecessor whose records this state can take over. */
@@ -57,7 +57,7 @@ static struct schedswap_state *same_state(const struct ss_handover *predecessor,
 		const struct ss_state_row *other = &predecessor->extension.states[i];
 		const struct schedswap_state *theirs = other->state;
 
-		if (theirs->kind == mine->kind && other->type == row->type && theirs->size == mine->size &&
+		if (theirs->kind == mine->kind && other->type_hash == row->type_hash && theirs->size == mine->size &&
 		    theirs->table.stride == mine->table.stride && theirs->offset == mine->offset &&
 		    may_be_kept(other) && !strcmp(theirs->name, mine->name))
 			return other->state;

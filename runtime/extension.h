@@ -39,9 +39,8 @@ struct ss_kind {
 /* What the build says about one state. */
 struct ss_state_row {
 	struct schedswap_state *state;
-	u64 type;			/* hash of its declaration, names and sizes of members included; 0: not known */
+	u64 type_hash;			/* of its declaration, names and sizes of members included; 0: not known */
 	u32 holds_pointers;
-	u32 pad;
 };
 
 /* What a module has of all this. */
@@ -52,7 +51,7 @@ struct ss_extension {
 	const unsigned int *state_count;
 };
 
-/* tables.S */
+/* tables.c */
 extern struct ss_kind *const ss_kinds[];
 extern const unsigned int ss_kind_count;
 extern const struct ss_state_row ss_states[];

@@ -5,7 +5,7 @@
 
 #include "include/schedswap/author.h"
 
-/* tables.S */
+/* tables.c */
 extern const struct ss_hook *const ss_hooks[];
 extern const unsigned int ss_hook_count;
 

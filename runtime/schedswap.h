@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause */
 /*
- * The tables that the build writes (tables.S) and the runtime reads.
+ * The tables that the build writes (tables.c) and the runtime reads. This is their only definition: the build names
+ * the members that it fills in, and fails if one is missing, unknown to it or of another width (tables/rows.rs).
  *
  * Every vmlinux address in them is a relocation against the exported anchor, so that KASLR costs nothing
  * and the file stays static.
@@ -24,7 +25,6 @@ struct ss_patch {
 	u8 expect[SS_WINDOW_MAX];	/* what vmlinux's file holds there */
 	u8 mask[SS_WINDOW_MAX];		/* 0xff: must match; 0: boot code may have rewritten it */
 	u16 sympos;			/* which of vmlinux's symbols of that name, counted from 1 in kallsyms' order */
-	u8 pad[4];
 };
 
 /* Code of the module that no thread may be inside of when it goes: the scheduler's, and what stands before it. */
@@ -67,10 +67,9 @@ struct ss_variable {
 	void *addr;			/* per_cpu: offset as of a DEFINE_PER_CPU symbol */
 	const char *name;		/* unit, function if any, and variable */
 	unsigned long size;
-	u64 type;			/* hash of its declaration, names and sizes of members included */
+	u64 type_hash;			/* of its declaration, names and sizes of members included */
 	void *vmlinux;			/* the same variable there, of the same type; NULL: only modules have it */
 	u8 per_cpu;
-	u8 pad[7];
 };
 
 extern const struct ss_feature_set ss_features_vmlinux, ss_features_module;

@@ -26,7 +26,7 @@ static const struct ss_variable *same_in(const struct ss_handover *predecessor, 
 	for (i = 0; i < *predecessor->variable_count; i++) {
 		const struct ss_variable *other = &predecessor->variables[i];
 
-		if (!other->vmlinux && other->size == state->size && other->type == state->type &&
+		if (!other->vmlinux && other->size == state->size && other->type_hash == state->type_hash &&
 		    other->per_cpu == state->per_cpu && !strcmp(other->name, state->name))
 			return other;
 	}

@@ -10,7 +10,7 @@ use schedswap_host::progress::Progress;
 use schedswap_package::Payload;
 use schedswap_payload::{BuildId, manifest};
 use schedswap_sched::binding::UnitObject;
-use schedswap_sched::module::{self, extension::Extension, link::Kbuild};
+use schedswap_sched::module::{self, extension::Extension};
 use schedswap_sdk::workdir::Workdir;
 use std::fs;
 use std::path::PathBuf;
@@ -79,7 +79,7 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     if let Some(summary) = &args.summary {
         schedswap_package::check_summary(summary)?;
     }
-    let compiled = work.compile(&progress)?;
+    let compiled = work.compile_with_runtime(&progress)?;
     let edited = work.objects(&compiled)?;
     progress.begin("reading vmlinux", None);
     let image = work.image()?;
@@ -100,13 +100,9 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
         addresses: &work.addresses()?,
         contract: &work.springboard()?,
         units: &units,
-        kbuild: Kbuild {
-            dir: &commands.cwd,
-            programs: commands.compiler.programs.as_deref(),
-            env: &commands.env,
-        },
+        commands: &commands,
         dir: &work.build_dir(),
-        sched: &work.root().join("kernel/sched"),
+        tree: work.root(),
         version: &version,
     };
     let bound = module::bind(&input, &progress)?;

@@ -1,20 +1,23 @@
 //! From the units' objects to `scheduler.ko`.
 
 use super::extension::{self, Extension};
-use super::link::{self, Kbuild, RuntimeObject, compile_runtime, write_if_changed};
-use super::runtime;
+use super::link::{self, Kbuild, RuntimeObject, write_if_changed};
+use super::runtime::{self, Runtime};
 use super::state::States;
-use super::tables::{self, FeatureSet, Tables, anchored};
+use super::tables::{self, FeatureSet, Location, Tables};
 use crate::binding::{self, Binding, Fault, Rewritten, UnitObject, anchor, bind_runtime, rewrite, verify};
 use crate::boundary::{Boundary, Fate};
+use crate::compile::{self, Commands};
 use crate::identity::Addresses;
 use crate::springboard::{self, Contract};
-use schedswap_host::progress::Progress;
+use schedswap_host::progress::{Progress, Silent};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::objects::{self, Place};
+use schedswap_kernel::types;
 use schedswap_kernel::vmlinux::Image;
 use schedswap_payload::manifest::DivertedFunction;
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -36,6 +39,16 @@ pub enum Error {
     /// The tables cannot be written.
     #[error(transparent)]
     Tables(#[from] tables::Error),
+    /// The runtime or the tables cannot be compiled.
+    #[error(
+        "the runtime does not compile for this kernel; it includes kernel/sched/sched.h, so an edit of that may be the cause:\n{0}"
+    )]
+    Runtime(compile::Error),
+    /// The debug information that describes the structures of the tables is damaged.
+    #[error(
+        "the compiler's debug information of the runtime's structures cannot be read; run `schedswap build` again after deleting .schedswap/build"
+    )]
+    Structures(#[source] gimli::Error),
     /// Kbuild failed.
     #[error(transparent)]
     Link(#[from] link::Error),
@@ -53,12 +66,12 @@ pub struct Input<'a> {
     pub contract: &'a Contract,
     /// The module build of each unit.
     pub units: &'a [UnitObject],
-    /// Directory for `make -C`.
-    pub kbuild: Kbuild<'a>,
+    /// How the kernel's code is compiled.
+    pub commands: &'a Commands,
     /// Where to work: `scheduler.ko` will be below.
     pub dir: &'a Path,
-    /// The edited `kernel/sched`, whose private header the runtime uses.
-    pub sched: &'a Path,
+    /// The edited kernel source, whose private header the runtime includes.
+    pub tree: &'a Path,
     /// Shown in sysfs.
     pub version: &'a str,
 }
@@ -81,6 +94,9 @@ pub struct Module {
 }
 
 /// Binds and verifies.
+///
+/// # Errors
+/// Something cannot be bound to vmlinux, or what was written does not pass verification.
 pub fn bind(input: &Input, progress: &dyn Progress) -> Result<Bound, Error> {
     let name = anchor(input.image)?;
     let symbol = input.image.unique_symbol(name).ok_or_else(|| binding::Error::NoAnchor(name.into()))?;
@@ -99,7 +115,11 @@ pub fn bind(input: &Input, progress: &dyn Progress) -> Result<Bound, Error> {
     Ok(Bound { rewritten, anchor })
 }
 
-/// Links with the runtime.
+/// Links with the runtime, which is compiled where [`Runtime::jobs`] has not been done or is out of date.
+///
+/// # Errors
+/// The tables cannot be written or the runtime's headers declare others, the runtime does not compile, the stub does
+/// not pass its proof, or Kbuild cannot link the objects.
 pub fn build(
     input: &Input,
     bound: &Bound,
@@ -107,42 +127,90 @@ pub fn build(
     extension: &Extension,
     progress: &dyn Progress,
 ) -> Result<Module, Error> {
-    let Bound { rewritten, anchor, .. } = bound;
+    let rewritten = &bound.rewritten;
     let scheduler = objects::write(&extension.lead(&rewritten.object))?;
-    let anchor = *anchor;
     progress.begin("compiling the runtime", None);
-    let header = springboard::header(input.contract, springboard::Anchor { name: anchor.0, addr: anchor.1 });
-    let tables = Tables {
-        image: input.image,
-        boundary: input.boundary,
-        targets: &extension.targets(&rewritten.targets),
-        classes: &rewritten.classes,
-        anchor,
-        version: input.version,
-        states: &states.carried,
-        features: features(input, rewritten, anchor),
-        extension,
-    }
-    .assemble()?;
-    let runtime_dir = input.dir.join("runtime");
-    write_if_changed(&runtime_dir.join("springboard.h"), header.as_bytes())?;
-    write_if_changed(&runtime_dir.join("entries.h"), extension.header().as_bytes())?;
-    let mut sources: Vec<(&str, &[u8])> =
-        runtime::sources(input.image.machine).filter(|(path, _)| extension.needs(path)).collect();
-    sources.push(("tables.S", tables.as_bytes()));
-    let compiled = compile_runtime(input.kbuild, &runtime_dir, &sources, &[input.sched])?;
-    if let Some(stub) = compiled.iter().find(|o| o.name == "stub") {
-        springboard::prove(input.contract, &stub.bytes, input.image).map_err(|e| Error::Stub(Box::new(e)))?;
-    }
-    let runtime = bind_runtime_objects(input, anchor.0, compiled, rewritten)?;
+    let compiled = compile_runtime(input, bound, states, extension)?;
+    let runtime = bind_runtime_objects(input, bound.anchor.0, compiled, rewritten)?;
     progress.end("");
 
     progress.begin("linking the module", None);
     let name = link::module_name(&scheduler, &runtime);
-    let path = link::link(input.kbuild, &input.dir.join("link"), &name, &scheduler, &runtime)?;
+    let commands = input.commands;
+    let kbuild =
+        Kbuild { dir: &commands.cwd, programs: commands.compiler.programs.as_deref(), env: &commands.env };
+    let path = link::link(kbuild, &input.dir.join("link"), &name, &scheduler, &runtime)?;
     progress.end("");
     let functions = diverted(input, rewritten);
     Ok(Module { name, path, functions })
+}
+
+/// Writes what only this module's build knows, compiles what is out of date, and reads all objects.
+fn compile_runtime(
+    input: &Input,
+    bound: &Bound,
+    states: &States,
+    extension: &Extension,
+) -> Result<Vec<RuntimeObject>, Error> {
+    let dir = runtime::directory(input.dir);
+    let runtime =
+        Runtime { commands: input.commands, machine: input.image.machine, tree: input.tree, dir: &dir };
+    runtime.write().map_err(link::Error::File)?;
+    let anchor = springboard::Anchor { name: bound.anchor.0, addr: bound.anchor.1 };
+    let header = springboard::header(input.contract, anchor);
+    let tables = tables(input, bound, states, extension)?;
+    let entries = extension.header();
+    for (file, content) in [("springboard.h", header), ("entries.h", entries), (runtime::TABLES, tables)] {
+        write_if_changed(&dir.join(file), content.as_bytes()).map_err(link::Error::File)?;
+    }
+
+    let mut jobs = runtime.jobs();
+    jobs.extend(runtime.jobs_of_module(|path| extension.needs(path)));
+    let compiled = compile::compile(input.commands, &jobs, &Silent).map_err(Error::Runtime)?;
+    let mut objects = Vec::new();
+    for path in compiled.iter().map(|compiled| &compiled.object) {
+        let bytes = fs::read(path)
+            .map_err(|source| compile::Error::io("read", path, source))
+            .map_err(link::Error::File)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if Path::new(runtime::STRUCTURES).file_stem() == path.file_stem() {
+            hold_against_headers(&bytes)?;
+        } else {
+            objects.push(RuntimeObject { name, bytes });
+        }
+    }
+    objects.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(stub) = objects.iter().find(|o| o.name == "stub") {
+        springboard::prove(input.contract, &stub.bytes, input.image).map_err(|e| Error::Stub(Box::new(e)))?;
+    }
+    Ok(objects)
+}
+
+fn tables(
+    input: &Input,
+    bound: &Bound,
+    states: &States,
+    extension: &Extension,
+) -> Result<String, tables::Error> {
+    Tables {
+        image: input.image,
+        boundary: input.boundary,
+        targets: &extension.targets(&bound.rewritten.targets),
+        classes: &bound.rewritten.classes,
+        anchor: bound.anchor,
+        version: input.version,
+        states: &states.carried,
+        features: features(input, &bound.rewritten),
+        extension,
+    }
+    .source()
+}
+
+/// Whether the structures that the tables are made of are what the build fills in.
+fn hold_against_headers(structures: &[u8]) -> Result<(), Error> {
+    let object = objects::read("structures.o", structures)?;
+    let types = types::of_object(runtime::STRUCTURES, &object).map_err(Error::Structures)?;
+    Ok(tables::agree(&types).map_err(tables::Error::Disagree)?)
 }
 
 /// Binds the runtime's objects to vmlinux, but for what they have of each other.
@@ -203,22 +271,23 @@ const LOCAL: u8 = 0;
 const POINTER: u64 = 8;
 
 /// Where both sides keep their feature switches; `None` where they are constants (no CONFIG_SCHED_DEBUG).
-fn features(input: &Input, rewritten: &Rewritten, anchor: (&str, Addr)) -> Option<(FeatureSet, FeatureSet)> {
+fn features(input: &Input, rewritten: &Rewritten) -> Option<(FeatureSet, FeatureSet)> {
     let theirs = |name: &str| {
         let variable = input.boundary.variables.iter().find(|v| v.name == name && v.in_function.is_none())?;
-        Some((anchored(anchor, variable.addr), variable.size))
+        Some((Location::Vmlinux(variable.addr), variable.size))
     };
     let ours = |name: &str| {
         let carried = rewritten.private_data.iter().find(|c| c.name == name)?;
         let symbol = rewritten.object.symbols.iter().find(|s| s.name == carried.symbol)?;
-        Some((format!("\"{}\"", carried.symbol), symbol.size))
+        Some((Location::Module(carried.symbol.clone()), symbol.size))
     };
     Some((feature_set(theirs)?, feature_set(ours)?))
 }
 
-fn feature_set(find: impl Fn(&str) -> Option<(String, u64)>) -> Option<FeatureSet> {
+fn feature_set(find: impl Fn(&str) -> Option<(Location, u64)>) -> Option<FeatureSet> {
     let (bits, bits_bytes) = find("sysctl_sched_features")?;
     let (names, names_bytes) = find("sched_feat_names")?;
-    let keys = find("sched_feat_keys").map(|(keys, _)| keys);
-    Some(FeatureSet { bits, names, keys, count: names_bytes / POINTER, bits_bytes })
+    let keys = find("sched_feat_keys").map_or(Location::Null, |(keys, _)| keys);
+    let count = u32::try_from(names_bytes / POINTER).ok()?;
+    Some(FeatureSet { bits, names, keys, count, bits_bytes: u32::try_from(bits_bytes).ok()? })
 }

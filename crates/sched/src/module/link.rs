@@ -1,11 +1,9 @@
-//! Linking: runtime, stub, tables and the bound scheduler, in two runs of Kbuild.
+//! Linking the runtime, the tables, the stub and the scheduler.
 //!
-//! The first compiles the runtime as ordinary module code. Its objects are then bound to vmlinux like the
-//! scheduler's, since the runtime calls functions that are not exported. The second run takes all of them as
-//! they are (`.o_shipped`), and supplies what only the kernel's own build knows: `struct module`, vermagic and
-//! the CRCs of exported symbols.
+//! All of them have been bound to vmlinux. Kbuild takes the objects as they are (`.o_shipped`), and supplies what only
+//! the kernel's own build knows: `struct module`, vermagic and the CRCs of exported symbols.
 
-use crate::compile::{OBJTOOL_ON_EACH_OBJECT, look_first_in};
+use crate::compile::{self, OBJTOOL_ON_EACH_OBJECT, look_first_in};
 use schedswap_payload::MODULE_NAME;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -14,8 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use thiserror::Error;
 
-/// Name under which the runtime is compiled; the module has a name of its own.
-const RUNTIME: &str = "runtime";
 /// The object of the bound scheduler.
 const SCHEDULER: &str = "sched";
 
@@ -23,21 +19,14 @@ const SCHEDULER: &str = "sched";
 #[derive(Debug, Error)]
 pub enum Error {
     /// A file of the build directory.
-    #[error("cannot write {path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] compile::Error),
     /// make could not be started.
     #[error("cannot run make: {0}; install the package make")]
     NoMake(std::io::Error),
     /// Kbuild failed.
-    #[error("{what} failed in {dir}:\n{output}")]
+    #[error("the kernel's build system cannot link the module in {dir}; make said:\n{output}")]
     Kbuild {
-        /// Which of the two runs.
-        what: &'static str,
         /// Where.
         dir: PathBuf,
         /// What make and the compiler printed.
@@ -56,7 +45,7 @@ pub struct Kbuild<'a> {
     pub env: &'a BTreeMap<String, String>,
 }
 
-/// One object of the runtime, compiled and not yet bound.
+/// One object of the runtime.
 pub struct RuntimeObject {
     /// Name without ending.
     pub name: String,
@@ -65,7 +54,10 @@ pub struct RuntimeObject {
 }
 
 /// Writes a file only if its content differs, so that make rebuilds no more than it must.
-pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), Error> {
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), compile::Error> {
     if fs::read(path).is_ok_and(|old| old == content) {
         return Ok(());
     }
@@ -75,58 +67,10 @@ pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), Error> {
         }
         fs::write(path, content)
     };
-    write().map_err(|source| Error::Write { path: path.to_path_buf(), source })
+    write().map_err(|source| compile::Error::io("write", path, source))
 }
 
-/// Compiles the runtime in `dir`. `sources` are its files as (path below `dir`, content); every `.c` and `.S`
-/// becomes an object. `include` are further directories of headers.
-pub fn compile_runtime(
-    kbuild: Kbuild<'_>,
-    dir: &Path,
-    sources: &[(&str, &[u8])],
-    include: &[&Path],
-) -> Result<Vec<RuntimeObject>, Error> {
-    let mut names = Vec::new();
-    for (path, content) in sources {
-        // Kbuild descends only into directories with a makefile of their own, so what is compiled lies flat.
-        let file = path.rsplit('/').next().unwrap_or(path);
-        match file.rsplit_once('.') {
-            Some((stem, "c" | "S")) => {
-                write_if_changed(&dir.join(file), content)?;
-                names.push(stem.to_string());
-            }
-            _ => write_if_changed(&dir.join(path), content)?,
-        }
-    }
-    names.sort();
-    let objects: Vec<String> = names.iter().map(|n| format!("{n}.o")).collect();
-    let flags: String = include.iter().map(|dir| format!(" -I{}", dir.display())).collect();
-    // No debug information and no names of directories: the module is the same wherever it is built, and no larger
-    // than it must be on the host.
-    let anonymous: String =
-        include.iter().chain([&dir]).map(|dir| format!(" -ffile-prefix-map={}=.", dir.display())).collect();
-    let kbuild_file = format!(
-        "obj-m := {RUNTIME}.o\n{RUNTIME}-y := {}\nccflags-y += -g0{anonymous} -I{here} -I{here}/include{flags}\n\
-         asflags-y += -g0 -I{here}\n",
-        objects.join(" "),
-        here = dir.display(),
-    );
-    write_if_changed(&dir.join("Kbuild"), kbuild_file.as_bytes())?;
-    // What comes out is not gone over once more when it is linked.
-    let arguments: Vec<String> =
-        OBJTOOL_ON_EACH_OBJECT.map(String::from).into_iter().chain(objects.clone()).collect();
-    make(kbuild, dir, "compiling the runtime", &arguments)?;
-    names
-        .into_iter()
-        .map(|name| {
-            let path = dir.join(format!("{name}.o"));
-            let bytes = fs::read(&path).map_err(|source| Error::Write { path, source })?;
-            Ok(RuntimeObject { name, bytes })
-        })
-        .collect()
-}
-
-/// The name of the module that these make: another one for every other content, so that a kernel can hold two
+/// The name of the module that these make: a different one for each different content, so that a kernel can hold two
 /// versions while one takes over from the other.
 pub fn module_name(scheduler: &[u8], runtime: &[RuntimeObject]) -> String {
     let mut hash = Sha256::new();
@@ -138,6 +82,9 @@ pub fn module_name(scheduler: &[u8], runtime: &[RuntimeObject]) -> String {
 }
 
 /// Links the bound objects into the module `name` in `dir` and returns its path.
+///
+/// # Errors
+/// A file cannot be written, make cannot be started, or Kbuild fails.
 pub fn link(
     kbuild: Kbuild<'_>,
     dir: &Path,
@@ -170,24 +117,24 @@ pub fn link(
     let overrides = ["modules", "CONFIG_DEBUG_INFO_BTF_MODULES=", "KCFLAGS=-g0"];
     let overrides: Vec<String> =
         overrides.iter().chain(&OBJTOOL_ON_EACH_OBJECT).map(|word| (*word).to_owned()).collect();
-    make(kbuild, dir, "linking the module", &overrides)?;
+    make(kbuild, dir, &overrides)?;
     Ok(dir.join(format!("{name}.ko")))
 }
 
-/// What earlier links left behind under other names.
+/// Removes what earlier links made under other names.
 fn remove_others(dir: &Path, name: &str) -> Result<(), Error> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
         let made = file.trim_start_matches('.');
         if made.starts_with(&format!("{MODULE_NAME}_")) && !made.starts_with(name) {
             let path = entry.path();
-            fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
+            fs::remove_file(&path).map_err(|source| compile::Error::io("remove", path, source))?;
         }
     }
     Ok(())
 }
 
-fn make(kbuild: Kbuild<'_>, dir: &Path, what: &'static str, arguments: &[String]) -> Result<(), Error> {
+fn make(kbuild: Kbuild<'_>, dir: &Path, arguments: &[String]) -> Result<(), Error> {
     let mut command = Command::new("make");
     command
         .arg("-C")
@@ -196,7 +143,7 @@ fn make(kbuild: Kbuild<'_>, dir: &Path, what: &'static str, arguments: &[String]
         .arg("-j2")
         .args(arguments)
         .envs(kbuild.env)
-        // A make that runs us must not hand its own options down.
+        // If make started this program, its options are not for this make.
         .env_remove("MAKEFLAGS")
         .env_remove("MFLAGS");
     look_first_in(kbuild.programs, &mut command);
@@ -205,5 +152,5 @@ fn make(kbuild: Kbuild<'_>, dir: &Path, what: &'static str, arguments: &[String]
         return Ok(());
     }
     let text = [output.stdout, output.stderr].concat();
-    Err(Error::Kbuild { what, dir: dir.to_path_buf(), output: String::from_utf8_lossy(&text).into_owned() })
+    Err(Error::Kbuild { dir: dir.to_path_buf(), output: String::from_utf8_lossy(&text).into_owned() })
 }

@@ -1,7 +1,12 @@
-//! The runtime's sources, carried inside the program so that it works from wherever it is installed.
+//! The runtime's sources, carried inside the program so that it works from any place, and the jobs that compile
+//! them: once for a kernel, beside the scheduler's units, and again only where something they were made from changes.
 
+use super::link::write_if_changed;
+use super::tables;
+use crate::compile::{self, Commands, Job, Template};
 use schedswap_kernel::arch;
 use schedswap_kernel::vmlinux::Machine;
+use std::path::{Path, PathBuf};
 
 macro_rules! runtime {
     ($($path:literal),* $(,)?) => {
@@ -9,8 +14,125 @@ macro_rules! runtime {
     };
 }
 
+/// `KBUILD_MODNAME` of the runtime's files; the module has a name of its own.
+const MODNAME: &str = "runtime";
+/// Headers that `build` writes for the module at hand. A file that includes one of them waits for that.
+const WRITTEN_BY_BUILD: [&str; 2] = ["springboard.h", "entries.h"];
+/// The tables, which `build` writes too.
+pub(super) const TABLES: &str = "tables.c";
+/// Not a part of the module: its debug information describes the structures of the tables.
+pub(super) const STRUCTURES: &str = "structures.c";
+
+/// The runtime in a work dir.
+#[derive(Clone, Copy, Debug)]
+pub struct Runtime<'a> {
+    /// How a module is compiled.
+    pub commands: &'a Commands,
+    /// What the kernel runs on.
+    pub machine: Machine,
+    /// The edited kernel source, whose private header the runtime includes.
+    pub tree: &'a Path,
+    /// Where its sources and objects are.
+    pub dir: &'a Path,
+}
+
+impl<'a> Runtime<'a> {
+    /// Writes the sources.
+    ///
+    /// # Errors
+    /// One of them cannot be written.
+    pub fn write(&self) -> compile::Result<()> {
+        for (path, content) in sources(self.machine) {
+            // What is compiled lies flat: its object is beside it.
+            let path = if is_compiled(path) { file_name(path) } else { path };
+            write_if_changed(&self.dir.join(path), content)?;
+        }
+        write_if_changed(&self.dir.join(STRUCTURES), tables::structures().as_bytes())
+    }
+
+    /// The jobs that depend on the kernel and its private headers alone, so that they can be done before anything is
+    /// known of the module. [`Runtime::write`] comes first.
+    pub fn jobs(&self) -> Vec<Job<'a>> {
+        let files = sources(self.machine).filter(|(path, content)| is_compiled(path) && !waits(content));
+        let mut jobs: Vec<Job> = files.map(|(path, _)| self.job(path)).collect();
+        let mut structures = self.job(STRUCTURES);
+        structures.extra_flags.push("-gdwarf-4".to_owned());
+        jobs.push(structures);
+        jobs
+    }
+
+    /// The jobs that wait for what `build` writes, `wanted` among them.
+    pub(super) fn jobs_of_module(&self, wanted: impl Fn(&str) -> bool) -> Vec<Job<'a>> {
+        let files = sources(self.machine).filter(|(path, content)| is_compiled(path) && waits(content));
+        let mut jobs: Vec<Job> =
+            files.filter(|(path, _)| wanted(path)).map(|(path, _)| self.job(path)).collect();
+        let mut tables = self.job(TABLES);
+        // The compiler's word that every value has the kind of its member.
+        tables.extra_flags.extend(["-Werror=int-conversion", "-Werror=overflow"].map(str::to_owned));
+        jobs.push(tables);
+        jobs
+    }
+
+    fn job(&self, path: &str) -> Job<'a> {
+        let file = file_name(path);
+        let is_c = file.ends_with(".c");
+        Job {
+            label: format!("runtime/{path}"),
+            template: self.template(is_c),
+            source: self.dir.join(file),
+            object: self.dir.join(file).with_extension("o"),
+            tree: self.tree,
+            extra_flags: self.flags(is_c),
+            roots: Vec::new(),
+            modname: MODNAME,
+        }
+    }
+
+    fn template(&self, is_c: bool) -> &'a Template {
+        if is_c { &self.commands.module_c } else { &self.commands.module_asm }
+    }
+
+    /// No debug information and no names of directories: the module is the same wherever it is built, and no larger
+    /// than it must be on the host.
+    fn flags(&self, is_c: bool) -> Vec<String> {
+        let dir = self.dir.display();
+        if !is_c {
+            return vec!["-g0".to_owned(), format!("-I{dir}")];
+        }
+        let sched = self.tree.join("kernel/sched");
+        let sched = sched.display();
+        vec![
+            "-g0".to_owned(),
+            format!("-ffile-prefix-map={sched}=."),
+            format!("-ffile-prefix-map={dir}=."),
+            format!("-I{dir}"),
+            format!("-I{dir}/include"),
+            format!("-I{sched}"),
+        ]
+    }
+}
+
+/// Where the runtime is below the directory of what `build` makes.
+pub fn directory(build: &Path) -> PathBuf {
+    build.join("runtime")
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn is_compiled(path: &str) -> bool {
+    path.ends_with(".c") || path.ends_with(".S")
+}
+
+/// Whether a file includes what `build` writes for the module at hand.
+fn waits(content: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(content);
+    WRITTEN_BY_BUILD.iter().any(|header| text.contains(&format!("#include \"{header}\"")))
+}
+
 /// What a module for that kind of machine is made of: path below `runtime/`, content.
-pub fn sources(machine: Machine) -> impl Iterator<Item = (&'static str, &'static [u8])> {
+fn sources(machine: Machine) -> impl Iterator<Item = (&'static str, &'static [u8])> {
     let directory = arch::of(machine).directory();
     SOURCES.iter().copied().filter(move |(path, _)| match path.strip_prefix("arch/") {
         Some(rest) => rest.split_once('/').is_some_and(|(of, _)| of == directory),
@@ -55,7 +177,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
 
 #[cfg(test)]
 mod tests {
-    use super::{SOURCES, sources};
+    use super::{SOURCES, file_name, is_compiled, sources, waits};
     use schedswap_kernel::vmlinux::Machine;
     use std::path::Path;
 
@@ -79,7 +201,29 @@ mod tests {
         assert_eq!(there, carried);
     }
 
-    /// Files are compiled side by side, so no two may have one name.
+    /// They are compiled in one directory.
+    #[test]
+    fn no_two_files_of_a_machine_have_one_name() {
+        for machine in [Machine::X86_64, Machine::Aarch64] {
+            let mut names: Vec<&str> = sources(machine)
+                .map(|(path, _)| path)
+                .filter(|path| is_compiled(path))
+                .map(file_name)
+                .collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_depends_on_the_module_waits_for_the_build() {
+        let waiting: Vec<&str> =
+            sources(Machine::X86_64).filter(|(_, content)| waits(content)).map(|(path, _)| path).collect();
+        assert_eq!(waiting, ["arch/x86/stub.S", "groups.c", "tasks.c"]);
+    }
+
     #[test]
     fn each_machine_has_its_own_stub() {
         for (machine, own) in [(Machine::X86_64, "arch/x86/stub.S"), (Machine::Aarch64, "arch/arm64/stub.S")]

@@ -1,6 +1,6 @@
 //! What a work dir was made for. Kept as `config.json`.
 
-use schedswap_kernel::vmlinux::Image;
+use schedswap_kernel::vmlinux::{Image, Machine};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -62,6 +62,11 @@ impl KernelFacts {
             machine: image.machine.name().to_owned(),
             units: image.units.iter().map(|unit| unit.name.clone()).collect(),
         }
+    }
+
+    /// What the kernel runs on.
+    pub fn machine(&self) -> Machine {
+        Machine::named(&self.machine).or(Machine::host()).unwrap_or(Machine::X86_64)
     }
 }
 

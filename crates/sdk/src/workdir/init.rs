@@ -11,7 +11,7 @@ use super::{
 use kernel_source::Found;
 use schedswap_host::progress::{Progress, Silent};
 use schedswap_kernel::objects::{self, Object};
-use schedswap_kernel::vmlinux::{self, Image, Machine, Sidecars};
+use schedswap_kernel::vmlinux::{self, Image, Sidecars};
 use schedswap_sched::binding::{self, Binding, UnitObject};
 use schedswap_sched::boundary::{self, Boundary, Fate};
 use schedswap_sched::compile::{self, Build, Commands};
@@ -260,9 +260,9 @@ impl Run<'_> {
 
     fn ask_kbuild(&self, kernel: &KernelFacts) -> Result<String> {
         let kbuild: PathBuf = read_json(&self.kbuild_path())?;
-        let machine = Machine::named(&kernel.machine).or(Machine::host()).unwrap_or(Machine::X86_64);
         let programs = self.config.programs.as_deref();
-        let commands = compile::commands(&kbuild, &self.paths.tree(), &kernel.units, machine, programs)?;
+        let commands =
+            compile::commands(&kbuild, &self.paths.tree(), &kernel.units, kernel.machine(), programs)?;
         write_json(&self.paths.commands(), &commands)?;
         Ok(commands.compiler.version)
     }

@@ -46,6 +46,7 @@ use schedswap_sched::author;
 use schedswap_sched::boundary::Boundary;
 use schedswap_sched::compile::{self, Build, Commands, Compiled};
 use schedswap_sched::identity::{Addresses, Gate};
+use schedswap_sched::module::runtime::{self, Runtime};
 use schedswap_sched::springboard::Contract;
 use std::collections::BTreeSet;
 use std::fs;
@@ -375,6 +376,20 @@ impl Workdir {
     /// # Errors
     /// [`compile::Error::Rejected`] has the compiler's own message.
     pub fn compile(&self, progress: &dyn Progress) -> Result<Vec<Compiled>> {
+        self.compile_units(None, progress)
+    }
+
+    /// The same, with the runtime beside it: all that can be compiled before anything is known of the module.
+    ///
+    /// # Errors
+    /// [`compile::Error::Rejected`] has the compiler's own message.
+    pub fn compile_with_runtime(&self, progress: &dyn Progress) -> Result<Vec<Compiled>> {
+        let dir = runtime::directory(&self.build_dir());
+        self.compile_units(Some(&dir), progress)
+    }
+
+    /// `runtime`: where it is, if it is to be compiled too.
+    fn compile_units(&self, runtime: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Compiled>> {
         author::write(&self.root).map_err(|e| Error::io("write", self.root.join(author::INCLUDE), e))?;
         let commands = self.commands()?;
         let touched = self.touched();
@@ -383,12 +398,21 @@ impl Workdir {
         let edited = self.edited_objects();
         let declaring = compile::scheduler_jobs(&commands, Build::Declarations, &self.root, &edited);
         let is_touched = |job: &compile::Job| touched.contains(&job.label);
-        let jobs: Vec<_> = jobs
+        let mut jobs: Vec<_> = jobs
             .into_iter()
             .zip(declaring)
             .map(|(job, edited)| if is_touched(&job) { edited } else { job })
             .collect();
-        Ok(compile::compile(&commands, &jobs, progress)?)
+        let units = jobs.len();
+        if let Some(dir) = runtime {
+            let machine = self.kernel.machine();
+            let runtime = Runtime { commands: &commands, machine, tree: &self.root, dir };
+            runtime.write()?;
+            jobs.extend(runtime.jobs());
+        }
+        let mut compiled = compile::compile(&commands, &jobs, progress)?;
+        compiled.truncate(units);
+        Ok(compiled)
     }
 
     /// The units that would not be made from the pristine sources and headers.
