@@ -1,57 +1,67 @@
-//! Reads a debug vmlinux and prints what was found, how long each stage took, and peak memory.
+//! Reads a debug vmlinux stage by stage, and prints what each found, how long it took, and peak memory.
 //!
-//! `cargo run --release --example analyse -- <vmlinux>`
+//! ```text
+//! cargo run --release -p schedswap-kernel --example analyse -- VMLINUX
+//! ```
 
-use schedswap_host::progress::Progress;
-use schedswap_kernel::vmlinux::{self, Image, Sidecars};
+use schedswap_kernel::vmlinux::{Error, Identified, Image, Sidecars, Uses};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::time::Instant;
-
-struct Timings {
-    current: Mutex<Option<(String, Instant)>>,
-}
-
-impl Progress for Timings {
-    fn begin(&self, what: &str, _total: Option<u64>) {
-        *self.current.lock().unwrap() = Some((what.to_owned(), Instant::now()));
-    }
-
-    fn at(&self, _position: u64) {}
-
-    fn end(&self, result: &str) {
-        if let Some((what, start)) = self.current.lock().unwrap().take() {
-            println!("{:6.0} ms  {what}: {result}", start.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-}
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: analyse <vmlinux>")?);
+    let path = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: analyse VMLINUX")?);
     let start = Instant::now();
-    let image = vmlinux::open_with(&path, &Sidecars::new(), &Timings { current: Mutex::new(None) })?;
-    println!("{:6.0} ms  in all", start.elapsed().as_secs_f64() * 1e3);
+    let image = read(&path)?;
+    print_time(start.elapsed(), "in all");
     println!("{:>9}  peak memory", status_line("VmHWM:"));
     println!("           of which file pages {} now", status_line("RssFile:"));
-    print_counts(&image);
+    print_kernel(&image);
+    print_units(&image);
+    print_uses(&image.uses);
+    print_sites(&image);
     Ok(())
 }
 
-fn print_counts(image: &Image) {
+/// What [`schedswap_kernel::vmlinux::open`] does, with a line about each stage.
+fn read(path: &Path) -> Result<Image, Error> {
+    let start = Instant::now();
+    let identified = Identified::open(path)?;
+    let (symbols, exports) = (identified.elf().symbols.len(), identified.exports().len());
+    print_time(start.elapsed(), &format!("symbols: {symbols} symbols, {exports} exports"));
+
+    let start = Instant::now();
+    let described = identified.describe(&Sidecars::new())?;
+    print_time(start.elapsed(), &format!("debug information: {} units", described.units().len()));
+
+    let start = Instant::now();
+    let sited = described.find_sites()?;
+    print_time(start.elapsed(), &format!("rewritten places: {} sites", sited.sites().len()));
+
+    let start = Instant::now();
+    let image = sited.find_uses();
+    let branches = image.uses.branches.len();
+    print_time(start.elapsed(), &format!("code and data: {branches} branches between functions"));
+    Ok(image)
+}
+
+fn print_time(time: Duration, what: &str) {
+    println!("{:6.0} ms  {what}", time.as_secs_f64() * 1e3);
+}
+
+fn print_kernel(image: &Image) {
     let build_id: String = image.build_id.iter().map(|b| format!("{b:02x}")).collect();
     println!("release {}, build-id {build_id}, {}", image.release, image.compiler);
     println!("symbols {}, functions {}", image.symbols.len(), image.functions_by_addr.len());
     let gpl = image.exports.values().filter(|gpl| **gpl).count();
     println!("exports {}, GPL only {gpl}", image.exports.len());
+}
+
+fn print_units(image: &Image) {
     for unit in &image.units {
-        println!(
-            "{}: functions {}, variables {}, inlined copies {}",
-            unit.name,
-            unit.functions.len(),
-            unit.variables.len(),
-            unit.inlined.len()
-        );
+        let (functions, variables) = (unit.functions.len(), unit.variables.len());
+        let inlined = unit.inlined.len();
+        println!("{}: functions {functions}, variables {variables}, inlined copies {inlined}", unit.name);
     }
     let functions: usize = image.units.iter().map(|u| u.functions.len()).sum();
     println!("functions of the scheduler {functions}");
@@ -59,7 +69,9 @@ fn print_counts(image: &Image) {
     for copy in &image.inlined_outside {
         println!("  {} {} into {} ({})", copy.addr, copy.name, copy.into, copy.unit);
     }
-    let uses = &image.uses;
+}
+
+fn print_uses(uses: &Uses) {
     println!(
         "branches {}, taken {}, stored {}, passed {}, functions with indirect calls {}",
         uses.branches.len(),
@@ -68,6 +80,9 @@ fn print_counts(image: &Image) {
         uses.passed.len(),
         uses.indirect.len()
     );
+}
+
+fn print_sites(image: &Image) {
     let mut kinds = BTreeMap::new();
     for site in &image.sites {
         *kinds.entry((site.kind, site.len)).or_insert(0) += 1;
@@ -80,6 +95,7 @@ fn print_counts(image: &Image) {
     }
 }
 
+/// A line of this process's `/proc/self/status`.
 fn status_line(key: &str) -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key));

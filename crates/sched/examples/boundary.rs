@@ -1,55 +1,64 @@
-//! Prints the boundary of a vmlinux: `cargo run --release --example boundary -- <vmlinux> [symbol]`.
+//! Computes the boundary of a kernel's scheduler: which functions a module replaces, which stay in vmlinux, and why.
+//!
+//! Without a symbol it lists the functions by what becomes of them; with one it explains that function or variable.
+//!
+//! ```text
+//! cargo run --release -p schedswap-sched --example boundary -- VMLINUX [SYMBOL]
+//! ```
 
-use schedswap_sched::boundary::{self, Class, Fate};
+use schedswap_kernel::vmlinux;
+use schedswap_sched::boundary::{self, Boundary, BoundaryFunction, Class, Fate};
+use schedswap_sched::config::Config;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("usage: boundary <vmlinux> [symbol]")?;
-    let image = schedswap_kernel::vmlinux::open(Path::new(&path))?;
-    let started = std::time::Instant::now();
-    let boundary = boundary::compute(&image, &schedswap_sched::config::Config::default())?;
-    if let Some(symbol) = arguments.next() {
-        for explanation in boundary::explain(&boundary, &symbol) {
-            println!("{explanation}");
+    let path = arguments.next().ok_or("usage: boundary VMLINUX [SYMBOL]")?;
+
+    // Everything is computed from the debug vmlinux. A configuration could override it; this one is empty.
+    let image = vmlinux::open(Path::new(&path))?;
+    let boundary = boundary::compute(&image, &Config::default())?;
+
+    match arguments.next() {
+        Some(symbol) => {
+            boundary::explain(&boundary, &symbol).iter().for_each(|explanation| println!("{explanation}"))
         }
-        return Ok(());
+        None => print(&boundary),
     }
-    let mut fates: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for function in &boundary.functions {
-        let fate = match &function.fate {
-            Fate::Divert(site) if site.after_fentry => "diverted behind fentry".to_string(),
-            Fate::Divert(_) => "diverted at the entry".to_string(),
-            Fate::InsideOnly(_) => "inside only".to_string(),
-            Fate::Duplicate(_) => "duplicate".to_string(),
-            Fate::Springboard(_) => "springboard".to_string(),
-            Fate::Stay(reason) => {
-                format!("stays: {}", format!("{reason:?}").split(' ').next().unwrap_or_default())
-            }
-        };
-        fates.entry(fate).or_default().push(&function.name);
-    }
-    for (fate, names) in &fates {
-        println!(
-            "{:4} {fate}{}",
-            names.len(),
-            if names.len() < 90 { format!(": {}", names.join(" ")) } else { String::new() }
-        );
-    }
-    let count = |class| boundary.functions.iter().filter(|f| f.class == class).count();
-    println!(
-        "{} functions: {} interfaces, {} callbacks, {} insiders; {} exported, {} called from outside, {} stored; {} variables, classes {:?}; {:?}",
-        boundary.functions.len(),
-        count(Class::Interface),
-        count(Class::Callback),
-        count(Class::Insider),
-        boundary.functions.iter().filter(|f| f.exported).count(),
-        boundary.functions.iter().filter(|f| !f.called_from.is_empty()).count(),
-        boundary.functions.iter().filter(|f| !f.stored_in.is_empty()).count(),
-        boundary.variables.len(),
-        boundary.classes.iter().map(|c| &c.name).collect::<Vec<_>>(),
-        started.elapsed()
-    );
     Ok(())
+}
+
+fn print(boundary: &Boundary) {
+    let mut by_fate: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for function in &boundary.functions {
+        by_fate.entry(fate(function)).or_default().push(&function.name);
+    }
+    for (fate, names) in by_fate {
+        println!("{} functions {fate}: {}", names.len(), names.join(" "));
+    }
+    for (class, name) in
+        [(Class::Interface, "interfaces"), (Class::Callback, "callbacks"), (Class::Insider, "insiders")]
+    {
+        println!("{} {name}", boundary.functions.iter().filter(|function| function.class == class).count());
+    }
+    println!("{} variables, scheduling classes:", boundary.variables.len());
+    for class in &boundary.classes {
+        println!("  {} at {}, {} bytes", class.name, class.addr, class.size);
+    }
+}
+
+fn fate(function: &BoundaryFunction) -> String {
+    match &function.fate {
+        Fate::Divert(site) if site.after_fentry => "are diverted after ftrace's nop".to_owned(),
+        Fate::Divert(_) => "are diverted at the entry".to_owned(),
+        Fate::InsideOnly(_) => "are replaced inside the module only".to_owned(),
+        Fate::Duplicate(_) => "are in vmlinux and in the module".to_owned(),
+        Fate::Springboard(_) => "are replaced through the stub".to_owned(),
+        Fate::Stay(reason) => {
+            let reason = format!("{reason:?}");
+            let (name, _) = reason.split_once(' ').unwrap_or((&reason, ""));
+            format!("stay in vmlinux ({name})")
+        }
+    }
 }

@@ -13,6 +13,32 @@
 //! | [`module`] | bound objects | `scheduler.ko` |
 //!
 //! Each module uses only those above it.
+//!
+//! # Example
+//! Which functions of a kernel's scheduler would a module replace, and what becomes of `try_to_wake_up()`?
+//!
+//! ```no_run
+//! use schedswap_kernel::vmlinux;
+//! use schedswap_sched::boundary::{self, Fate};
+//! use schedswap_sched::config::Config;
+//! use std::path::Path;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let image = vmlinux::open(Path::new("/usr/lib/debug/boot/vmlinux-6.1.0-57-cloud-amd64"))?;
+//! let boundary = boundary::compute(&image, &Config::default())?;
+//! for function in &boundary.functions {
+//!     if let Fate::Divert(site) = &function.fate {
+//!         println!("{} is diverted at {}", function.name, site.at);
+//!     }
+//! }
+//! for explanation in boundary::explain(&boundary, "try_to_wake_up") {
+//!     println!("{explanation}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/boundary.rs` prints the whole boundary.
 
 pub mod author;
 pub mod binding;

@@ -19,28 +19,39 @@ pub struct Field {
 /// What a field holds of S + A, the address referred to. P is the field's own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// S + A; sign-extended when shorter than an address.
-    Absolute { signed: bool },
+    /// S + A.
+    Absolute {
+        /// Whether a field of 32 bits is sign-extended to an address.
+        signed: bool,
+    },
     /// S + A - P.
     PcRelative,
-    /// A64 `b`, `bl`, `b.cond`, `tbz`: (S + A - P) / 4 in `bits` bits from bit `low`.
-    Branch { bits: u32, low: u32 },
-    /// A64 `adrp`.
+    /// A64 `b`, `bl`, `b.cond`, `tbz`: (S + A - P) / 4.
+    Branch {
+        /// How many bits of the instruction hold it.
+        bits: u32,
+        /// The lowest of these bits.
+        low: u32,
+    },
+    /// A64 `adrp`: the distance from P's page of 4096 bytes to that of S + A, in pages.
     Page,
-    /// A64 `adr`.
+    /// A64 `adr`: S + A - P.
     Adr,
-    /// A64 `add`, `ldr`, `str`: the low 12 bits of S + A, in units of `1 << shift`.
-    Low12 { shift: u32 },
+    /// A64 `add`, `ldr`, `str`: the low 12 bits of S + A.
+    Low12 {
+        /// The field counts in units of `1 << shift` bytes.
+        shift: u32,
+    },
     /// What the linker made of it cannot be told from the field alone.
     Opaque,
 }
 
-/// What a field says of S + A.
+/// What a field tells of S + A.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Filled {
     /// All of it.
     Target(Addr),
-    /// It without its low 12 bits.
+    /// All but its low 12 bits.
     Page(Addr),
     /// Its low 12 bits.
     Low12(u64),
@@ -51,10 +62,13 @@ pub enum Filled {
 /// Why a value cannot be put into a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unfit {
-    /// The field ends behind the section.
-    BehindTheEnd,
-    /// It is wider than the field, or not aligned as the field needs.
-    TooFar { bits: u32 },
+    /// The field ends past the end of the section.
+    PastTheEnd,
+    /// The value is wider than the field, or not aligned as the field needs.
+    TooFar {
+        /// How many bits the field has.
+        bits: u32,
+    },
     /// Nothing is known of the field.
     Opaque,
 }
@@ -62,7 +76,7 @@ pub enum Unfit {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unfit::BehindTheEnd => f.write_str("reaches behind the end"),
+            Unfit::PastTheEnd => f.write_str("the field reaches past the end of its section"),
             Unfit::TooFar { bits } => write!(f, "the value does not fit its {bits}-bit field"),
             Unfit::Opaque => f.write_str("nothing is known of the field"),
         }
@@ -75,7 +89,7 @@ impl Field {
         Field { len, mask: u64::MAX >> (64 - 8 * len), kind }
     }
 
-    /// One that is not looked into.
+    /// A field that is not looked into.
     pub fn opaque(len: usize) -> Field {
         Field { len, mask: if len == 0 { 0 } else { u64::MAX >> (64 - 8 * len) }, kind: Kind::Opaque }
     }
@@ -142,9 +156,13 @@ impl Field {
 
     /// Puts `value`, which is S + A, into the field at `offset` of `bytes`; `place` is the field's address. The bits
     /// of an instruction around it stay.
+    ///
+    /// # Errors
+    /// [`Unfit::PastTheEnd`] if `bytes` ends before the field does, [`Unfit::TooFar`] if the value does not fit, and
+    /// [`Unfit::Opaque`] if the field is one whose meaning is not known.
     pub fn fill(&self, bytes: &mut [u8], offset: usize, place: Addr, value: u64) -> Result<(), Unfit> {
         let bytes = offset.checked_add(self.len).and_then(|end| bytes.get_mut(offset..end));
-        let bytes = bytes.ok_or(Unfit::BehindTheEnd)?;
+        let bytes = bytes.ok_or(Unfit::PastTheEnd)?;
         let distance = value.wrapping_sub(place.0);
         let bits = match self.kind {
             Kind::Absolute { signed } if self.len == 4 => {
@@ -201,7 +219,7 @@ pub(super) fn sign_extend(value: u64, bits: u32) -> i64 {
     ((value << (64 - bits)) as i64) >> (64 - bits)
 }
 
-/// Whether `bits` bits and their sign say all of it.
+/// Whether `value` is the sign extension of its low `bits` bits.
 fn is_signed(value: u64, bits: u32) -> bool {
     sign_extend(value, bits) as u64 == value
 }
@@ -212,7 +230,7 @@ pub struct CodeField {
     /// Bytes from the field's start to the place from which relative fields count. (The end of the instruction on
     /// x86-64, where immediates may follow the field; the field itself on A64.)
     pub to_end: i64,
-    /// A call, jump or conditional branch that can be bound to anything within its reach.
+    /// Whether it is of a call, jump or conditional branch that can be bound to anything within its reach.
     pub is_branch: bool,
 }
 
@@ -221,9 +239,9 @@ pub struct CodeField {
 pub struct LocalBranch {
     /// Offset of the displacement, or of the instruction that it is part of, in the section.
     pub field: u64,
-    /// Its width, bytes.
+    /// Its width in bytes.
     pub width: u64,
-    /// The relocation by which it is bound; `None` for one too short for that.
+    /// The relocation type that binds it; `None` if it is too short to be bound.
     pub relocation: Option<u32>,
     /// Offset in the section that it goes to.
     pub target: u64,
@@ -312,7 +330,7 @@ mod tests {
         let mut bytes = [0; 4];
         let field = |kind| of(Machine::X86_64).field(kind).unwrap();
         assert!(field(2).fill(&mut bytes, 0, Addr(0xffff_8880_0000_0000), 0).is_err());
-        assert_eq!(field(2).fill(&mut bytes, 1, Addr(0), 0), Err(Unfit::BehindTheEnd));
+        assert_eq!(field(2).fill(&mut bytes, 1, Addr(0), 0), Err(Unfit::PastTheEnd));
         field(11).fill(&mut bytes, 0, Addr(0), 0xffff_ffff_8100_0000).unwrap();
         assert_eq!(bytes, [0, 0, 0, 0x81]);
     }

@@ -1,11 +1,11 @@
-//! All functions of a kernel, looked at in parallel.
+//! Goes through all functions of a kernel, in parallel.
 
-use super::Uses;
+use super::CodeUses;
 use crate::address::Addr;
 use crate::elf::{Elf, SymbolId};
 use rayon::prelude::*;
 
-/// Functions handled as one piece of parallel work.
+/// How many functions are one piece of parallel work.
 const FUNCTIONS_PER_TASK: usize = 256;
 
 /// A function's code.
@@ -26,12 +26,12 @@ impl<'a> Code<'a> {
     }
 }
 
-/// What `scan` finds in all functions. Code is looked at symbol by symbol, since tables and padding between
+/// What `scan` finds in all functions. Code is looked at symbol by symbol, because tables and padding between
 /// functions would throw a decoder out of step.
-pub(super) fn all(elf: &Elf, scan: impl Fn(&Code<'_>, &mut Uses) + Sync) -> Uses {
+pub(super) fn all(elf: &Elf, scan: impl Fn(&Code<'_>, &mut CodeUses) + Sync) -> CodeUses {
     let functions = without_overlap(elf);
     let some = |part: &[SymbolId]| {
-        let mut uses = Uses::default();
+        let mut uses = CodeUses::default();
         for id in part {
             let symbol = elf.symbol(*id);
             if let Some(bytes) = elf.bytes(symbol.addr, symbol.size) {
@@ -40,8 +40,8 @@ pub(super) fn all(elf: &Elf, scan: impl Fn(&Code<'_>, &mut Uses) + Sync) -> Uses
         }
         uses
     };
-    let parts: Vec<Uses> = functions.par_chunks(FUNCTIONS_PER_TASK).map(some).collect();
-    let mut uses = Uses::default();
+    let parts: Vec<CodeUses> = functions.par_chunks(FUNCTIONS_PER_TASK).map(some).collect();
+    let mut uses = CodeUses::default();
     for part in parts {
         uses.branches.extend(part.branches);
         uses.taken.extend(part.taken);
@@ -58,7 +58,8 @@ pub(super) fn all(elf: &Elf, scan: impl Fn(&Code<'_>, &mut Uses) + Sync) -> Uses
     uses
 }
 
-/// Symbols with code, each byte of code once: of aliases the one to show, and no label within a function.
+/// Symbols with code, so that each byte of code is looked at once: one of several aliases, and no labels inside
+/// functions.
 fn without_overlap(elf: &Elf) -> Vec<SymbolId> {
     let mut chosen: Vec<SymbolId> = Vec::new();
     let mut end = Addr(0);

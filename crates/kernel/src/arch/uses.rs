@@ -1,18 +1,15 @@
-//! What code and data refer to, and what the kernel rewrites of its own: the values that each architecture yields.
+//! What code refers to, and what the kernel itself rewrites: the values that each architecture yields.
 
 use crate::address::Addr;
 use crate::elf::SymbolId;
 
-/// References found in code and data.
+/// References found in code.
 #[derive(Default)]
-pub struct Uses {
+pub struct CodeUses {
     /// Direct branches (call, jmp, jcc) from one function to the entry of another. Sorted by callee.
     pub branches: Vec<Branch>,
     /// Instructions that take a function's address (`lea`, `mov $imm`, …). Sorted by target.
     pub taken: Vec<Taken>,
-    /// Words of data that hold a function's address. Sorted by target. Tables that merely describe code
-    /// (ksymtab, mcount_loc, ORC, bug table, initcalls' own sections, …) are not uses and are left out.
-    pub stored: Vec<Stored>,
     /// Functions' addresses handed to a function that is called directly. Sorted by target.
     pub passed: Vec<Passed>,
     /// Functions that call or jump through a pointer (on retpoline kernels, through `__x86_indirect_thunk_*`).
@@ -20,16 +17,12 @@ pub struct Uses {
     pub indirect: Vec<SymbolId>,
     /// Instructions that refer to a variable of the scheduler's units. Sorted by target.
     pub data: Vec<DataUse>,
-    /// Words of data that hold the address of a variable of the scheduler's units, or of a part of it. Sorted by
-    /// target.
-    pub held: Vec<Stored>,
 }
 
-/// An instruction that refers to a variable of the scheduler; or a static branch, which asks its key.
+/// An instruction that refers to a variable of the scheduler, or a static branch, which depends on its key.
 ///
-/// Per-CPU variables linked at 0 are recognised where the instruction goes through this CPU's segment, and in
-/// functions that use the table of all CPUs' offsets; there a number that happens to be such an offset is taken for
-/// one.
+/// Per-CPU variables linked at 0 are recognised where the instruction uses this CPU's segment, and in functions that
+/// use the table of all CPUs' offsets. In such a function every number that could be such an offset is taken for one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DataUse {
     /// Address of the instruction.
@@ -38,7 +31,7 @@ pub struct DataUse {
     pub function: SymbolId,
     /// The address it refers to: of the variable, or of a byte inside it.
     pub target: Addr,
-    /// It yields the address, rather than reading or writing what is there.
+    /// Whether it yields the address, rather than reads or writes what is there.
     pub is_taken: bool,
 }
 
@@ -51,7 +44,7 @@ pub struct Branch {
     pub caller: SymbolId,
     /// Entry address of the function reached.
     pub callee: Addr,
-    /// `call`, as against a jump.
+    /// Whether it is a call rather than a jump.
     pub is_call: bool,
 }
 
@@ -80,19 +73,6 @@ pub struct Passed {
     pub caller: SymbolId,
 }
 
-/// A data word that holds the address of a function, or of a variable.
-#[derive(Clone, Copy, Debug)]
-pub struct Stored {
-    /// Where.
-    pub at: Addr,
-    /// Section index.
-    pub section: usize,
-    /// The object symbol that holds the word, if one covers it.
-    pub object: Option<SymbolId>,
-    /// The address stored: a function's entry, or a byte of a variable.
-    pub target: Addr,
-}
-
 /// Why the kernel may rewrite a place in its own text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum SiteKind {
@@ -114,7 +94,7 @@ pub enum SiteKind {
     Retpoline,
     /// `.call_sites`: rewritten once at boot (call-depth tracking).
     Call,
-    /// `.ibt_endbr_seal`: endbr turned into a nop at boot.
+    /// `.ibt_endbr_seal`: an endbr that boot code turns into a nop.
     SealedEndbr,
 }
 
@@ -123,8 +103,8 @@ pub enum SiteKind {
 pub struct Site {
     /// First byte.
     pub addr: Addr,
-    /// Bytes that may change.
+    /// How many bytes may change.
     pub len: u8,
-    /// Why.
+    /// Why they change.
     pub kind: SiteKind,
 }

@@ -8,8 +8,8 @@ pub struct SectionId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SymbolId(pub u32);
 
-/// A relocatable object. Symbol and section tables, string tables and relocation sections are not among
-/// `sections`: they are made when it is written.
+/// A relocatable object. Its tables of symbols, sections, strings and relocations are not among `sections`: they are
+/// made when it is written.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
     /// What to call it in messages (a path).
@@ -89,7 +89,7 @@ pub struct Symbol {
 }
 
 impl Symbol {
-    /// Whether it names the padding before a function (`CONFIG_PREFIX_SYMBOLS`) and no code of its own.
+    /// Whether it names the padding before a function (`CONFIG_PREFIX_SYMBOLS`) rather than code.
     pub fn is_padding(&self) -> bool {
         self.name.starts_with("__pfx_")
     }

@@ -20,7 +20,7 @@ pub(super) fn read(elf: &Elf) -> HashMap<String, bool> {
         .collect()
 }
 
-/// Kernels without `__ksymtab_gpl` keep one byte of flags an export in `__kflagstab`, in `__ksymtab`'s order.
+/// Kernels without `__ksymtab_gpl` keep one byte of flags for each export in `__kflagstab`, in `__ksymtab`'s order.
 struct FlagTable {
     flags: u64,
     ksymtab: u64,
@@ -37,7 +37,7 @@ impl FlagTable {
         let (flags, flags_end) = (at("__start___kflagstab")?, at("__stop___kflagstab")?);
         let (ksymtab, ksymtab_end) = (at("__start___ksymtab")?, at("__stop___ksymtab")?);
         let (bytes, count) = (ksymtab_end.checked_sub(ksymtab)?, flags_end.checked_sub(flags)?);
-        // Where both tables do not describe the same exports (flags also for `__ksymtab_gpl`), sections tell.
+        // If the tables do not describe the same exports (there may be flags for `__ksymtab_gpl` too), sections tell.
         let is_whole = count > 0 && bytes > 0 && bytes % count == 0;
         is_whole.then(|| FlagTable { flags, ksymtab, stride: bytes / count })
     }

@@ -1,7 +1,8 @@
 //! The values that reading a vmlinux yields.
 
+use super::uses::Uses;
 use crate::address::Addr;
-pub use crate::arch::{Branch, DataUse, Passed, Site, SiteKind, Stored, Taken, Uses};
+pub use crate::arch::{Branch, DataUse, Passed, Site, SiteKind, Taken};
 pub use crate::elf::{Elf, FileBytes, Machine, Section, Symbol, SymbolId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Deref, Range};

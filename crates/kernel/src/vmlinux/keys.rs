@@ -1,20 +1,20 @@
-//! Static branches: code that asks a key without an instruction that refers to it.
+//! Static branches: code that depends on a key without an instruction that refers to the key.
 
 use super::dwarf::Layouts;
 use crate::address::Addr;
-use crate::arch::{DataUse, VariablePlaces};
+use crate::arch::{DataUse, VariableRanges};
 use crate::elf::Elf;
 
-/// Low bits of a key's address in `jump_entry` say something else: which way it branches, and whether it is init code.
+/// The low bits of a key's address in `jump_entry` are flags: which way the code branches, and whether it is init code.
 const KEY_FLAGS: u64 = 3;
 
-/// Uses of the scheduler's static keys by static branches, from `__jump_table`. A table that cannot be read has been
-/// refused with the sites.
-pub(super) fn branches_on_keys(elf: &Elf, places: &VariablePlaces, layouts: &Layouts) -> Vec<DataUse> {
-    find(elf, places, layouts).unwrap_or_default()
+/// Uses of the scheduler's static keys by static branches, from `__jump_table`. A table that
+/// cannot be read has been refused when the sites were read.
+pub(super) fn branches_on_keys(elf: &Elf, variables: &VariableRanges, layouts: &Layouts) -> Vec<DataUse> {
+    find(elf, variables, layouts).unwrap_or_default()
 }
 
-fn find(elf: &Elf, places: &VariablePlaces, layouts: &Layouts) -> Option<Vec<DataUse>> {
+fn find(elf: &Elf, variables: &VariableRanges, layouts: &Layouts) -> Option<Vec<DataUse>> {
     let layout = layouts.get("jump_entry")?;
     let (code, key) = (*layout.members.get("code")?, *layout.members.get("key")?);
     let start = elf.unique_symbol("__start___jump_table")?.addr;
@@ -27,7 +27,7 @@ fn find(elf: &Elf, places: &VariablePlaces, layouts: &Layouts) -> Option<Vec<Dat
         let word = |at: u64| entry.get(usize::try_from(at).ok()?..);
         let distance = i64::from_le_bytes(word(key)?.get(..8)?.try_into().ok()?);
         let target = Addr((entry_at + key).offset(distance).0 & !KEY_FLAGS);
-        if !places.is_address(target) {
+        if !variables.is_address(target) {
             continue;
         }
         let to_code = i32::from_le_bytes(word(code)?.get(..4)?.try_into().ok()?);

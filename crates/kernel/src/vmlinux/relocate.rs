@@ -60,7 +60,7 @@ fn words_of(path: &Path, map: &[u8], sections: &[Section], list: &[u8]) -> Resul
         let value = match elf::RelocationType(kind) {
             elf::R_AARCH64_NONE => continue,
             elf::R_AARCH64_RELATIVE => addend,
-            // Of the few symbols that the linker takes for another file's.
+            // A few symbols that the linker treats as another file's.
             elf::R_AARCH64_ABS64 | elf::R_AARCH64_GLOB_DAT => {
                 let record = symbols.as_chunks::<SYMBOL_BYTES>().0.get(symbol);
                 let record = record

@@ -1,7 +1,8 @@
-//! Functions that nothing may call by an address, where the processor enforces indirect-branch tracking (IBT).
+//! Functions that nothing may call by their address, where the processor enforces indirect-branch tracking (IBT).
 //!
-//! An indirect branch has to land on an `endbr`. The kernel's build lists in `.ibt_endbr_seal` those whose function no
-//! code and no data refers to, as 32-bit distances from the entry itself, and boot code turns them into nops.
+//! An indirect branch has to land on an `endbr`. The kernel's build lists the `endbr`s of functions whose address is
+//! neither in code nor in data, in `.ibt_endbr_seal`, as 32-bit distances from each entry of the table. Boot code turns
+//! them into nops.
 
 use super::Image;
 use crate::address::Addr;

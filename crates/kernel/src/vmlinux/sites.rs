@@ -1,4 +1,4 @@
-//! Places in the text that the kernel itself rewrites, from the tables that it keeps for that.
+//! Places in the text that the kernel itself rewrites, from the tables that it keeps of them.
 
 use super::dwarf::Layouts;
 use super::error::Error;
@@ -6,43 +6,43 @@ use crate::address::Addr;
 use crate::arch::{self, Arch, Site, SiteKind};
 use crate::elf::{Elf, Machine};
 
-/// How a table names a place.
-enum Place {
-    /// An absolute address, a word long.
+/// How a table refers to a place.
+enum Reference {
+    /// By its address, of 64 bits.
     Absolute,
-    /// The distance from the field itself, 32 bits.
+    /// By its distance from the field itself, of 32 bits.
     Relative,
 }
 
-/// How a table's entries are laid out.
-enum Entry {
-    /// Nothing but the place.
+/// What a table's entries consist of.
+enum EntryForm {
+    /// Only the reference to the place.
     Bare,
-    /// A structure: its name, the member with the place, the byte-wide member with the length.
+    /// A structure: its name, the member with the reference, and the member with the length, of one byte.
     Structure(&'static str, &'static str, Option<&'static str>),
-    /// `struct alt_instr`, whose members each architecture names otherwise.
+    /// `struct alt_instr`, whose members each architecture names in its own way.
     Alternative,
 }
 
-/// One table: its kind, the symbols at its start and end, how it is written.
-struct Table(SiteKind, &'static str, &'static str, Place, Entry);
+/// One table: its kind, the symbols at its start and end, how it refers to places, what its entries are.
+struct Table(SiteKind, &'static str, &'static str, Reference, EntryForm);
 
 #[rustfmt::skip]
 const TABLES: &[Table] = &[
-    Table(SiteKind::Fentry, "__start_mcount_loc", "__stop_mcount_loc", Place::Absolute, Entry::Bare),
-    Table(SiteKind::JumpLabel, "__start___jump_table", "__stop___jump_table", Place::Relative,
-        Entry::Structure("jump_entry", "code", None)),
-    Table(SiteKind::StaticCall, "__start_static_call_sites", "__stop_static_call_sites", Place::Relative,
-        Entry::Structure("static_call_site", "addr", None)),
-    Table(SiteKind::Alternative, "__alt_instructions", "__alt_instructions_end", Place::Relative,
-        Entry::Alternative),
-    Table(SiteKind::Paravirt, "__parainstructions", "__parainstructions_end", Place::Absolute,
-        Entry::Structure("paravirt_patch_site", "instr", Some("len"))),
-    Table(SiteKind::SmpLock, "__smp_locks", "__smp_locks_end", Place::Relative, Entry::Bare),
-    Table(SiteKind::Return, "__return_sites", "__return_sites_end", Place::Relative, Entry::Bare),
-    Table(SiteKind::Retpoline, "__retpoline_sites", "__retpoline_sites_end", Place::Relative, Entry::Bare),
-    Table(SiteKind::Call, "__call_sites", "__call_sites_end", Place::Relative, Entry::Bare),
-    Table(SiteKind::SealedEndbr, "__ibt_endbr_seal", "__ibt_endbr_seal_end", Place::Relative, Entry::Bare),
+    Table(SiteKind::Fentry, "__start_mcount_loc", "__stop_mcount_loc", Reference::Absolute, EntryForm::Bare),
+    Table(SiteKind::JumpLabel, "__start___jump_table", "__stop___jump_table", Reference::Relative,
+        EntryForm::Structure("jump_entry", "code", None)),
+    Table(SiteKind::StaticCall, "__start_static_call_sites", "__stop_static_call_sites", Reference::Relative,
+        EntryForm::Structure("static_call_site", "addr", None)),
+    Table(SiteKind::Alternative, "__alt_instructions", "__alt_instructions_end", Reference::Relative,
+        EntryForm::Alternative),
+    Table(SiteKind::Paravirt, "__parainstructions", "__parainstructions_end", Reference::Absolute,
+        EntryForm::Structure("paravirt_patch_site", "instr", Some("len"))),
+    Table(SiteKind::SmpLock, "__smp_locks", "__smp_locks_end", Reference::Relative, EntryForm::Bare),
+    Table(SiteKind::Return, "__return_sites", "__return_sites_end", Reference::Relative, EntryForm::Bare),
+    Table(SiteKind::Retpoline, "__retpoline_sites", "__retpoline_sites_end", Reference::Relative, EntryForm::Bare),
+    Table(SiteKind::Call, "__call_sites", "__call_sites_end", Reference::Relative, EntryForm::Bare),
+    Table(SiteKind::SealedEndbr, "__ibt_endbr_seal", "__ibt_endbr_seal_end", Reference::Relative, EntryForm::Bare),
 ];
 
 /// The longest instruction, of x86.
@@ -60,7 +60,7 @@ pub(super) fn read(elf: &Elf, layouts: &Layouts) -> Result<Vec<Site>, Error> {
 }
 
 fn read_table(elf: &Elf, layouts: &Layouts, table: &Table, sites: &mut Vec<Site>) -> Result<(), Error> {
-    let Table(kind, start_name, end_name, place, entry) = table;
+    let Table(kind, start_name, end_name, reference, form) = table;
     let malformed = |detail: String| Error::Malformed {
         path: elf.path.clone(),
         what: format!("the table between {start_name} and {end_name}"),
@@ -76,17 +76,18 @@ fn read_table(elf: &Elf, layouts: &Layouts, table: &Table, sites: &mut Vec<Site>
         return Ok(());
     }
     let arch = arch::of(elf.machine);
-    let columns = Columns::of(arch, place, entry, layouts).map_err(malformed)?;
+    let columns = Columns::of(arch, reference, form, layouts).map_err(malformed)?;
     let bytes =
         elf.bytes(start.addr, len).ok_or_else(|| malformed("no section of the file holds it".to_owned()))?;
     for (record, number) in bytes.chunks_exact(columns.stride).zip(0u64..) {
         let field = start.addr + (number * columns.stride as u64 + columns.place as u64);
-        let Some(addr) = read_place(place, field, record.get(columns.place..).unwrap_or_default()) else {
+        let Some(addr) = read_reference(reference, field, record.get(columns.place..).unwrap_or_default())
+        else {
             continue;
         };
         let listed_len = columns.len.map(|at| record.get(at).copied().unwrap_or(0));
         let addr = if *kind == SiteKind::Fentry { arch.fentry(elf, addr) } else { addr };
-        // Tables are padded with zeros, and `.smp_locks` to a whole page; such entries lead to no code.
+        // Tables are padded with zeros, and `.smp_locks` to a whole page; such entries do not lead to code.
         let Some(code) = code_at(elf, addr).filter(|_| listed_len != Some(0)) else { continue };
         let len = listed_len.unwrap_or_else(|| arch.site_len(*kind, addr, code));
         sites.push(Site { addr, len, kind: *kind });
@@ -101,7 +102,7 @@ pub(super) fn alternative_lengths(machine: Machine, layouts: &Layouts) -> Option
     Some([*members.get(len)?, *members.get(replacement_len)?])
 }
 
-/// Where in an entry things are, in bytes.
+/// The offsets in an entry, in bytes.
 struct Columns {
     stride: usize,
     place: usize,
@@ -109,17 +110,22 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(arch: &dyn Arch, place: &Place, entry: &Entry, layouts: &Layouts) -> Result<Columns, String> {
-        let (name, place_member, len_member) = match entry {
-            Entry::Bare => {
-                let stride = match place {
-                    Place::Absolute => 8,
-                    Place::Relative => 4,
+    fn of(
+        arch: &dyn Arch,
+        reference: &Reference,
+        form: &EntryForm,
+        layouts: &Layouts,
+    ) -> Result<Columns, String> {
+        let (name, place_member, len_member) = match form {
+            EntryForm::Bare => {
+                let stride = match reference {
+                    Reference::Absolute => 8,
+                    Reference::Relative => 4,
                 };
                 return Ok(Columns { stride, place: 0, len: None });
             }
-            Entry::Structure(name, place, len) => (name, *place, *len),
-            Entry::Alternative => {
+            EntryForm::Structure(name, place, len) => (name, *place, *len),
+            EntryForm::Alternative => {
                 let [place, len, _] = arch.alternative_members();
                 (&"alt_instr", place, Some(len))
             }
@@ -140,10 +146,10 @@ impl Columns {
     }
 }
 
-fn read_place(place: &Place, field: Addr, bytes: &[u8]) -> Option<Addr> {
-    match place {
-        Place::Absolute => Some(Addr(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?))),
-        Place::Relative => {
+fn read_reference(reference: &Reference, field: Addr, bytes: &[u8]) -> Option<Addr> {
+    match reference {
+        Reference::Absolute => Some(Addr(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?))),
+        Reference::Relative => {
             let distance = i32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
             Some(field.offset(i64::from(distance)))
         }

@@ -1,13 +1,15 @@
-//! Addresses in data: of functions, which the kernel may call through a pointer, and of the scheduler's variables.
+//! Addresses in data: of functions, which the kernel may call through such a pointer, and of the scheduler's
+//! variables.
 
+use super::uses::Stored;
 use crate::address::Addr;
-use crate::arch::{Entries, Stored, VariablePlaces};
+use crate::arch::{FunctionEntries, VariableRanges};
 use crate::elf::{Elf, Section, Symbol, SymbolId};
 use object::elf;
 use std::ops::Range;
 
-/// Sections that point at code without ever calling it through that pointer. The debug vmlinux keeps most of
-/// them as sections of their own; which of them there are differs by kernel.
+/// Sections that point at code which the kernel does not call through that pointer. The debug vmlinux keeps most of
+/// them as sections of their own; which of them exist differs from kernel to kernel.
 const DESCRIPTIVE_SECTIONS: &[(&str, &str)] = &[
     ("__ksymtab", "exports; modules' references are resolved through it when they load"),
     ("__ksymtab_gpl", "exports"),
@@ -66,13 +68,13 @@ const DESCRIPTIVE_TABLES: &[(&str, &str, &str)] = &[
 const POINTER_BYTES: usize = 8;
 
 /// Aligned words in the kernel's data that are a function's entry, sorted by target.
-pub(super) fn functions(elf: &Elf, entries: &Entries) -> Vec<Stored> {
+pub(super) fn functions(elf: &Elf, entries: &FunctionEntries) -> Vec<Stored> {
     find(elf, |target| entries.contains(target))
 }
 
-/// … that are the address of a variable of the scheduler, or of a part of one.
-pub(super) fn variables(elf: &Elf, places: &VariablePlaces) -> Vec<Stored> {
-    find(elf, |target| places.is_address(target))
+/// Aligned words that are the address of a variable of the scheduler, or of a part of one, sorted by target.
+pub(super) fn variables(elf: &Elf, variables: &VariableRanges) -> Vec<Stored> {
+    find(elf, |target| variables.is_address(target))
 }
 
 fn find(elf: &Elf, is_wanted: impl Fn(Addr) -> bool) -> Vec<Stored> {

@@ -9,7 +9,7 @@ use super::{
     Config, Error, KernelFacts, Paths, Result, Workdir, boundary_files, git, kernel_source, read_object,
 };
 use kernel_source::Found;
-use schedswap_host::progress::{Progress, Silent};
+use schedswap_host::progress::Progress;
 use schedswap_kernel::objects::{self, Object};
 use schedswap_kernel::vmlinux::{self, Image, Sidecars};
 use schedswap_sched::binding::{self, Binding, UnitObject};
@@ -180,7 +180,7 @@ impl Run<'_> {
         if let Some(image) = self.image.get() {
             return Ok(image);
         }
-        let image = vmlinux::open_with(&self.config.vmlinux, &self.config.boundary.sidecars(), &Silent)?;
+        let image = vmlinux::open_with_sidecars(&self.config.vmlinux, &self.config.boundary.sidecars())?;
         if image.release != self.config.release {
             return Err(Error::WrongRelease {
                 vmlinux: self.config.vmlinux.clone(),

@@ -39,7 +39,7 @@ pub use kernel_source::version as source_version;
 pub use report::{Origins, Summary, UnitRow};
 pub use steps::Step;
 
-use schedswap_host::progress::{Progress, Silent};
+use schedswap_host::progress::Progress;
 use schedswap_kernel::objects::{self, Object};
 use schedswap_kernel::vmlinux::{self, Image};
 use schedswap_sched::author;
@@ -333,7 +333,7 @@ impl Workdir {
 
     /// Reads the vmlinux again, and makes sure that it is still the one that the work dir was made for.
     pub fn image(&self) -> Result<Image> {
-        let image = vmlinux::open_with(&self.config.vmlinux, &self.config.boundary.sidecars(), &Silent)?;
+        let image = vmlinux::open_with_sidecars(&self.config.vmlinux, &self.config.boundary.sidecars())?;
         if config::build_id(&image) != self.kernel.build_id {
             return Err(Error::WrongRelease {
                 vmlinux: self.config.vmlinux.clone(),

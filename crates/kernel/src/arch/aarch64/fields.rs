@@ -1,7 +1,8 @@
 //! Relocated fields of A64 code and data: "ELF for the Arm 64-bit Architecture", 5.7.
 
 use super::super::relocation::{CodeField, Field, Fields, Kind, LocalBranch};
-use super::decode::{BYTES, Branch, Direct, words};
+use super::transfer::{Direct, Transfer};
+use super::word::{BYTES, words};
 use object::elf::*;
 
 /// The field of a relocation type; `None` for one that kernels do not have.
@@ -29,11 +30,12 @@ pub(super) fn field(kind: u32) -> Option<Field> {
     }
 }
 
-/// Decodes `code`, which lies at `start` of its section. Every instruction is a field, and counts from itself.
+/// Decodes `code`, which lies at `start` of its section. Every instruction is a field, whose
+/// distances count from the instruction itself.
 pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
     for (at, word) in words(code, start) {
-        let branch = match word.branch() {
-            Some(Branch::Direct { kind, distance }) => Some((kind, at.wrapping_add_signed(distance))),
+        let branch = match word.transfer() {
+            Some(Transfer::Direct { kind, distance }) => Some((kind, at.wrapping_add_signed(distance))),
             _ => None,
         };
         fields.by_offset.insert(at, CodeField { to_end: 0, is_branch: branch.is_some() });
@@ -41,9 +43,8 @@ pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
             let relocation = match kind {
                 Direct::Jump => R_AARCH64_JUMP26,
                 Direct::Call => R_AARCH64_CALL26,
-                Direct::Condition(_) => R_AARCH64_CONDBR19,
-                Direct::Test(_) if word.is(0x7e00_0000, 0x3600_0000) => R_AARCH64_TSTBR14,
-                Direct::Test(_) => R_AARCH64_CONDBR19,
+                Direct::Condition(_) | Direct::Zero(_) => R_AARCH64_CONDBR19,
+                Direct::Bit(_) => R_AARCH64_TSTBR14,
             };
             fields.branches.push(LocalBranch {
                 field: at,

@@ -1,13 +1,14 @@
 //! Following a register through a function: from where it is set to wherever it is still that value.
 
-use super::decode::{BYTES, Branch, Direct, Word, words};
+use super::transfer::{Direct, Transfer};
+use super::word::{BYTES, Word, words};
 use crate::address::Addr;
 use crate::elf::Elf;
 
-/// Instructions that are looked at, at most, before a table's jump for what makes it one.
+/// At most so many instructions before a jump are searched for those that make it a table's.
 const TABLE_DISTANCE_MAX: usize = 16;
 
-/// Entries of a table of jumps, at most.
+/// At most so many entries of a table of jumps are read.
 const TABLE_ENTRIES_MAX: u64 = 256;
 
 /// One function, ready to be gone through again and again.
@@ -44,20 +45,20 @@ impl<'a> Function<'a> {
         (index < self.words.len()).then_some(index)
     }
 
-    /// Goes wherever execution may go behind the instruction `from`, each instruction once. `look` is shown each,
-    /// and says whether to go on behind it. Calls are gone over.
+    /// Goes wherever execution may go after the instruction `from`, to each instruction once. `look` is shown each,
+    /// and says whether to go on after it. Calls are stepped over.
     pub fn walk(&mut self, from: usize, mut look: impl FnMut(u64, Word) -> Go) {
         self.walk += 1;
         let mut pending = Vec::new();
-        self.behind(from, &mut pending);
+        self.add_successors(from, &mut pending);
         while let Some(mut index) = pending.pop() {
             while index < self.words.len() && self.seen[index] != self.walk {
                 self.seen[index] = self.walk;
                 if look(self.at(index), self.words[index]) == Go::Stop {
                     break;
                 }
-                if self.words[index].branch().is_some() {
-                    self.behind(index, &mut pending);
+                if self.words[index].transfer().is_some() {
+                    self.add_successors(index, &mut pending);
                     break;
                 }
                 index += 1;
@@ -65,18 +66,18 @@ impl<'a> Function<'a> {
         }
     }
 
-    fn behind(&self, index: usize, pending: &mut Vec<usize>) {
+    fn add_successors(&self, index: usize, pending: &mut Vec<usize>) {
         let word = self.words[index];
-        let (on, target) = match word.branch() {
-            None | Some(Branch::Call) | Some(Branch::Direct { kind: Direct::Call, .. }) => (true, None),
+        let (on, target) = match word.transfer() {
+            None | Some(Transfer::Call) | Some(Transfer::Direct { kind: Direct::Call, .. }) => (true, None),
             // A WARN goes on.
-            Some(Branch::Trap) => (true, None),
-            Some(Branch::Direct { kind, .. }) => (kind != Direct::Jump, word.target(self.at(index))),
-            Some(Branch::Jump(_)) => {
+            Some(Transfer::Trap) => (true, None),
+            Some(Transfer::Direct { kind, .. }) => (kind != Direct::Jump, word.target(self.at(index))),
+            Some(Transfer::Jump(_)) => {
                 pending.extend(self.table(index).unwrap_or_default());
                 (false, None)
             }
-            Some(Branch::Return | Branch::Other) => (false, None),
+            Some(Transfer::Return | Transfer::Other) => (false, None),
         };
         pending.extend(target.and_then(|target| self.index(target)));
         if on {
@@ -84,29 +85,29 @@ impl<'a> Function<'a> {
         }
     }
 
-    /// Whether a `br` goes through a table of a switch: how far to each case is added to the address behind the
-    /// `br`, which an `adr` yields.
+    /// Whether a `br` goes through a table of a switch. The table holds the distance to each case, which is added to
+    /// the address after the `br`; an `adr` yields that.
     pub fn is_table_jump(&self, index: usize) -> bool {
         self.table_base(index).is_some()
     }
 
-    /// `adr base, behind; add target, base, offset, sxt? #2; br target`: the register with the offset.
+    /// `adr base, after; add target, base, offset, sxt? #2; br target`: the register with the offset.
     fn table_base(&self, index: usize) -> Option<u32> {
-        let Some(Branch::Jump(target)) = self.words[index].branch() else { return None };
+        let Some(Transfer::Jump(target)) = self.words[index].transfer() else { return None };
         let add = *self.words.get(index.checked_sub(1)?)?;
         let is_extended_add = add.is(0xffe0_1c00, 0x8b20_0800) || add.is(0xffe0_0000, 0x8b20_0000);
         let (base, offset) = (add.general_or_sp(5), add.bits(16, 5));
         if !is_extended_add || add.general_or_sp(0) != target {
             return None;
         }
-        let behind = self.at(index) + BYTES;
+        let after = self.at(index) + BYTES;
         let first = index.saturating_sub(TABLE_DISTANCE_MAX);
-        let yields = |at: usize| self.words[at].adr(self.at(at)) == Some((base, behind));
+        let yields = |at: usize| self.words[at].adr(self.at(at)) == Some((base, after));
         (first..index).rev().any(yields).then_some(offset)
     }
 
-    /// The cases that a table leads to. Nothing says how many there are; what is read behind its end leads out of the
-    /// function, or to a place where nobody uses what it does not have.
+    /// The cases that a table leads to. Nothing says how many there are. What is read past its end leads out of the
+    /// function, which ends the table, or to an instruction that does not use the value that is followed.
     fn table(&self, index: usize) -> Option<Vec<usize>> {
         let offset = self.table_base(index)?;
         let first = index.saturating_sub(TABLE_DISTANCE_MAX);
@@ -125,7 +126,7 @@ impl<'a> Function<'a> {
             self.words[at].adrp(self.at(at)).filter(|(to, _)| *to == page_register).map(|(_, page)| page)
         })?;
         let table = adrp.wrapping_add_signed(by);
-        let behind = self.at(index) + BYTES;
+        let after = self.at(index) + BYTES;
         let mut cases = Vec::new();
         for entry in 0..TABLE_ENTRIES_MAX {
             let Some(bytes) = self.elf.bytes(Addr(table + entry * size), size) else { break };
@@ -135,7 +136,7 @@ impl<'a> Function<'a> {
                 [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
                 _ => return None,
             };
-            let Some(case) = self.index(behind.wrapping_add_signed(distance << 2)) else { break };
+            let Some(case) = self.index(after.wrapping_add_signed(distance << 2)) else { break };
             cases.push(case);
         }
         Some(cases)

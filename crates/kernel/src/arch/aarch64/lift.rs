@@ -1,12 +1,14 @@
 //! What an A64 instruction does.
 
 use super::super::step::{
-    Abi, Access as MemoryAccess, Condition, Effect, Flow, Operand, Place, Register, Registers, Step, Touched,
+    Abi, Access, Condition, Effect, Flow, Operand, Place, Register, Registers, Step, Touched,
 };
-use super::decode::{Access, BYTES, Branch, Direct, Kind, LR, SP, Update, Word, condition};
+use super::load_store::{LoadStore, LoadStoreKind, Update};
+use super::transfer::{Direct, Transfer};
+use super::word::{BYTES, LR, SP, Word, condition};
 use crate::address::Addr;
 
-/// AAPCS64, as the kernel uses it: x18 is no platform register of its own.
+/// AAPCS64, as the kernel uses it: x18 is a register like any other.
 pub(super) const ABI: Abi = Abi {
     registers: 32,
     stack_pointer: SP,
@@ -28,12 +30,12 @@ const AUTIASP: u32 = 0xd503_23bf;
 const PACIBSP: u32 = 0xd503_237f;
 const AUTIBSP: u32 = 0xd503_23ff;
 
-/// The instruction in the terms of all machines; `None` for what is none of the general ones.
+/// The instruction in the terms of all machines; `None` for one that is not of the general ones.
 pub(super) fn lift(word: Word, at: Addr) -> Option<Step> {
     let used = word.registers();
-    let flow = match word.branch() {
+    let flow = match word.transfer() {
         None => Flow::Next,
-        Some(branch) => flow(word, branch, at),
+        Some(transfer) => flow(word, transfer, at),
     };
     let used = match flow {
         Flow::Trap => used.unwrap_or_default(),
@@ -48,28 +50,28 @@ pub(super) fn lift(word: Word, at: Addr) -> Option<Step> {
     Some(Step { at, len: BYTES, form: format!("{:08x}", word.0), flow, effects, sets_flags: used.sets_flags })
 }
 
-fn flow(word: Word, branch: Branch, at: Addr) -> Flow {
-    match branch {
-        Branch::Direct { kind, distance } => {
+fn flow(word: Word, transfer: Transfer, at: Addr) -> Flow {
+    match transfer {
+        Transfer::Direct { kind, distance } => {
             let target = at.offset(distance);
             match kind {
                 Direct::Jump => Flow::Jump(target),
                 Direct::Call => Flow::Call(target),
                 Direct::Condition(code) => Flow::Branch { target, condition: condition(code.into()) },
-                Direct::Test(_) => Flow::Branch { target, condition: Condition::Other },
+                Direct::Zero(_) | Direct::Bit(_) => Flow::Branch { target, condition: Condition::Other },
             }
         }
-        Branch::Jump(_) => Flow::JumpIndirect,
-        Branch::Call => Flow::CallIndirect(word.rn()),
-        Branch::Return => Flow::Return,
-        Branch::Trap => Flow::Trap,
-        Branch::Other => Flow::Other,
+        Transfer::Jump(_) => Flow::JumpIndirect,
+        Transfer::Call => Flow::CallIndirect(word.rn()),
+        Transfer::Return => Flow::Return,
+        Transfer::Trap => Flow::Trap,
+        Transfer::Other => Flow::Other,
     }
 }
 
 fn effects(word: Word, touched: Touched) -> Vec<Effect> {
-    if let Some(access) = word.access() {
-        return of_access(&access);
+    if let Some(access) = word.load_store() {
+        return of_load_store(&access);
     }
     if let Some((to, from, by)) = word.add_immediate() {
         return vec![Effect::Add { to, from, by }];
@@ -102,24 +104,24 @@ fn effects(word: Word, touched: Touched) -> Vec<Effect> {
     if touched == Touched::default() {
         return Vec::new();
     }
-    vec![Effect::Touch(other_access(word, touched))]
+    vec![Effect::Touch(other_load_store(word, touched))]
 }
 
-/// Loads and stores that [`Word::access`] does not describe: where they go is not known.
-fn other_access(word: Word, mut touched: Touched) -> Touched {
+/// Loads and stores that [`Word::load_store`] does not describe: where they go is not known.
+fn other_load_store(word: Word, mut touched: Touched) -> Touched {
     let is_memory = word.is(0x0a00_0000, 0x0800_0000);
     let is_literal = word.is(0x3b00_0000, 0x1800_0000);
     if is_memory && !is_literal {
         // Whatever the offset is: an address in the frame must not be part of it.
         let place = Place::Other(touched.reads);
-        touched.loads.push(MemoryAccess { place, bytes: 16 });
-        touched.stores.push(MemoryAccess { place, bytes: 16 });
+        touched.loads.push(Access { place, bytes: 16 });
+        touched.stores.push(Access { place, bytes: 16 });
     }
     touched
 }
 
-fn of_access(access: &Access) -> Vec<Effect> {
-    let Access { base, offset, update, .. } = *access;
+fn of_load_store(access: &LoadStore) -> Vec<Effect> {
+    let LoadStore { base, offset, update, .. } = *access;
     let mut effects = Vec::new();
     if update == Update::Before {
         effects.push(Effect::Add { to: base, from: base, by: offset });
@@ -131,20 +133,22 @@ fn of_access(access: &Access) -> Vec<Effect> {
         .map(|(register, n)| (*register, Place::Based { base, offset: start + n * access.bytes }))
         .collect();
     // What is loaded over the base is loaded last.
-    each.sort_by_key(|(register, _)| access.kind == Kind::Load && *register == Some(base));
+    each.sort_by_key(|(register, _)| access.kind == LoadStoreKind::Load && *register == Some(base));
     for (register, place) in each {
-        let memory = || vec![MemoryAccess { place, bytes: access.bytes }];
+        let memory = || vec![Access { place, bytes: access.bytes }];
         let set = |register: Option<Register>| register.into_iter().collect::<Registers>();
         effects.push(match (access.kind, register) {
-            (Kind::Load, Some(to)) if access.whole => Effect::Load { to, from: place },
-            (Kind::Store, Some(from)) if access.whole => Effect::Store { to: place, from },
-            (Kind::Load, to) => {
+            (LoadStoreKind::Load, Some(to)) if access.whole => Effect::Load { to, from: place },
+            (LoadStoreKind::Store, Some(from)) if access.whole => Effect::Store { to: place, from },
+            (LoadStoreKind::Load, to) => {
                 Effect::Touch(Touched { writes: set(to), loads: memory(), ..Touched::default() })
             }
-            (Kind::Store, from) => {
+            (LoadStoreKind::Store, from) => {
                 Effect::Touch(Touched { reads: set(from), stores: memory(), ..Touched::default() })
             }
-            (Kind::Prefetch, _) => Effect::Touch(Touched { reads: set(Some(base)), ..Touched::default() }),
+            (LoadStoreKind::Prefetch, _) => {
+                Effect::Touch(Touched { reads: set(Some(base)), ..Touched::default() })
+            }
         });
     }
     if update == Update::After {

@@ -1,19 +1,22 @@
 //! arm64: A64 instructions.
 
-mod decode;
 mod fields;
 mod follow;
 mod lift;
+mod load_store;
+mod registers;
+mod transfer;
 mod uses;
+mod word;
 
 use super::relocation::{Field, Fields};
 use super::step::{Abi, Outline, Register, Step};
-use super::{Arch, Known, SiteKind, Uses};
+use super::{Arch, CodeUses, Known, SiteKind};
 use crate::address::Addr;
 use crate::elf::{Elf, Machine};
-use decode::{BYTES, Word, words};
 use object::elf;
 use std::ops::Range;
+use word::{BYTES, Word, words};
 
 /// See [`Arch`].
 pub(super) struct Aarch64;
@@ -58,7 +61,7 @@ impl Arch for Aarch64 {
         None
     }
 
-    fn uses(&self, elf: &Elf, known: &Known<'_>) -> Uses {
+    fn uses(&self, elf: &Elf, known: &Known<'_>) -> CodeUses {
         uses::uses(elf, known)
     }
 
@@ -72,11 +75,11 @@ impl Arch for Aarch64 {
     /// `ftrace_call_adjust()` of arch/arm64/kernel/ftrace.c.
     fn fentry(&self, elf: &Elf, listed: Addr) -> Addr {
         let entered = |addr| !elf.functions_entered_at(addr).is_empty();
-        let behind = listed + CALL_OPS_BYTES;
-        if entered(listed) || !entered(behind) {
+        let entry = listed + CALL_OPS_BYTES;
+        if entered(listed) || !entered(entry) {
             return listed;
         }
-        behind + elf.bytes(behind, BYTES).map_or(0, |bytes| self.landing_pad(bytes))
+        entry + elf.bytes(entry, BYTES).map_or(0, |bytes| self.landing_pad(bytes))
     }
 
     fn site_len(&self, kind: SiteKind, _addr: Addr, _code: &[u8]) -> u8 {
@@ -129,17 +132,7 @@ impl Arch for Aarch64 {
     fn outlines(&self, code: &[u8], at: u64) -> Vec<Outline> {
         let outline = |(at, word): (u64, Word)| {
             let target = word.target(at);
-            // What a branch's form is, are the bits that do not say where it goes.
-            let form = match word.branch() {
-                Some(decode::Branch::Direct { kind, .. }) => match kind {
-                    decode::Direct::Jump | decode::Direct::Call => word.0 & 0xfc00_0000,
-                    decode::Direct::Condition(_) => word.0 & 0xff00_001f,
-                    decode::Direct::Test(_) if word.is(0x7e00_0000, 0x3600_0000) => word.0 & 0xfff8_001f,
-                    decode::Direct::Test(_) => word.0 & 0xff00_001f,
-                },
-                _ => word.0,
-            };
-            Outline { at, len: BYTES, mnemonic: word.0 >> 24, form, nop: word.0 == NOP, target }
+            Outline { at, len: BYTES, mnemonic: word.0 >> 24, form: word.form(), nop: word.0 == NOP, target }
         };
         words(code, at).map(outline).collect()
     }

@@ -3,28 +3,29 @@
 //!
 //! An address is made of two instructions: `adrp` yields its page, and an `add` adds the rest, or a load or store
 //! has it as its offset. The compiler moves the two apart and uses one `adrp` for several; so each register that
-//! holds a page is followed to wherever it still does.
+//! holds a page is followed to wherever it still holds it.
 
 use super::super::scan::{self, Code};
 use super::super::step::Register;
-use super::decode::{Branch, Word};
 use super::follow::{Function, Go};
 use super::lift::ABI;
+use super::transfer::Transfer;
+use super::word::Word;
 use crate::address::Addr;
-use crate::arch::{Branch as Reached, DataUse, Entries, Known, Passed, Taken, Uses, VariablePlaces};
+use crate::arch::{Branch, CodeUses, DataUse, FunctionEntries, Known, Passed, Taken, VariableRanges};
 use crate::elf::{Elf, SymbolId};
 use std::collections::BTreeSet;
 
-/// Looks at all functions. `Uses::stored` and `Uses::held` are left empty.
-pub(super) fn uses(elf: &Elf, known: &Known<'_>) -> Uses {
-    let scan = Scan { elf, entries: known.entries, places: known.places };
+/// Looks at all functions.
+pub(super) fn uses(elf: &Elf, known: &Known<'_>) -> CodeUses {
+    let scan = Scan { elf, entries: known.entries, variables: known.variables };
     scan::all(elf, |code, uses| scan.function(code, uses))
 }
 
 struct Scan<'a> {
     elf: &'a Elf,
-    entries: &'a Entries,
-    places: &'a VariablePlaces,
+    entries: &'a FunctionEntries,
+    variables: &'a VariableRanges,
 }
 
 /// An address that an instruction makes up.
@@ -37,16 +38,16 @@ struct Found {
 }
 
 impl Scan<'_> {
-    fn function(&self, code: &Code<'_>, uses: &mut Uses) {
+    fn function(&self, code: &Code<'_>, uses: &mut CodeUses) {
         let mut function = Function::new(self.elf, code.start, code.bytes);
         let mut found = BTreeSet::new();
         let mut is_indirect = false;
         for index in 0..function.words.len() {
             let (at, word) = (function.at(index), function.words[index]);
-            match word.branch() {
-                Some(Branch::Direct { .. }) => self.branch(code, at, word, uses),
-                Some(Branch::Call) => is_indirect = true,
-                Some(Branch::Jump(_)) => is_indirect |= !function.is_table_jump(index),
+            match word.transfer() {
+                Some(Transfer::Direct { .. }) => self.branch(code, at, word, uses),
+                Some(Transfer::Call) => is_indirect = true,
+                Some(Transfer::Jump(_)) => is_indirect |= !function.is_table_jump(index),
                 _ => {}
             }
             if let Some((register, page)) = word.adrp(at) {
@@ -70,10 +71,10 @@ impl Scan<'_> {
         }
     }
 
-    fn branch(&self, code: &Code<'_>, at: u64, word: Word, uses: &mut Uses) {
+    fn branch(&self, code: &Code<'_>, at: u64, word: Word, uses: &mut CodeUses) {
         let Some(callee) = word.target(at).map(Addr) else { return };
         if !code.holds(callee) && self.entries.contains(callee) {
-            uses.branches.push(Reached { at: Addr(at), caller: code.id, callee, is_call: word.is_call() });
+            uses.branches.push(Branch { at: Addr(at), caller: code.id, callee, is_call: word.is_call() });
         }
     }
 
@@ -91,7 +92,7 @@ impl Scan<'_> {
                 debug_assert_eq!(base, register);
                 let target = page.wrapping_add_signed(by);
                 found.insert(Found { at, target, register: Some(to) });
-            } else if let Some(access) = word.access().filter(|access| access.base == register) {
+            } else if let Some(access) = word.load_store().filter(|access| access.base == register) {
                 let target = page.wrapping_add_signed(access.offset);
                 found.insert(Found { at, target, register: None });
             }
@@ -100,14 +101,14 @@ impl Scan<'_> {
     }
 
     /// Sorts an address into what it is of, if it is of something that is asked for.
-    fn address(&self, id: SymbolId, function: &mut Function<'_>, found: Found, uses: &mut Uses) {
+    fn address(&self, id: SymbolId, function: &mut Function<'_>, found: Found, uses: &mut CodeUses) {
         let (at, target) = (Addr(found.at), Addr(found.target));
         if self.entries.contains(target)
             && let Some(register) = found.register
         {
             uses.taken.push(Taken { at, function: id, target });
             self.passed(id, function, at, register, target, uses);
-        } else if self.places.is_address(target) {
+        } else if self.variables.is_address(target) {
             uses.data.push(DataUse { at, function: id, target, is_taken: found.register.is_some() });
         }
     }
@@ -120,7 +121,7 @@ impl Scan<'_> {
         at: Addr,
         register: Register,
         target: Addr,
-        uses: &mut Uses,
+        uses: &mut CodeUses,
     ) {
         let Some(from) = function.index(at.0).filter(|_| ABI.arguments.contains(&register)) else { return };
         let (start, end) = (function.start, function.at(function.words.len()));
@@ -136,9 +137,9 @@ impl Scan<'_> {
     }
 }
 
-/// Whether a register is another value behind an instruction; a call leaves only those that are callee-saved.
+/// Whether a register may hold another value after an instruction; a call keeps only those that are callee-saved.
 fn overwrites(word: Word, register: Register) -> bool {
-    let is_call = word.is_call() || word.branch() == Some(Branch::Call);
+    let is_call = word.is_call() || word.transfer() == Some(Transfer::Call);
     if is_call {
         return !ABI.callee_saved.contains(&register);
     }

@@ -1,13 +1,13 @@
 //! Which instruction refers to which variable of the scheduler.
 
 use crate::address::Addr;
-use crate::arch::{DataUse, VariablePlaces};
+use crate::arch::{DataUse, VariableRanges};
 use crate::elf::{Elf, SymbolId};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 /// Looks for references to the scheduler's variables, function by function.
 pub(super) struct Data<'a> {
-    places: &'a VariablePlaces,
+    variables: &'a VariableRanges,
     /// What code goes through to reach another CPU's copy of per-CPU data, and its own as a pointer.
     per_cpu_offset: Option<Addr>,
     this_cpu_offset: Option<Addr>,
@@ -23,12 +23,12 @@ pub(super) struct Found {
 }
 
 impl<'a> Data<'a> {
-    pub fn of(elf: &Elf, places: &'a VariablePlaces) -> Data<'a> {
+    pub fn of(elf: &Elf, variables: &'a VariableRanges) -> Data<'a> {
         let addr = |name: &str| elf.unique_symbol(name).map(|symbol| symbol.addr);
-        Data { places, per_cpu_offset: addr("__per_cpu_offset"), this_cpu_offset: addr("this_cpu_off") }
+        Data { variables, per_cpu_offset: addr("__per_cpu_offset"), this_cpu_offset: addr("this_cpu_off") }
     }
 
-    /// Looks at one instruction that is no direct branch.
+    /// Looks at one instruction that is not a direct branch.
     pub fn instruction(&self, function: SymbolId, instruction: &Instruction, found: &mut Found) {
         for operand in 0..instruction.op_count() {
             let (value, is_taken) = match instruction.op_kind(operand) {
@@ -48,14 +48,14 @@ impl<'a> Data<'a> {
                 let is_this_cpu = instruction.segment_prefix() == Register::GS;
                 found.is_per_cpu |= Some(target) == self.per_cpu_offset
                     || is_this_cpu && Some(target) == self.this_cpu_offset;
-                if is_this_cpu && self.places.is_per_cpu_offset(target) {
+                if is_this_cpu && self.variables.is_per_cpu_offset(target) {
                     found.uses.push(found_here());
                     continue;
                 }
             }
-            if self.places.is_address(target) {
+            if self.variables.is_address(target) {
                 found.uses.push(found_here());
-            } else if self.places.is_per_cpu_offset(target) {
+            } else if self.variables.is_per_cpu_offset(target) {
                 found.perhaps.push(found_here());
             }
         }

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn immediates_behind_a_data_reference_are_counted() {
+    fn immediates_after_a_data_reference_are_counted() {
         // cmpl $0x1,0x0(%rip); call; jne rel32; movq $0,%rdi
         let code = [
             0x83, 0x3d, 0, 0, 0, 0, 1, 0xe8, 0, 0, 0, 0, 0x0f, 0x85, 0, 0, 0, 0, 0x48, 0xc7, 0xc7, 0, 0, 0, 0,

@@ -8,7 +8,7 @@ mod uses;
 
 use super::relocation::{Field, Fields};
 use super::step::{Abi, Outline, Register, Step};
-use super::{Arch, Known, SiteKind, Uses};
+use super::{Arch, CodeUses, Known, SiteKind};
 use crate::address::Addr;
 use crate::elf::{Elf, Machine};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
@@ -48,7 +48,7 @@ impl Arch for X86_64 {
         Some("__x86_return_thunk")
     }
 
-    fn uses(&self, elf: &Elf, known: &Known<'_>) -> Uses {
+    fn uses(&self, elf: &Elf, known: &Known<'_>) -> CodeUses {
         uses::uses(elf, known)
     }
 
@@ -114,7 +114,7 @@ impl Arch for X86_64 {
                 at: instruction.ip(),
                 len: instruction.len() as u64,
                 mnemonic,
-                // How long a branch's displacement is, is nothing of what it does.
+                // Branches that differ only in the length of their displacement do the same.
                 form: if target.is_some() { mnemonic } else { instruction.code() as u32 },
                 nop: instruction.mnemonic() == Mnemonic::Nop,
                 target,
@@ -144,7 +144,7 @@ fn decoder(code: &[u8], addr: u64) -> Decoder<'_> {
     Decoder::with_ip(64, code, addr, DecoderOptions::NONE)
 }
 
-/// The address that the instruction's operand is, if it branches there.
+/// Where it goes if it is a direct branch.
 fn near_target(instruction: &Instruction) -> Option<u64> {
     (instruction.op_count() > 0 && instruction.op0_kind() == OpKind::NearBranch64)
         .then(|| instruction.near_branch64())

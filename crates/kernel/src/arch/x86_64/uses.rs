@@ -4,7 +4,7 @@ use super::super::scan::{self, Code};
 use super::data::{Data, Found};
 use super::decoder;
 use crate::address::Addr;
-use crate::arch::{Branch, Entries, Known, Passed, Site, SiteKind, Taken, Uses};
+use crate::arch::{Branch, CodeUses, FunctionEntries, Known, Passed, Site, SiteKind, Taken};
 use crate::elf::Elf;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use std::collections::HashSet;
@@ -12,10 +12,10 @@ use std::collections::HashSet;
 /// Instructions looked at, at most, on the way from the load of an argument register to the call.
 const CALL_DISTANCE_MAX: usize = 256;
 
-/// Looks at all functions. `Uses::stored` and `Uses::held` are left empty.
-pub(super) fn uses(elf: &Elf, known: &Known<'_>) -> Uses {
-    let Known { entries, places, sites } = *known;
-    let scan = Scan { entries, sites, thunks: indirect_thunks(elf), data: Data::of(elf, places) };
+/// Looks at all functions.
+pub(super) fn uses(elf: &Elf, known: &Known<'_>) -> CodeUses {
+    let Known { entries, variables, sites } = *known;
+    let scan = Scan { entries, sites, thunks: indirect_thunks(elf), data: Data::of(elf, variables) };
     scan::all(elf, |code, uses| scan.function(code, uses))
 }
 
@@ -26,14 +26,14 @@ fn indirect_thunks(elf: &Elf) -> HashSet<Addr> {
 }
 
 struct Scan<'a> {
-    entries: &'a Entries,
+    entries: &'a FunctionEntries,
     sites: &'a [Site],
     thunks: HashSet<Addr>,
     data: Data<'a>,
 }
 
 impl Scan<'_> {
-    fn function(&self, code: &Code<'_>, uses: &mut Uses) {
+    fn function(&self, code: &Code<'_>, uses: &mut CodeUses) {
         let mut decoder = decoder(code.bytes, code.start.0);
         let mut instruction = Instruction::default();
         let mut is_indirect = false;
@@ -95,7 +95,7 @@ impl Scan<'_> {
     }
 
     /// Follows the code from the load of an argument register to the calls that are made with it.
-    fn passed(&self, code: &Code<'_>, load: &Instruction, target: Addr, uses: &mut Uses) {
+    fn passed(&self, code: &Code<'_>, load: &Instruction, target: Addr, uses: &mut CodeUses) {
         let register = load.op0_register().full_register();
         if load.op0_kind() != OpKind::Register || !is_argument(register) {
             return;

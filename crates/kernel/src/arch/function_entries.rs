@@ -3,14 +3,14 @@
 use crate::address::Addr;
 use crate::elf::Elf;
 
-/// Entry addresses of all functions, for asking whether a number found somewhere is one.
-pub struct Entries {
+/// Entry addresses of all functions, for asking whether a number in code or data is one.
+pub struct FunctionEntries {
     sorted: Vec<u64>,
 }
 
-impl Entries {
-    /// Of FUNC symbols, and of assembly code that has a size; mere labels are no entries.
-    pub fn of(elf: &Elf) -> Entries {
+impl FunctionEntries {
+    /// Of FUNC symbols, and of assembly code that has a size; a mere label is not an entry.
+    pub fn of(elf: &Elf) -> FunctionEntries {
         let mut sorted: Vec<u64> = elf
             .functions_by_addr
             .iter()
@@ -19,7 +19,7 @@ impl Entries {
             .map(|s| s.addr.0)
             .collect();
         sorted.dedup();
-        Entries { sorted }
+        FunctionEntries { sorted }
     }
 
     /// Whether a function begins at `addr`.

@@ -1,26 +1,26 @@
-//! Where the scheduler's variables lie, for asking whether a number met somewhere is the address of one.
+//! Where the scheduler's variables are, for asking whether a number in code or data is the address of one.
 
 use crate::address::Addr;
 
 /// The address ranges of the scheduler's variables.
-pub struct VariablePlaces {
+pub struct VariableRanges {
     /// In the kernel's data, sorted, disjoint.
     addresses: Vec<(Addr, Addr)>,
     /// In a per-CPU section that is linked at 0.
     offsets: Vec<(Addr, Addr)>,
 }
 
-/// The kernel lies in the upper half of the address space; what is below is an offset.
+/// The kernel is in the upper half of the address space; a number below that is an offset.
 const KERNEL_HALF: Addr = Addr(1 << 63);
 
-impl VariablePlaces {
+impl VariableRanges {
     /// Of variables, each with its address and size in bytes.
-    pub fn of(variables: impl Iterator<Item = (Addr, u64)>) -> VariablePlaces {
+    pub fn of(variables: impl Iterator<Item = (Addr, u64)>) -> VariableRanges {
         let mut ranges: Vec<(Addr, Addr)> =
             variables.map(|(addr, size)| (addr, addr + size.max(1))).collect();
         ranges.sort_unstable();
         let (offsets, addresses) = ranges.into_iter().partition(|(start, _)| *start < KERNEL_HALF);
-        VariablePlaces { addresses: merged(addresses), offsets: merged(offsets) }
+        VariableRanges { addresses: merged(addresses), offsets: merged(offsets) }
     }
 
     /// Whether the address is inside one of them.
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_one_range_and_gaps_are_none() {
+    fn neighbours_are_merged_and_gaps_stay() {
         let ranges = [(8, 16), (16, 20), (12, 14), (32, 40)].map(|(a, b)| (Addr(a), Addr(b)));
         let mut sorted = ranges.to_vec();
         sorted.sort_unstable();
