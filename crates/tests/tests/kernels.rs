@@ -7,8 +7,7 @@ use schedswap_tests::image;
 use std::fs;
 use std::path::Path;
 
-/// The two things that a row is found by: the line, and the compiler's major version, for Debian builds some lines with
-/// two.
+/// What identifies a row: the line, and the compiler's major version, because Debian builds some lines with two.
 fn line(image: &Image) -> Result<(String, String)> {
     let mut numbers = image.release.split(['.', '-', '+']);
     let [major, minor] = [numbers.next(), numbers.next()].map(Option::unwrap_or_default);
@@ -22,7 +21,7 @@ fn yes(there: bool) -> String {
     if there { "yes" } else { "no" }.to_owned()
 }
 
-/// The cells of a kernel's row, with the columns they belong to.
+/// The cells of a kernel's row, with their columns.
 fn row(image: &Image) -> Result<Vec<(&'static str, String)>> {
     let (line, compiler) = line(image)?;
     let contract = springboard::derive(image)?;
@@ -31,7 +30,7 @@ fn row(image: &Image) -> Result<Vec<(&'static str, String)>> {
         Base::Rbp => "rbp".to_owned(),
         Base::X29(offset) => format!("x29 {offset}"),
     };
-    // gcc's suffixes for what it made of a function are not the kernel's.
+    // gcc's suffixes for its variants of a function are not part of the kernel's name.
     let calls = contract.calls.iter().map(|name| format!("`{}`", name.split('.').next().unwrap_or(name)));
     let has = |name: &str| !image.symbols_named(name).is_empty();
     let size = |name: &str| image.entry_sizes.get(name).map_or("none".to_owned(), u64::to_string);
@@ -74,7 +73,7 @@ fn the_table_of_kernels_is_true() -> Result<()> {
         Some(cells) => {
             ensure!(cells == seen, "DESIGN.md has {cells:?} of {}; it is\n{text}", image().release)
         }
-        // A line that the archive has had since yesterday breaks nothing.
+        // A line that entered the archive yesterday breaks nothing.
         None => println!("DESIGN.md has no row for {} yet. It is\n{text}", image().release),
     }
     Ok(())
