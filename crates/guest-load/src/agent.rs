@@ -1,7 +1,7 @@
 //! The guest's end of the command channel.
 //!
-//! Both directions carry frames: a byte that says what it is, the command's number (u32, little endian), the
-//! payload's length (u32, little endian), the payload.
+//! Frames go in both directions: a byte for the kind, the command's number (u32, little endian), the payload's length
+//! (u32, little endian), the payload.
 //!
 //! | from the host | payload |
 //! |---|---|
@@ -34,27 +34,26 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Checked by the host, so that an agent of another version is named as such instead of misbehaving.
+/// The host checks it, so that an agent of another version is reported as such and does not misbehave.
 const PROTOCOL: u32 = 1;
-/// No frame from the host is longer; a longer one means that the channel has lost its step.
+/// The host sends no longer frame; a longer one means that the channel is out of sync.
 const FRAME_MAX: usize = 1 << 20;
-/// After a command has ended, how long its output may be silent before it counts as complete: a child that it left
-/// behind keeps it open.
+/// How long the output of an ended command may be silent before it counts as complete: a child that the command left
+/// behind keeps the pipe open.
 const DRAIN: Duration = Duration::from_millis(300);
-/// And how long that child's own output may hold up the answer.
+/// How long the output of such a child may delay the answer.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Arguments of `agent`.
 #[derive(Args)]
 pub struct AgentArgs {
-    /// The serial port that the host holds the other end of
+    /// The serial port whose other end the host holds
     port: PathBuf,
 }
 
 type Port = Arc<Mutex<File>>;
 
-/// Serves until the host says quit; then writes the end marker and restarts the machine, which ends the
-/// emulator.
+/// Serves until the host sends quit; then writes the end marker and restarts the machine, which ends the emulator.
 pub fn run(args: &AgentArgs) -> Result<ExitCode> {
     let mut port = OpenOptions::new()
         .read(true)
@@ -65,7 +64,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode> {
     let mut mode = tcgetattr(&port).context("the port is not a terminal device")?;
     mode.make_raw();
     tcsetattr(&port, OptionalActions::Flush, &mode)?;
-    // The agent must outlive a guest that runs out of memory: it is what reports it.
+    // The agent must survive when the guest runs out of memory, because it reports that.
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
 
     let answers: Port = Arc::new(Mutex::new(port.try_clone()?));
@@ -93,7 +92,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode> {
                 send(&answers, b'X', id, &status.to_le_bytes())?;
             }
             b'Q' => return end(&payload),
-            other => bail!("frame of unknown kind {other:#04x}: the channel has lost its step"),
+            other => bail!("frame of unknown kind {other:#04x}: the channel is out of sync"),
         }
     }
 }
@@ -114,7 +113,7 @@ fn receive(port: &mut File) -> Result<(u8, u32, Vec<u8>)> {
     let id = u32::from_le_bytes(header[1..5].try_into()?);
     let len = u32::from_le_bytes(header[5..9].try_into()?) as usize;
     if len > FRAME_MAX {
-        bail!("frame of {len} bytes: the channel has lost its step");
+        bail!("frame of {len} bytes: the channel is out of sync");
     }
     let mut payload = vec![0; len];
     port.read_exact(&mut payload)?;
@@ -139,8 +138,8 @@ fn execute(port: &Port, id: u32, payload: &[u8]) -> Result<()> {
         forward(port, b'E', id, child.stderr.take().context("stderr was piped")?),
     ];
     let status = wait(&mut child, limit)?;
-    // A child left in the background may hold the pipes open for ever; it does not hold up the answer. What the
-    // command itself wrote does, however slow the port is.
+    // A child left in the background may hold the pipes open for ever; it does not delay the answer. The command's
+    // own output does, however slow the port is.
     let ended = Instant::now();
     let mut last = (0, ended);
     while last.1.elapsed() < DRAIN
@@ -163,7 +162,7 @@ fn execute(port: &Port, id: u32, payload: &[u8]) -> Result<()> {
     }
 }
 
-/// Waits for the end; `None` when the limit passed and the whole process group was killed.
+/// Waits for the end; `None` if the limit passed and the whole process group was killed.
 fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let begun = Instant::now();
     let mut pause = Duration::from_micros(500);
@@ -183,10 +182,10 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     }
 }
 
-/// How far a stream of output has got.
+/// How far a stream of output has been forwarded.
 #[derive(Default)]
 struct Forwarded {
-    /// One when a piece has been read and one when it has been sent: odd while it is under way.
+    /// Counts one when a piece has been read and one when it has been sent, so it is odd while a piece is under way.
     steps: AtomicU64,
     ended: AtomicBool,
 }

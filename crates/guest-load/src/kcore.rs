@@ -1,7 +1,8 @@
-//! Saves kernel memory as /proc/kcore shows it, and compares two saves: a check of what a module did that
-//! does not ask the module.
+//! Saves kernel memory as /proc/kcore shows it, and compares two saves: this checks what a module did, without asking
+//! the module.
 //!
-//! Addresses in files and messages are those of the vmlinux file; KASLR is undone with one known symbol.
+//! Addresses in files and messages are those of the vmlinux file; one known symbol tells how far KASLR moved the
+//! kernel.
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -11,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Differing bytes listed before the rest is only counted.
+/// How many differing bytes to list; the rest is only counted.
 const LISTED_MAX: usize = 50;
 
 /// Subcommands of `kcore`.
@@ -39,7 +40,7 @@ pub struct SaveArgs {
 /// Arguments of `kcore compare`.
 #[derive(Args)]
 pub struct CompareArgs {
-    /// Lines of `start length`: places that the kernel toggles by itself (jump labels, static calls, …)
+    /// Lines of `start length`: places that the kernel changes by itself (jump labels, static calls, …)
     #[arg(long, value_name = "FILE")]
     ignore: Option<PathBuf>,
     /// The earlier save
@@ -78,17 +79,17 @@ fn parse_spans(text: &str) -> Result<Vec<Span>> {
                 (Some(start), Some(len)) => {
                     Ok(Span { start, len, name: words.next().unwrap_or("").to_string() })
                 }
-                _ => bail!("not `start length name` in hexadecimal: {line:?}"),
+                _ => bail!("expected `start length name` in hexadecimal, found {line:?}"),
             }
         })
         .collect()
 }
 
-/// Run-time minus linked address, from `symbol=linked` and the text of /proc/kallsyms.
+/// The difference between the running and the linked address, from `symbol=linked` and the text of /proc/kallsyms.
 fn slide(anchor: &str, kallsyms: &str) -> Result<u64> {
-    let (symbol, linked) = anchor.split_once('=').context("--anchor is SYMBOL=ADDRESS")?;
+    let (symbol, linked) = anchor.split_once('=').context("expected --anchor SYMBOL=ADDRESS")?;
     let linked = u64::from_str_radix(linked.trim_start_matches("0x"), 16)
-        .context("--anchor's address is hexadecimal")?;
+        .context("expected a hexadecimal address after --anchor")?;
     let line = kallsyms
         .lines()
         .find(|line| line.split_whitespace().nth(2) == Some(symbol))
@@ -100,7 +101,7 @@ fn slide(anchor: &str, kallsyms: &str) -> Result<u64> {
     Ok(running.wrapping_sub(linked))
 }
 
-/// One PT_LOAD of /proc/kcore.
+/// A PT_LOAD segment of /proc/kcore.
 struct Segment {
     addr: u64,
     len: u64,
@@ -113,7 +114,7 @@ fn segments(core: &File) -> Result<Vec<Segment>> {
     let mut header = [0; 64];
     core.read_exact_at(&mut header, 0).context("cannot read /proc/kcore (locked down?)")?;
     if &header[..6] != b"\x7fELF\x02\x01" {
-        bail!("/proc/kcore is no 64-bit little-endian ELF file");
+        bail!("/proc/kcore is not a 64-bit little-endian ELF file");
     }
     let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
     let half = |bytes: &[u8], at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().expect("2 bytes"));
@@ -187,7 +188,7 @@ struct Difference {
 fn differences(before: &[u8], after: &[u8], ignore: &[Span]) -> Result<Vec<Difference>> {
     let (before, after) = (load(before).context("the earlier save")?, load(after).context("the later save")?);
     if before.iter().map(|(s, _)| s).ne(after.iter().map(|(s, _)| s)) {
-        bail!("the saves are of different ranges");
+        bail!("the saves contain different ranges");
     }
     let ignored = |addr: u64| {
         let after = ignore.partition_point(|span| span.start <= addr);

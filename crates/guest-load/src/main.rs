@@ -1,8 +1,8 @@
-//! The program that works inside a test guest. It is linked statically, so that an initramfs needs nothing
-//! but this file and a busybox.
+//! The program that works inside a test guest. It is linked statically, so an initramfs needs only this file and a
+//! busybox.
 //!
 //! * `agent`: runs commands for the host over a serial port.
-//! * `run`, `progress`: a mixed load on the scheduler, and whether each part of it gets on.
+//! * `run`, `progress`: a mixed load on the scheduler, and whether each kind of load makes progress.
 //! * `kcore`: saves and compares kernel memory, independently of any module.
 //! * `park`: holds a thread inside a function of the scheduler.
 //! * `pipe`, `time`: work of a fixed size, timed by the guest's clock.
@@ -26,16 +26,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run commands for the host, which talks over a serial port; ends by powering the guest off
+    /// Run commands for the host, which sends them over a serial port; ends by restarting the machine
     Agent(agent::AgentArgs),
     /// Put a mixed scheduling load on this machine
     Run(load::RunArgs),
-    /// Wait until every kind of load has got on since this command started; name those that have not
+    /// Wait until every kind of load has made progress since this command started; name those that have not
     Progress(load::ProgressArgs),
     /// Save kernel memory, or compare two saves
     #[command(subcommand)]
     Kcore(kcore::Command),
-    /// Hold a thread inside the system call sched_setattr until told to let it go
+    /// Hold a thread inside the system call sched_setattr until told to release it
     Park(park::ParkArgs),
     /// Pass a byte back and forth between two threads; prints how many ns that took
     Pipe(timed::PipeArgs),

@@ -1,4 +1,4 @@
-//! Work of a fixed size, timed by the guest's own clock: what `make bench` compares two schedulers by.
+//! Work of a fixed size, timed by the guest's own clock: `make bench` compares two schedulers by it.
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -23,7 +23,7 @@ pub struct TimeArgs {
     command: Vec<String>,
 }
 
-/// Passes a byte back and forth between two threads, each round two sleeps and two wake-ups; prints ns.
+/// Passes a byte back and forth between two threads, with two sleeps and two wake-ups per round; prints ns.
 pub fn pipe_rounds(args: &PipeArgs) -> Result<ExitCode> {
     let (ours, theirs) = (pipe().context("pipe")?, pipe().context("pipe")?);
     let rounds = args.rounds;
@@ -48,9 +48,10 @@ fn pass_on(mut from: PipeReader, mut to: PipeWriter, rounds: u64) -> Result<()> 
     Ok(())
 }
 
-/// Runs a program to its end with its output thrown away; prints ns.
+/// Runs a program to its end and discards its output; prints ns.
 pub fn time(args: &TimeArgs) -> Result<ExitCode> {
-    let (program, arguments) = args.command.split_first().context("which program?")?;
+    let (program, arguments) =
+        args.command.split_first().context("no program given: name one after `time`")?;
     let begun = Instant::now();
     let status = Command::new(program)
         .args(arguments)

@@ -1,4 +1,4 @@
-//! The host's end of the command channel; `guest-load/src/agent.rs` is the other and describes the frames.
+//! The host's end of the command channel. The other end is `guest-load/src/agent.rs`, which describes the frames.
 
 use super::{Error, Result};
 use std::collections::HashMap;
@@ -8,24 +8,24 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-/// Must equal the agent's.
+/// Must equal the agent's version.
 const PROTOCOL: u32 = 1;
-/// Bytes put at once: well below what the guest's terminal layer buffers, and not many seconds' worth even
-/// where the emulator gets little of the host.
+/// How many bytes of a file go into one frame: well below what the guest's terminal layer buffers, and only seconds
+/// of transfer even where the emulator gets little of the host's time.
 pub(super) const PUT_MAX: usize = 8 << 10;
-/// A longer frame means that the channel has lost its step.
+/// A longer frame means that the channel is out of sync.
 const FRAME_MAX: usize = 1 << 20;
 
 /// How a command ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
-    /// Exit status.
+    /// The exit status.
     Exit(i32),
-    /// Killed by the agent at its time limit.
+    /// The agent killed it at its time limit.
     Limit,
 }
 
-/// What has come in for one command and was not yet taken.
+/// What has arrived for one command and has not been taken yet.
 #[derive(Default, Debug)]
 pub(super) struct Incoming {
     pub(super) stdout: Vec<u8>,
@@ -60,7 +60,7 @@ impl Channel {
         Ok(Channel { out: Mutex::new((stream, 0)), inbox })
     }
 
-    /// Whether the agent has said hello; `Err` when it is of another version.
+    /// Whether the agent has said hello; `Err` if it is of another version.
     pub(super) fn is_up(&self) -> Result<bool> {
         match lock(&self.inbox.0).agent {
             None => Ok(false),
@@ -80,7 +80,7 @@ impl Channel {
         self.send(b'R', &[&limit_ms.to_le_bytes(), command.as_bytes()])
     }
 
-    /// Sends (a piece of) a file; returns the number to wait for.
+    /// Sends a file, or a piece of one; returns the number to wait for.
     pub(super) fn put(&self, path: &str, bytes: &[u8], mode: u32, append: bool) -> Result<u32> {
         let len = u16::try_from(path.len()).map_err(|_| Error::Scenario(format!("path too long: {path}")))?;
         let header = [&mode.to_le_bytes()[..], &[append.into()], &len.to_le_bytes()].concat();
@@ -100,13 +100,13 @@ impl Channel {
         lock(&self.inbox.0).commands.insert(id, Incoming::default());
         let frame =
             [&[kind][..], &id.to_le_bytes(), &(payload.len() as u32).to_le_bytes(), &payload].concat();
-        // A guest that is gone is noticed, and explained, where the answer is waited for.
+        // If the guest is gone, the wait for the answer notices it and explains it.
         let _ = out.0.write_all(&frame);
         Ok(id)
     }
 
-    /// Waits for at most `slice` and takes what has come in for a command; once its end is taken, the
-    /// command is forgotten.
+    /// Waits for at most `slice`, and takes what has arrived for a command. Once its end is taken, the command is
+    /// forgotten.
     pub(super) fn take(&self, id: u32, slice: Duration) -> Incoming {
         let (inbox, changed) = &*self.inbox;
         let nothing_new = |inbox: &mut Inbox| {
@@ -126,7 +126,7 @@ impl Channel {
     }
 }
 
-/// No code panics while it holds one of these locks; the data is whole even if it did.
+/// No code panics while it holds one of these locks; even if it did, the data would be complete.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -134,7 +134,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// How the agent's hello begins: kind, number 0, four bytes.
 const HELLO: [u8; 9] = [b'H', 0, 0, 0, 0, 4, 0, 0, 0];
 
-/// Reads up to the agent's hello. Firmware takes a serial port for a terminal, and writes to it until the kernel starts.
+/// Reads until the agent's hello. Firmware takes a serial port for a terminal, and writes to it until the kernel
+/// starts.
 fn skip_to_hello(stream: &mut UnixStream) -> std::io::Result<[u8; 9]> {
     let mut last = [0; 9];
     while last != HELLO {

@@ -1,4 +1,4 @@
-//! What a guest is made of, and the command lines that follow from it.
+//! What a guest consists of, and the command lines that follow from it.
 
 use super::platform::Platform;
 use super::{Disk, Firmware, Initramfs};
@@ -6,43 +6,46 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The kernel parameters of every guest, each with its reason. [`Config::append`] comes after them, so that
-/// a user's value wins.
+/// The kernel parameters of every guest, each with its reason. [`Config::append`] comes after them, so a user's value
+/// takes precedence.
 pub const KERNEL_PARAMETERS: &[(&str, &str)] = &[
-    ("loglevel=8", "every message counts, also those below warning"),
+    ("loglevel=8", "every message counts, even those below the level of a warning"),
     ("log_buf_len=4M", "a burst of messages must not push a complaint out before it is printed"),
-    ("panic=-1", "restart at once on a panic; QEMU's -no-reboot makes that the end"),
-    ("oops=panic", "an oops leaves locks held: the guest would hang until the time limit instead of ending"),
+    ("panic=-1", "restart at once on a panic; with QEMU's -no-reboot, that ends QEMU"),
+    (
+        "oops=panic",
+        "after an oops locks stay held: the guest would hang until the time limit instead of ending",
+    ),
     ("tsc=reliable", "the emulated TSC is steady, but a busy host makes its watchdog think otherwise"),
-    ("no_timer_check", "the boot-time timer test fails when the host takes the CPU away in the middle of it"),
+    ("no_timer_check", "the boot-time timer test fails if the host takes the CPU away during the test"),
     (
         "rcupdate.rcu_cpu_stall_timeout=100",
-        "a busy host stops single virtual CPUs for seconds; a real stall lasts",
+        "a busy host may stop a virtual CPU for seconds; a real stall lasts longer",
     ),
     (
         "rcupdate.rcu_task_stall_info=25000",
-        "the same for grace periods of all tasks, noted after 10 s else; in jiffies, of which most kernels have 250 a \
-         second",
+        "the same for grace periods of RCU tasks, otherwise reported after 10 s; in jiffies, of which most \
+         kernels have 250 a second",
     ),
     (
         "watchdog_thresh=60",
-        "the same for soft lockups, found after twice that many seconds; more is not allowed",
+        "the same for soft lockups, which are found after twice as many seconds; this is the maximum",
     ),
-    ("workqueue.watchdog_thresh=100", "and for work queues, in kernels that watch them"),
-    ("unknown_nmi_panic", "an NMI is how a guest that does not answer is asked where it is"),
-    ("panic_print=0x40", "and then all its CPUs say so, not only the one that panics"),
+    ("workqueue.watchdog_thresh=100", "the same for work queues, in kernels that watch them"),
+    ("unknown_nmi_panic", "a guest that does not answer is sent an NMI, and has to say where it is"),
+    ("panic_print=0x40", "after the NMI all CPUs say where they are, not only the one that panics"),
 ];
 
-/// A guest to be launched.
+/// The configuration of a guest.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The kernel image (bzImage, `vmlinuz-*`).
     pub kernel: PathBuf,
-    /// Its files.
+    /// The files in its initramfs.
     pub initramfs: Initramfs,
     /// Its disks.
     pub disks: Vec<Disk>,
-    /// What boots the kernel; otherwise it is QEMU itself, and there is no UEFI.
+    /// The firmware that boots the kernel; if `None`, QEMU boots it, and there is no UEFI.
     pub firmware: Option<Firmware>,
     /// Virtual CPUs.
     pub cpus: u32,
@@ -52,30 +55,30 @@ pub struct Config {
     pub append: Vec<String>,
     /// QEMU's CPU model.
     pub cpu_model: String,
-    /// With `Some(n)`, guest time counts instructions, 2ⁿ ns each, and all CPUs share one host thread: slow,
-    /// but the same on every machine.
+    /// If `Some(n)`, guest time counts instructions, at 2ⁿ ns each, and all CPUs share one host thread: slow, but the
+    /// same on every machine.
     pub icount: Option<u8>,
-    /// Emulate each CPU on a thread of its own, so that they truly run at once. The emulator then now and then goes on
-    /// with its translation of code that another CPU has just patched, and hangs.
+    /// Emulate each CPU on a thread of its own, so that they really run at the same time. The emulator then
+    /// occasionally keeps using its translation of code that another CPU has just patched, and hangs.
     pub parallel: bool,
-    /// Where to keep the console; otherwise it is deleted with the guest.
+    /// Where to keep the console; if `None`, it is deleted with the guest.
     pub console: Option<PathBuf>,
-    /// The guest's whole life.
+    /// The limit for the guest's whole life.
     pub time_limit: Duration,
-    /// From launch until the agent answers.
+    /// The limit from launch until the agent answers.
     pub boot_limit: Duration,
-    /// One command, unless it is given its own limit.
+    /// The limit for one command that is not given its own.
     pub command_limit: Duration,
-    /// Taint flags (letters) that are no complaint.
+    /// Taint flags (letters) that do not count as complaints.
     pub allowed_taints: String,
-    /// The emulator; looked for in PATH unless it is a path.
+    /// The emulator: a path, or a name to look for in PATH.
     pub qemu: PathBuf,
-    /// What it emulates.
+    /// The machine that it emulates.
     platform: Platform,
 }
 
 impl Config {
-    /// 4 CPUs, 2 GiB, limits for a host that has other things to do as well.
+    /// 4 CPUs, 2 GiB, and limits for a host that has other work as well.
     pub fn new(kernel: &Path, initramfs: Initramfs) -> Config {
         let platform = Platform::of_image(kernel);
         Config {
@@ -108,13 +111,13 @@ impl Config {
         fixed.chain(self.append.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
     }
 
-    /// QEMU's arguments; the agent's serial port is QEMU's standard input and its monitor the standard output,
-    /// both sockets.
+    /// QEMU's arguments. The agent's serial port is QEMU's standard input, and its monitor the standard output; both
+    /// are sockets.
     pub(super) fn qemu_arguments(&self, initramfs: &Path, console: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
         match self.icount {
-            // Counting instructions needs one thread for all CPUs.
+            // Counting instructions requires one thread for all CPUs.
             Some(shift) => {
                 add(&["-accel", "tcg,thread=single", "-icount", &format!("shift={shift},sleep=off")]);
             }

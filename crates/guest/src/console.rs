@@ -1,4 +1,4 @@
-//! Reads the whole console and finds what the kernel complained of.
+//! Reads the whole console and finds the kernel's complaints.
 
 use regex::{Regex, RegexBuilder};
 use std::collections::BTreeSet;
@@ -8,12 +8,12 @@ use std::sync::OnceLock;
 /// Lines shown before and after a complaint.
 const CONTEXT_BEFORE: usize = 2;
 const CONTEXT_AFTER: usize = 24;
-/// A stack trace this many lines below a complaint belongs to it.
+/// A stack trace within this many lines after a complaint belongs to it.
 const REPORT_LINES: usize = 120;
-/// The same of a line that is expected. Fewer: it may be one that has no trace.
+/// The same for an expected line. Fewer, because such a line may have no stack trace.
 const EXPECTED_LINES: usize = 12;
 
-/// What a line of the console complains of.
+/// The kinds of complaints on a console.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// `Kernel panic - not syncing`
@@ -38,7 +38,7 @@ pub enum Kind {
     CallTrace,
     /// The kernel dropped messages: others may be among them.
     DroppedMessages,
-    /// A module or event tainted the kernel, other than by being unsigned or out of tree.
+    /// A module or an event tainted the kernel in another way than by being unsigned or out of tree.
     Taint,
 }
 
@@ -61,12 +61,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One complaint.
+/// A complaint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Complaint {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Line of the console, from 1.
+    /// The line of the console, from 1.
     pub line: usize,
     /// That line, without its time stamp.
     pub text: String,
@@ -74,7 +74,7 @@ pub struct Complaint {
     pub context: String,
 }
 
-/// In order: the first that matches a line gives its kind.
+/// In order: the first pattern that matches a line gives its kind.
 const PATTERNS: &[(Kind, &str)] = &[
     (Kind::Panic, r"kernel panic - not syncing"),
     (
@@ -105,7 +105,8 @@ const PATTERNS: &[(Kind, &str)] = &[
     (Kind::CallTrace, r"^Call Trace:"),
 ];
 
-/// Every complaint on a console. Lines that contain one of `expected` are none, nor is the stack trace below such a line.
+/// Every complaint on a console. Lines that contain one of `expected` do not count, nor does the stack trace after
+/// such a line.
 pub fn complaints(console: &str, expected: &[String]) -> Vec<Complaint> {
     static COMPILED: OnceLock<Vec<(Kind, Regex)>> = OnceLock::new();
     let patterns = COMPILED.get_or_init(|| {
@@ -147,7 +148,7 @@ pub fn complaints(console: &str, expected: &[String]) -> Vec<Complaint> {
     found
 }
 
-/// Stack traces and oops codes below a complaint are part of its report, until the kernel ends the report.
+/// A stack trace or an oops code after a complaint is part of its report, until the kernel ends the report.
 fn continues_report(kind: Kind, last: &Complaint, index: usize, lines: &[&str]) -> bool {
     let between = last.line..index;
     let ended = lines[between].iter().any(|line| line.contains("---[ end trace"));
@@ -160,16 +161,16 @@ fn continues_report(kind: Kind, last: &Complaint, index: usize, lines: &[&str]) 
     }
 }
 
-/// The command line is echoed at boot and may name what we look for; programs' own traps are not the
-/// kernel's fault.
+/// The command line is echoed at boot and may contain one of the patterns; traps of programs are not the kernel's
+/// fault.
 fn is_echo(line: &str) -> bool {
     static ECHO: OnceLock<Regex> = OnceLock::new();
     ECHO.get_or_init(|| Regex::new(r"^(Kernel )?[Cc]ommand line: |^traps: \S+\[\d+\] ").expect("a constant"))
         .is_match(line)
 }
 
-/// A console line without `[   12.345678]`, the caller `[    T123]` that CONFIG_PRINTK_CALLER adds, and a
-/// carriage return.
+/// A console line without its time stamp `[   12.345678]`, without the caller `[    T123]` that CONFIG_PRINTK_CALLER
+/// adds, and without a carriage return.
 fn message(line: &str) -> &str {
     static STAMP: OnceLock<Regex> = OnceLock::new();
     let stamp =
@@ -208,7 +209,7 @@ const TAINTS: [(char, &str); 20] = [
     ('J', "fwctl"),
 ];
 
-/// The flags of a taint value that are not among `allowed` (letters), as words; `None` when there is none.
+/// The flags of a taint value that are not among `allowed` (letters), as words; `None` if there are none.
 pub fn unexpected_taints(value: u64, allowed: &str) -> Option<String> {
     let allowed: BTreeSet<char> = allowed.chars().collect();
     let flags: Vec<String> = (0..64)

@@ -44,7 +44,7 @@ fn a_warning_with_its_trace_is_one_complaint() {
     let found = complaints(console, &[]);
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].kind, found[0].line), (Kind::Warning, 3));
-    assert!(found[0].context.contains("rq->clock_update_flags"), "what the warning says stands above it");
+    assert!(found[0].context.contains("rq->clock_update_flags"), "the line before the warning explains it");
     assert!(found[0].context.contains("dequeue_entity"));
 }
 
@@ -58,7 +58,7 @@ fn the_trace_of_what_is_expected_is_expected_once() {
 [   30.000005] Out of memory: Killed process 311 (stress-ng-vm) total-vm:268084kB
 [   30.000006] Call Trace:
 ";
-    // The second, so near, is taken for a part of the first.
+    // The second is so near that it counts as a part of the first.
     assert_eq!(kinds(console), [Kind::CallTrace]);
     let found = complaints(console, &["invoked oom-killer".to_string()]);
     assert_eq!(found.iter().map(|c| c.line).collect::<Vec<_>>(), [6]);
@@ -95,66 +95,67 @@ fn an_oops_that_panics() {
 }
 
 /// One real line each, from kernels 5.10 to 7.x and both architectures.
+const SAMPLES: &[(Kind, &str)] = &[
+    (Kind::Panic, "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"),
+    (
+        Kind::Panic,
+        "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: __schedule+0x9a1/0xa00",
+    ),
+    (Kind::Bug, "BUG: kernel NULL pointer dereference, address: 0000000000000040"),
+    (Kind::Bug, "kernel BUG at kernel/sched/rt.c:1123!"),
+    (Kind::Bug, "BUG: using smp_processor_id() in preemptible [00000000] code: sh/1"),
+    (Kind::Oops, "BUG: unable to handle page fault for address: ffffffffc0a3d000"),
+    (Kind::Oops, "Unable to handle kernel paging request at virtual address ffff80000a3d000"),
+    (Kind::Oops, "Internal error: Oops: 0000000096000044 [#1] SMP"),
+    (
+        Kind::Oops,
+        "Oops: general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] SMP",
+    ),
+    (
+        Kind::Oops,
+        "general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] PREEMPT SMP NOPTI",
+    ),
+    (Kind::Oops, "invalid opcode: 0000 [#1] PREEMPT SMP NOPTI"),
+    (Kind::Oops, "traps: PANIC: double fault, error_code: 0x0"),
+    (
+        Kind::Oops,
+        "BUG: stack guard page was hit at 00000000c5a3f1d2 (stack is 000000008a0e2b91..00000000e0c5b1a7)",
+    ),
+    (Kind::Warning, "WARNING: CPU: 1 PID: 0 at kernel/sched/fair.c:4111 load_balance+0x1/0x2"),
+    (Kind::Warning, "WARNING: kernel/sched/core.c:1234 at try_to_wake_up+0x1/0x2, CPU#1: sh/1"),
+    (Kind::Warning, "WARNING: possible circular locking dependency detected"),
+    (Kind::Warning, "WARNING: stack recursion on stack type 2"),
+    (Kind::Atomic, "BUG: scheduling while atomic: kworker/2:1/45/0x00000002"),
+    (Kind::Atomic, "BUG: sleeping function called from invalid context at kernel/locking/mutex.c:283"),
+    (Kind::RcuStall, "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"),
+    (Kind::RcuStall, "rcu: INFO: rcu_preempt self-detected stall on CPU"),
+    (
+        Kind::RcuStall,
+        "rcu: INFO: rcu_sched detected expedited stalls on CPUs/tasks: { 3-... } 25 jiffies s: 61 root: 0x8/.",
+    ),
+    (
+        Kind::RcuStall,
+        "rcu: rcu_preempt kthread starved for 5252 jiffies! g-1095 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x0 ->cpu=1",
+    ),
+    (Kind::Lockup, "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [migration/1:17]"),
+    (Kind::Lockup, "NMI watchdog: Watchdog detected hard LOCKUP on cpu 3"),
+    (Kind::Lockup, "BUG: workqueue lockup - pool cpus=2 node=0 flags=0x0 nice=0 stuck for 31s!"),
+    (Kind::HungTask, "INFO: task kworker/0:1:9 blocked for more than 120 seconds."),
+    (Kind::Corruption, "list_del corruption. prev->next should be ffff8881, but was dead000000000100"),
+    (Kind::Corruption, "refcount_t: underflow; use-after-free."),
+    (Kind::Corruption, "BUG: Bad page state in process sh  pfn:12345"),
+    (
+        Kind::Corruption,
+        "jump_label: Fatal kernel bug, unexpected op at load_balance+0x1/0x2 [00000000a] (eb 3 != 66 90)",
+    ),
+    (Kind::DroppedMessages, "** 123 printk messages dropped **"),
+    (Kind::CallTrace, "Call Trace:"),
+    (Kind::Taint, "Disabling lock debugging due to kernel taint"),
+];
+
 #[test]
 fn every_kind_is_recognised() {
-    let samples = [
-        (Kind::Panic, "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"),
-        (
-            Kind::Panic,
-            "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: __schedule+0x9a1/0xa00",
-        ),
-        (Kind::Bug, "BUG: kernel NULL pointer dereference, address: 0000000000000040"),
-        (Kind::Bug, "kernel BUG at kernel/sched/rt.c:1123!"),
-        (Kind::Bug, "BUG: using smp_processor_id() in preemptible [00000000] code: sh/1"),
-        (Kind::Oops, "BUG: unable to handle page fault for address: ffffffffc0a3d000"),
-        (Kind::Oops, "Unable to handle kernel paging request at virtual address ffff80000a3d000"),
-        (Kind::Oops, "Internal error: Oops: 0000000096000044 [#1] SMP"),
-        (
-            Kind::Oops,
-            "Oops: general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] SMP",
-        ),
-        (
-            Kind::Oops,
-            "general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] PREEMPT SMP NOPTI",
-        ),
-        (Kind::Oops, "invalid opcode: 0000 [#1] PREEMPT SMP NOPTI"),
-        (Kind::Oops, "traps: PANIC: double fault, error_code: 0x0"),
-        (
-            Kind::Oops,
-            "BUG: stack guard page was hit at 00000000c5a3f1d2 (stack is 000000008a0e2b91..00000000e0c5b1a7)",
-        ),
-        (Kind::Warning, "WARNING: CPU: 1 PID: 0 at kernel/sched/fair.c:4111 load_balance+0x1/0x2"),
-        (Kind::Warning, "WARNING: kernel/sched/core.c:1234 at try_to_wake_up+0x1/0x2, CPU#1: sh/1"),
-        (Kind::Warning, "WARNING: possible circular locking dependency detected"),
-        (Kind::Warning, "WARNING: stack recursion on stack type 2"),
-        (Kind::Atomic, "BUG: scheduling while atomic: kworker/2:1/45/0x00000002"),
-        (Kind::Atomic, "BUG: sleeping function called from invalid context at kernel/locking/mutex.c:283"),
-        (Kind::RcuStall, "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"),
-        (Kind::RcuStall, "rcu: INFO: rcu_preempt self-detected stall on CPU"),
-        (
-            Kind::RcuStall,
-            "rcu: INFO: rcu_sched detected expedited stalls on CPUs/tasks: { 3-... } 25 jiffies s: 61 root: 0x8/.",
-        ),
-        (
-            Kind::RcuStall,
-            "rcu: rcu_preempt kthread starved for 5252 jiffies! g-1095 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x0 ->cpu=1",
-        ),
-        (Kind::Lockup, "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [migration/1:17]"),
-        (Kind::Lockup, "NMI watchdog: Watchdog detected hard LOCKUP on cpu 3"),
-        (Kind::Lockup, "BUG: workqueue lockup - pool cpus=2 node=0 flags=0x0 nice=0 stuck for 31s!"),
-        (Kind::HungTask, "INFO: task kworker/0:1:9 blocked for more than 120 seconds."),
-        (Kind::Corruption, "list_del corruption. prev->next should be ffff8881, but was dead000000000100"),
-        (Kind::Corruption, "refcount_t: underflow; use-after-free."),
-        (Kind::Corruption, "BUG: Bad page state in process sh  pfn:12345"),
-        (
-            Kind::Corruption,
-            "jump_label: Fatal kernel bug, unexpected op at load_balance+0x1/0x2 [00000000a] (eb 3 != 66 90)",
-        ),
-        (Kind::DroppedMessages, "** 123 printk messages dropped **"),
-        (Kind::CallTrace, "Call Trace:"),
-        (Kind::Taint, "Disabling lock debugging due to kernel taint"),
-    ];
-    for (kind, line) in samples {
+    for &(kind, line) in SAMPLES {
         let expected = if kind == Kind::Corruption && line.starts_with("BUG") { Kind::Bug } else { kind };
         assert_eq!(kinds(&format!("[   12.345678] {line}\n")), [expected], "{line}");
         assert_eq!(kinds(&format!("[   12.345678][  T312] {line}\r\n")), [expected], "{line}");

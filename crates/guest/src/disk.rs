@@ -1,4 +1,4 @@
-//! Disks of a guest.
+//! The disks of a guest.
 
 use super::host;
 use super::{Error, Result};
@@ -7,26 +7,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How a disk's file is laid out.
+/// The format of a disk's file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
-    /// As the guest sees it.
+    /// Raw: the bytes that the guest sees.
     Raw,
-    /// What differs from another file.
+    /// An overlay: only what differs from another file.
     Qcow2,
 }
 
 /// A virtio disk, as a file of this machine.
 ///
-/// What counts as written when the emulator is killed is what the guest has flushed: qcow2 keeps in the
-/// emulator's memory where it has put new data, until the guest asks for a flush. As this machine goes on
-/// running, its own page cache is as good as a medium, so no flush has to wait for a real disk
-/// (`cache=unsafe` leaves out just that).
+/// When the emulator is killed, only what the guest has flushed counts as written: qcow2 keeps the places of new data
+/// in the emulator's memory until the guest asks for a flush. This machine itself goes on running, so its page cache
+/// is as good as a medium and no flush has to wait for a real disk (`cache=unsafe` leaves out exactly that wait).
 #[derive(Clone, Debug)]
 pub struct Disk {
     /// The file.
     pub file: PathBuf,
-    /// Its layout.
+    /// Its format.
     pub format: Format,
     /// Whether the guest may only read.
     pub read_only: bool,
@@ -35,12 +34,15 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A file that guests only read, and may share.
+    /// A file that guests only read, so they may share it.
     pub fn shared(file: &Path, serial: &'static str) -> Disk {
         Disk { file: file.to_path_buf(), format: Format::Raw, read_only: true, serial }
     }
 
-    /// Makes `file` a disk that begins as `base`, which it never changes and always needs.
+    /// Makes `file` a disk that begins with the content of `base`. It never changes `base`, but always needs it.
+    ///
+    /// # Errors
+    /// [`Error::HostProgramMissing`] or [`Error::HostProgramFailed`] for `qemu-img`.
     pub fn overlay(base: &Path, file: &Path, serial: &'static str) -> Result<Disk> {
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_path_buf());
         let mut command = Command::new("qemu-img");
@@ -50,6 +52,10 @@ impl Disk {
     }
 
     /// Checks the ext4 file system on it, whose journal must have been replayed. The guest must be off.
+    ///
+    /// # Errors
+    /// [`Error::HostProgramFailed`] with the findings of `e2fsck`; [`Error::HostProgramMissing`] if it or `qemu-img`
+    /// is not installed.
     pub fn check_ext4(&self) -> Result<()> {
         let raw = self.file.with_extension("raw");
         let mut convert = Command::new("qemu-img");

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Why a guest could not be started, did not do what it was told, or ended badly.
+/// Why a guest could not be started, did not do as it was told, or ended badly.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// No QEMU.
+    /// QEMU is not installed.
     #[error(
         "{program} was not found: install Debian's package qemu-system-x86 (from bookworm-backports where \
          qemu-utils is already the newer one) or your distribution's qemu-system-x86-core"
@@ -39,13 +39,13 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
-    /// A program named with `--with` is not there.
-    #[error("program {name} was not found (looked for the file, then in PATH)")]
+    /// A program named with `--with` was not found.
+    #[error("program {name} was not found as a file or in PATH: name an installed program")]
     ProgramMissing {
         /// As given.
         name: String,
     },
-    /// A program's libraries could not be found out.
+    /// The libraries of a program could not be determined.
     #[error("cannot take {program} into the guest: {reason}")]
     ProgramUnusable {
         /// The program.
@@ -79,12 +79,12 @@ pub enum Error {
         doing: String,
         /// The limit.
         after: Duration,
-        /// `alive`, or `silent` when the agent did not answer either.
+        /// `alive`, or `silent` if the agent did not answer either.
         state: &'static str,
         /// Last lines of the console.
         console_tail: String,
     },
-    /// The guest ended although nobody had told it to, without a complaint.
+    /// The guest ended although it was not told to, without a complaint of the kernel.
     #[error(
         "{doing}: the guest ended by itself, without its end marker. The console ends with:\n{console_tail}"
     )]
@@ -104,9 +104,9 @@ pub enum Error {
         /// Its output and error output.
         output: String,
     },
-    /// The agent in the guest speaks another version.
+    /// The agent in the guest speaks another version of the protocol.
     #[error(
-        "the guest-load program speaks version {found} of the channel, this library version {expected}: \
+        "the guest-load program speaks version {found} of the channel, this library speaks version {expected}: \
          they are from different builds; rebuild both"
     )]
     Protocol {
@@ -124,7 +124,7 @@ pub enum Error {
         package: &'static str,
     },
     /// It failed.
-    #[error("{doing} failed ({program} ended with {status}); it said\n{said}")]
+    #[error("{doing} failed ({program} ended with {status}); it said:\n{said}")]
     HostProgramFailed {
         /// What it was run for.
         doing: String,
@@ -135,9 +135,10 @@ pub enum Error {
         /// Its output.
         said: String,
     },
-    /// A kernel lacks a module without which it cannot reach the guest's disk.
+    /// The kernel lacks a module that it needs to reach the guest's disk.
     #[error(
-        "kernel {release} has no {module}, neither built in nor as a module below {}: it cannot boot from a disk",
+        "kernel {release} has no {module}, neither built in nor as a module below {}: it cannot boot from a \
+         disk. Use another kernel, or complete its modules",
         looked_in.display()
     )]
     ModuleMissing {
@@ -148,34 +149,34 @@ pub enum Error {
         /// Where it was looked for.
         looked_in: PathBuf,
     },
-    /// A file of a kernel is not what it should be.
-    #[error("{} is no kernel module that can be read: {reason}", file.display())]
+    /// A kernel's file is not as it should be.
+    #[error("{} is not a readable kernel module: {reason}. Install its package again", file.display())]
     ModuleUnreadable {
         /// The file.
         file: PathBuf,
         /// Why.
         reason: String,
     },
-    /// A machine was asked something while it was off.
+    /// The machine was asked something while it was off.
     #[error("the machine is off: boot it first")]
     Off,
-    /// A machine that is on was to be switched on.
+    /// The machine was to be switched on while it was on.
     #[error("the machine is on: use reboot, or shut it down first")]
     On,
-    /// systemd did not get as far as it should.
-    #[error("systemd is {state:?} after the boot, expected {expected:?}; of its units:\n{units}")]
+    /// systemd did not get as far as it should have.
+    #[error("systemd is {state:?} after the boot, expected {expected:?}; its units:\n{units}")]
     Boot {
         /// As `systemctl is-system-running` says.
         state: String,
         /// The same, as the caller wants it.
         expected: &'static str,
-        /// Failed units with the ends of their logs, and jobs that wait.
+        /// Failed units with the ends of their logs, and jobs that still wait.
         units: String,
     },
-    /// What a guest is made from could not be got.
+    /// A part of the guest could not be fetched.
     #[error(transparent)]
     Source(#[from] schedswap_source::SourceError),
-    /// Something in the guest is not as the scenario requires.
+    /// Something in the guest differs from what the scenario requires.
     #[error("{0}")]
     Scenario(String),
     /// An operation of this machine failed.

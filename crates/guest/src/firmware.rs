@@ -1,4 +1,4 @@
-//! UEFI firmware, for a guest whose kernel is to find what only firmware tells it.
+//! UEFI firmware, for a guest whose kernel needs information that only firmware provides.
 
 use super::config::option_value;
 use std::ffi::OsString;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 /// A build of OVMF: two flash chips.
 #[derive(Clone, Debug)]
 pub struct Firmware {
-    /// The program, which guests only read.
+    /// The program; guests only read it.
     pub code: PathBuf,
-    /// Its variables. Whoever runs writes to them, so each guest needs a file of its own.
+    /// Its variables. A guest writes to them, so each guest needs its own file.
     pub variables: PathBuf,
 }
 

@@ -1,15 +1,16 @@
-//! Programs of this machine that make a guest's disks.
+//! The programs of this machine that make a guest's disks.
 
 use super::{Error, Result};
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
-/// Runs one that must succeed; returns its standard output as text.
+/// Runs a program that must succeed; returns its standard output as text.
 pub(super) fn run(command: &mut Command, package: &'static str, doing: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&run_bytes(command, package, doing)?).into_owned())
 }
 
-/// Runs one that must succeed; returns its standard output. `package` is Debian's, for who lacks the program.
+/// Runs a program that must succeed; returns its standard output. `package` is the Debian package to name if the
+/// program is missing.
 pub(super) fn run_bytes(command: &mut Command, package: &'static str, doing: &str) -> Result<Vec<u8>> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output =

@@ -1,9 +1,9 @@
 #!/bin/busybox sh
-# PID 1 of a schedswap test guest: mounts what programs expect, then hands over to the agent.
+# PID 1 of a schedswap test guest: mounts what programs expect, then starts the agent.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C
 bb=/bin/busybox
 
-# Applets do not replace the host's own programs of the same name, which are there already.
+# Programs of the host are there already; applets of the same name do not replace them.
 $bb --install -s /usr/bin 2>/dev/null
 $bb mkdir -p /proc /sys /dev /run /tmp /root /var/tmp /var/log /etc
 $bb mount -t proc proc /proc
@@ -21,15 +21,15 @@ $bb ln -s /proc/self/fd /dev/fd 2>/dev/null
 $bb hostname guest
 $bb ip link set lo up 2>/dev/null
 
-# Room for 100,000 threads: a stack takes two mappings.
+# Allow 100,000 threads: a stack takes two mappings.
 echo 4194304 >/proc/sys/kernel/pid_max
 echo 200000 >/proc/sys/kernel/threads-max
 echo 1000000 >/proc/sys/vm/max_map_count
 # Addresses are needed to compare kernel memory; the guest has no secrets.
 echo 0 >/proc/sys/kernel/kptr_restrict
-# Every kind of SysRq, for tests that plant faults.
+# Allow every kind of SysRq, for tests that plant faults.
 echo 1 >/proc/sys/kernel/sysrq
-# Else the kernel drops what programs write to /dev/kmsg in a burst.
+# Otherwise the kernel drops what programs write to /dev/kmsg in a burst.
 echo on >/proc/sys/kernel/printk_devkmsg
 ulimit -n 65536
 ulimit -c 0

@@ -1,4 +1,4 @@
-//! The files that a guest sees, written as an archive that the kernel unpacks at boot.
+//! The files that a guest sees, as an archive that the kernel unpacks at boot.
 
 use super::{Error, Result, Tools, programs};
 use cpio::newc::{Builder, ModeFileType, trailer};
@@ -15,7 +15,7 @@ const INIT: &str = include_str!("init.sh");
 const SETUP: &str = "/etc/schedswap-setup";
 
 #[derive(Clone, Debug)]
-enum Entry {
+enum InitramfsEntry {
     Directory,
     Symlink(PathBuf),
     Bytes(Vec<u8>, u32),
@@ -23,23 +23,26 @@ enum Entry {
     HostFile(PathBuf, u32),
 }
 
-/// The contents of a guest's root directory.
+/// The content of a guest's root directory.
 #[derive(Clone, Debug, Default)]
 pub struct Initramfs {
-    entries: BTreeMap<PathBuf, Entry>,
+    entries: BTreeMap<PathBuf, InitramfsEntry>,
     setup: String,
 }
 
 impl Initramfs {
-    /// busybox, our agent and load, and the loader where there is one; `/bin`, `/sbin`, `/lib` and `/lib64`
-    /// are links into `/usr`, as on today's distributions.
+    /// busybox, the agent and load program, and the loader if there is one; `/bin`, `/sbin`, `/lib` and `/lib64` are
+    /// links into `/usr`, as on today's distributions.
+    ///
+    /// # Errors
+    /// If a program of `tools`, or a library that it needs, cannot be read.
     pub fn new(tools: &Tools) -> Result<Initramfs> {
         let mut initramfs = Initramfs::default();
         for name in ["bin", "sbin", "lib", "lib64"] {
             initramfs.directory(&format!("/usr/{name}"));
             initramfs.symlink(&format!("/{name}"), &format!("usr/{name}"));
         }
-        // Mount points that exist before init can make any.
+        // Mount points that must exist before init can make any.
         for name in ["/dev", "/proc", "/sys", "/root", "/etc"] {
             initramfs.directory(name);
         }
@@ -60,33 +63,40 @@ impl Initramfs {
         Ok(initramfs)
     }
 
-    /// A directory, with those above it.
+    /// A directory, with its parents.
     pub fn directory(&mut self, path: &str) -> &mut Self {
-        self.insert(Path::new(path), Entry::Directory);
+        self.insert(Path::new(path), InitramfsEntry::Directory);
         self
     }
 
     /// A symbolic link at `path` to `target`.
     pub fn symlink(&mut self, path: &str, target: &str) -> &mut Self {
-        self.insert(Path::new(path), Entry::Symlink(target.into()));
+        self.insert(Path::new(path), InitramfsEntry::Symlink(target.into()));
         self
     }
 
-    /// A file of these bytes.
+    /// A file with these bytes.
     pub fn bytes(&mut self, path: &str, bytes: &[u8], mode: u32) -> &mut Self {
-        self.insert(Path::new(path), Entry::Bytes(bytes.to_vec(), mode));
+        self.insert(Path::new(path), InitramfsEntry::Bytes(bytes.to_vec(), mode));
         self
     }
 
-    /// A file, or a whole directory, of this machine.
+    /// A file of this machine, or a whole directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file or directory cannot be read.
     pub fn copy(&mut self, from: &Path, to: &str) -> Result<&mut Self> {
         self.copy_tree(from, Path::new(to))?;
         Ok(self)
     }
 
-    /// A program of this machine with its interpreter and libraries, under its own path and, when that is
-    /// not among the usual ones, in `/usr/local/bin` too. `name` is a path or a name in PATH; a directory
-    /// is copied whole, with what its programs need.
+    /// A program of this machine with its interpreter and libraries, under its own path; if that is not one of the
+    /// usual places, in `/usr/local/bin` too. `name` is a path or a name in PATH; a directory is copied completely,
+    /// with what its programs need.
+    ///
+    /// # Errors
+    /// [`Error::ProgramMissing`] if there is no such program, [`Error::ProgramUnusable`] if its libraries cannot be
+    /// determined, and [`Error::Io`] if a file cannot be read.
     pub fn program(&mut self, name: &str) -> Result<&mut Self> {
         let path = programs::find(name)?;
         let place = path.to_string_lossy().into_owned();
@@ -100,10 +110,15 @@ impl Initramfs {
         Ok(self)
     }
 
-    /// What a script of this machine needs to run: the program its first line names, with its libraries.
+    /// What a script of this machine needs to run: the program that its first line names, with the libraries of that
+    /// program.
+    ///
+    /// # Errors
+    /// [`Error::ProgramMissing`] if the interpreter is not installed, [`Error::ProgramUnusable`] if its libraries
+    /// cannot be determined.
     pub fn interpreter_of(&mut self, script: &Path) -> Result<&mut Self> {
         for needed in programs::needs(script)? {
-            self.insert(&needed, Entry::HostFile(needed.clone(), 0o755));
+            self.insert(&needed, InitramfsEntry::HostFile(needed.clone(), 0o755));
         }
         Ok(self)
     }
@@ -118,28 +133,31 @@ impl Initramfs {
     fn copy_program(&mut self, from: &Path, to: &str) -> Result<()> {
         for file in self.copy_tree(from, Path::new(to))? {
             for needed in programs::needs(&file)? {
-                self.insert(&needed, Entry::HostFile(needed.clone(), 0o755));
+                self.insert(&needed, InitramfsEntry::HostFile(needed.clone(), 0o755));
             }
         }
         Ok(())
     }
 
-    /// Returns the regular files copied.
+    /// Returns the regular files that were copied.
     fn copy_tree(&mut self, from: &Path, to: &Path) -> Result<Vec<PathBuf>> {
         let unreadable = || Error::io(format!("cannot read {}", from.display()));
         let metadata = fs::metadata(from).map_err(unreadable())?;
         if !metadata.is_dir() {
-            self.insert(to, Entry::HostFile(from.to_path_buf(), metadata.permissions().mode() & 0o7777));
+            self.insert(
+                to,
+                InitramfsEntry::HostFile(from.to_path_buf(), metadata.permissions().mode() & 0o7777),
+            );
             return Ok(vec![from.to_path_buf()]);
         }
-        self.insert(to, Entry::Directory);
+        self.insert(to, InitramfsEntry::Directory);
         let mut files = Vec::new();
         for entry in fs::read_dir(from).map_err(unreadable())? {
             let entry = entry.map_err(unreadable())?;
             let place = to.join(entry.file_name());
             if entry.file_type().map_err(unreadable())?.is_symlink() {
                 let target = fs::read_link(entry.path()).map_err(unreadable())?;
-                self.insert(&place, Entry::Symlink(target));
+                self.insert(&place, InitramfsEntry::Symlink(target));
             } else {
                 files.extend(self.copy_tree(&entry.path(), &place)?);
             }
@@ -147,21 +165,21 @@ impl Initramfs {
         Ok(files)
     }
 
-    fn insert(&mut self, path: &Path, entry: Entry) {
+    fn insert(&mut self, path: &Path, entry: InitramfsEntry) {
         let path = self.resolve(path);
-        if matches!(entry, Entry::Directory) && self.entries.contains_key(&path) {
+        if matches!(entry, InitramfsEntry::Directory) && self.entries.contains_key(&path) {
             return;
         }
         let parents: Vec<PathBuf> =
             path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).map(Path::to_path_buf).collect();
         for parent in parents {
-            self.entries.entry(parent).or_insert(Entry::Directory);
+            self.entries.entry(parent).or_insert(InitramfsEntry::Directory);
         }
         self.entries.insert(path, entry);
     }
 
-    /// The path relative to the root, with `.` and `..` taken out and the links of [`Initramfs::new`]
-    /// followed: the archive must not have both a link `lib` and a directory `lib`.
+    /// The path relative to the root, with `.` and `..` resolved and the links of [`Initramfs::new`] followed: the
+    /// archive must not contain both a link `lib` and a directory `lib`.
     fn resolve(&self, path: &Path) -> PathBuf {
         let mut resolved = PathBuf::new();
         for component in path.components() {
@@ -176,7 +194,7 @@ impl Initramfs {
         let mut components = resolved.components();
         let first = components.next().map(|c| PathBuf::from(c.as_os_str())).unwrap_or_default();
         match self.entries.get(&first) {
-            Some(Entry::Symlink(target)) if components.clone().next().is_some() => {
+            Some(InitramfsEntry::Symlink(target)) if components.clone().next().is_some() => {
                 target.join(components.as_path())
             }
             _ => resolved,
@@ -189,10 +207,10 @@ impl Initramfs {
         let mut out = BufWriter::new(File::create(to).map_err(unwritable())?);
         let setup = (!self.setup.is_empty()).then(|| {
             let path = Path::new(SETUP).strip_prefix("/").expect("an absolute path").to_path_buf();
-            (path, Entry::Bytes(self.setup.clone().into_bytes(), 0o644))
+            (path, InitramfsEntry::Bytes(self.setup.clone().into_bytes(), 0o644))
         });
         let entries = self.entries.iter().chain(setup.as_ref().map(|(path, entry)| (path, entry)));
-        // The map's order puts a directory before what is in it.
+        // The order of the map puts a directory before its contents.
         for (number, (path, entry)) in entries.enumerate() {
             let header = Builder::new(&path.to_string_lossy()).ino(number as u32 + 1).nlink(1);
             out = write_entry(out, header, entry)?.map_err(unwritable())?;
@@ -201,20 +219,27 @@ impl Initramfs {
     }
 }
 
-/// The outer error is of reading a file, the inner of writing the archive.
-fn write_entry<W: Write>(out: W, header: Builder, entry: &Entry) -> Result<io::Result<W>> {
+/// The outer error is one of reading a file, the inner one of writing the archive.
+fn write_entry<W: Write>(out: W, header: Builder, entry: &InitramfsEntry) -> Result<io::Result<W>> {
     let (kind, mode, bytes) = match entry {
-        Entry::Directory => (ModeFileType::Directory, 0o755, Vec::new()),
-        Entry::Symlink(target) => (ModeFileType::Symlink, 0o777, target.as_os_str().as_bytes().to_vec()),
-        Entry::Bytes(bytes, mode) => (ModeFileType::Regular, *mode, bytes.clone()),
-        Entry::HostFile(path, mode) => {
+        InitramfsEntry::Directory => (ModeFileType::Directory, 0o755, Vec::new()),
+        InitramfsEntry::Symlink(target) => {
+            (ModeFileType::Symlink, 0o777, target.as_os_str().as_bytes().to_vec())
+        }
+        InitramfsEntry::Bytes(bytes, mode) => (ModeFileType::Regular, *mode, bytes.clone()),
+        InitramfsEntry::HostFile(path, mode) => {
             let bytes = fs::read(path).map_err(Error::io(format!("cannot read {}", path.display())))?;
             (ModeFileType::Regular, *mode, bytes)
         }
     };
     let size = match u32::try_from(bytes.len()) {
         Ok(size) => size,
-        Err(_) => return Ok(Err(io::Error::other("a file of 4 GiB or more does not fit the format"))),
+        Err(_) => {
+            return Ok(Err(io::Error::other(
+                "a file of 4 GiB or more does not fit into the archive's \
+            format",
+            )));
+        }
     };
     let mut writer = header.mode(mode).set_mode_file_type(kind).write(out, size);
     Ok(writer.write_all(&bytes).and_then(|()| writer.finish()))

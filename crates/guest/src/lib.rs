@@ -1,4 +1,5 @@
-//! A QEMU guest that boots a kernel to try a module in.
+//! Boots a kernel in QEMU and works in the guest: to try a scheduler module, or anything else that needs a real
+//! kernel.
 //!
 //! A test reads as a few lines:
 //!
@@ -14,13 +15,13 @@
 //! # }
 //! ```
 //!
-//! * [`Config`]: what to boot, with which command line and why.
+//! * [`Config`]: what to boot, and with which command line; each parameter has its reason.
 //! * [`Initramfs`]: the files the guest sees; [`Tools`]: where the programs for it are.
 //! * [`Guest`]: the running machine. Commands go over the second serial port to an agent
-//!   (`guest-load agent`); the first is the kernel's console, which is kept whole.
-//! * [`console`]: what the kernel complained of. [`Guest::shutdown`] fails when it did.
-//! * [`Disk`]: what a guest has besides the initramfs; [`debian`]: a machine that boots from one.
-//! * [`Firmware`]: UEFI, where QEMU's own start of a kernel does not do.
+//!   (`guest-load agent`); the first one is the kernel's console, which is kept completely.
+//! * [`console`]: the kernel's complaints. [`Guest::shutdown`] fails if there were any.
+//! * [`Disk`]: a disk of a guest, besides the initramfs; [`debian`]: a machine that boots from one.
+//! * [`Firmware`]: UEFI, where it is not enough that QEMU itself starts the kernel.
 //! * [`memory`]: which kernel memory must be as before once a scheduler is unloaded.
 //! * [`scenario`]: load and unload a scheduler again and again under load.
 

@@ -11,18 +11,18 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Lines of the console shown with an error that is no complaint of the kernel.
+/// How many lines of the console to show with an error that is not a complaint of the kernel.
 const TAIL_LINES: usize = 25;
-/// How often a wait looks whether the guest is still there.
+/// How often a wait checks that the guest is still there.
 const SLICE: Duration = Duration::from_millis(100);
-/// How much longer than a command's limit the agent may take to say that it passed.
+/// How long after a command's limit the agent may take to report that the limit has passed.
 const ANSWER_GRACE: Duration = Duration::from_secs(15);
-/// From the end marker to the end of QEMU.
+/// The time from the end marker to the end of QEMU.
 const END_LIMIT: Duration = Duration::from_secs(60);
-/// From an NMI to the end of QEMU: a panic that says where each CPU was.
+/// The time from an NMI to the end of QEMU: a panic that says where each CPU was.
 const NMI_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a command did.
+/// The result of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Output {
     /// Exit code, or 128 + the signal that killed it.
@@ -33,7 +33,7 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// Which of a command's streams a piece of output comes from.
+/// The stream of a command from which a piece of output comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stream {
     /// Standard output.
@@ -42,7 +42,7 @@ pub enum Stream {
     Stderr,
 }
 
-/// A command that was started and has not been waited for.
+/// A command that was started and has not been waited for yet.
 #[must_use = "a command that nobody waits for ends unnoticed"]
 #[derive(Debug)]
 pub struct Running {
@@ -52,22 +52,22 @@ pub struct Running {
     begun: Instant,
 }
 
-/// What a guest cost.
+/// What a guest has cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// From launch until the agent answered.
     pub boot: Duration,
     /// From launch until asked.
     pub wall: Duration,
-    /// Processor time of QEMU.
+    /// Processor time used by QEMU.
     pub cpu: Duration,
-    /// The most memory QEMU held.
+    /// Peak memory of QEMU.
     pub peak_rss_bytes: u64,
 }
 
-/// A running guest. Dropping it ends it without looking at the console; [`Guest::shutdown`] looks.
+/// A running guest. Dropping it ends it without looking at the console; [`Guest::shutdown`] does look.
 pub struct Guest {
-    // Before the directory: QEMU must have ended before its files go.
+    // Declared before the directory, so dropped first: QEMU must have ended before its files are deleted.
     process: Process,
     channel: Channel,
     monitor: UnixStream,
@@ -82,8 +82,13 @@ pub struct Guest {
 
 impl Guest {
     /// Starts QEMU and waits until the agent answers.
+    ///
+    /// # Errors
+    /// [`Error::QemuMissing`] or [`Error::QemuFailed`] if QEMU does not start, [`Error::TimedOut`] if the agent does
+    /// not answer within [`Config::boot_limit`], and [`Error::KernelComplaint`] or [`Error::EndedEarly`] if the guest
+    /// ends before.
     pub fn launch(config: Config) -> Result<Guest> {
-        // QEMU's own message for a missing kernel is that of a missing file it does not name.
+        // Checked here, because QEMU's own message for a missing kernel does not name the file.
         fs::metadata(&config.kernel)
             .map_err(Error::io(format!("cannot read the kernel {}", config.kernel.display())))?;
         let dir = tempfile::Builder::new().prefix("schedswap-guest-").tempdir();
@@ -131,17 +136,27 @@ impl Guest {
     }
 
     /// Runs a shell command and waits for its end, for at most [`Config::command_limit`].
+    ///
+    /// # Errors
+    /// Those of [`Guest::run_within`]. A command that fails is not an error.
     pub fn run(&self, command: &str) -> Result<Output> {
         self.run_within(command, self.config.command_limit)
     }
 
-    /// The same with a limit of its own.
+    /// The same with an explicit limit.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if the command is killed at its limit or the guest does not answer;
+    /// [`Error::KernelComplaint`] or [`Error::EndedEarly`] if the guest ends meanwhile.
     pub fn run_within(&self, command: &str, limit: Duration) -> Result<Output> {
         let running = self.start(command, limit)?;
         self.finish(running)
     }
 
     /// Runs a shell command that must succeed; returns its standard output without the last newline.
+    ///
+    /// # Errors
+    /// [`Error::CommandFailed`] with the command's output if its status is not 0, and those of [`Guest::run`].
     pub fn sh(&self, command: &str) -> Result<String> {
         let output = self.run(command)?;
         if output.status != 0 {
@@ -154,7 +169,10 @@ impl Guest {
         Ok(output.stdout.trim_end_matches('\n').to_string())
     }
 
-    /// Starts a shell command that runs beside others; it is killed when the limit has passed.
+    /// Starts a shell command that runs beside others; it is killed once the limit has passed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the command cannot be sent.
     pub fn start(&self, command: &str, limit: Duration) -> Result<Running> {
         let limit = limit.min(self.config.time_limit.saturating_sub(self.launched.elapsed()));
         let id = self.channel.run(command, limit)?;
@@ -162,6 +180,9 @@ impl Guest {
     }
 
     /// Waits for the end of a started command.
+    ///
+    /// # Errors
+    /// Those of [`Guest::run_within`].
     pub fn finish(&self, running: Running) -> Result<Output> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let status = self.finish_streaming(running, |stream, bytes| match stream {
@@ -172,7 +193,10 @@ impl Guest {
         Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
     }
 
-    /// Waits for the end of a started command and hands on its output as it comes; returns its status.
+    /// Waits for the end of a started command and passes its output on as it arrives; returns its status.
+    ///
+    /// # Errors
+    /// Those of [`Guest::run_within`].
     pub fn finish_streaming(&self, running: Running, mut output: impl FnMut(Stream, &[u8])) -> Result<i32> {
         let doing = format!("`{}`", running.command);
         loop {
@@ -194,7 +218,11 @@ impl Guest {
         }
     }
 
-    /// Writes a file in the guest, at some 100 KB/s: what is known before belongs into the initramfs.
+    /// Writes a file in the guest, at about 100 KB/s. Files that are known before the launch belong into the
+    /// initramfs.
+    ///
+    /// # Errors
+    /// [`Error::CommandFailed`] if the guest cannot write the file, and those of [`Guest::run_within`].
     pub fn put(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
         let pieces: Vec<&[u8]> = if bytes.is_empty() { vec![bytes] } else { bytes.chunks(PUT_MAX).collect() };
         for (number, piece) in pieces.into_iter().enumerate() {
@@ -213,19 +241,25 @@ impl Guest {
         Ok(())
     }
 
-    /// A line of the console that contains `text` is from now on no complaint, wherever it stands.
+    /// From now on, a line of the console that contains `text` does not count as a complaint, wherever it is.
     pub fn expect_on_console(&mut self, text: &str) {
         self.expected.push(text.to_string());
     }
 
     /// The console so far.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read.
     pub fn console(&self) -> Result<String> {
         let bytes = fs::read(&self.console)
             .map_err(Error::io(format!("cannot read the console in {}", self.console.display())))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// What the kernel has complained of so far.
+    /// The kernel's complaints so far.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the console cannot be read.
     pub fn complaints(&self) -> Result<Vec<Complaint>> {
         Ok(console::complaints(&self.console()?, &self.expected))
     }
@@ -236,8 +270,12 @@ impl Guest {
         Usage { boot: self.boot, wall: self.launched.elapsed(), cpu, peak_rss_bytes }
     }
 
-    /// Ends the guest in good order. Fails when the kernel complained at any time, is tainted, or ends
-    /// without its end marker.
+    /// Ends the guest in an orderly way. Fails if the kernel complained at any time, is tainted, or ends without the
+    /// end marker.
+    ///
+    /// # Errors
+    /// [`Error::KernelComplaint`], [`Error::Tainted`] or [`Error::EndedEarly`], as said above, and
+    /// [`Error::TimedOut`] if the guest does not end.
     pub fn shutdown(self) -> Result<Usage> {
         let (tainted, usage) = self.at_the_end()?;
         let marker =
@@ -250,8 +288,11 @@ impl Guest {
         Ok(usage)
     }
 
-    /// Ends the guest by a command of its own (`systemctl reboot`), which need not be answered. `marker` is what
-    /// the kernel writes to the console at the end of it. Fails as [`Guest::shutdown`] does.
+    /// Ends the guest by a command of its own (`systemctl reboot`), which need not be answered. `marker` is what the
+    /// kernel writes to the console at the end of it. Fails like [`Guest::shutdown`].
+    ///
+    /// # Errors
+    /// Those of [`Guest::shutdown`], and [`Error::CommandFailed`] if the command itself fails.
     pub fn end_by(self, command: &str, marker: &str, limit: Duration) -> Result<Usage> {
         let (tainted, usage) = self.at_the_end()?;
         let begun = Instant::now();
@@ -263,7 +304,7 @@ impl Guest {
                 output.push_str(&String::from_utf8_lossy(&bytes));
             }
             if let Some(End::Exit(status)) = incoming.end
-                // 128 + SIGTERM: it was ended with the system.
+                // 128 + SIGTERM: the command was ended together with the system.
                 && !matches!(status, 0 | 143)
             {
                 return Err(Error::CommandFailed { command: command.to_string(), status, output });
@@ -271,14 +312,17 @@ impl Guest {
             if begun.elapsed() > limit {
                 return Err(self.timed_out(command, limit, "silent"));
             }
-            // Without anything to wait for, taking returns at once.
+            // Without anything to wait for, `take` returns at once.
             std::thread::sleep(Duration::from_millis(5));
         }
         self.check_end(command, marker, tainted)?;
         Ok(usage)
     }
 
-    /// Ends the guest at once, as a power cut does; it is not asked anything. Fails when the kernel had complained.
+    /// Ends the guest at once, like a power cut, without asking it anything. Fails if the kernel had complained.
+    ///
+    /// # Errors
+    /// [`Error::KernelComplaint`] if the kernel had complained.
     pub fn cut(self) -> Result<Usage> {
         let usage = self.usage();
         self.process.kill();
@@ -286,7 +330,7 @@ impl Guest {
         Ok(usage)
     }
 
-    /// Its taint and what it has cost.
+    /// The kernel's taint and what the guest has cost.
     fn at_the_end(&self) -> Result<(u64, Usage)> {
         let tainted = self.sh("cat /proc/sys/kernel/tainted")?;
         Ok((tainted.trim().parse().unwrap_or(u64::MAX), self.usage()))
@@ -311,7 +355,7 @@ impl Guest {
         Err(Error::KernelComplaint { doing: doing.to_string(), complaints })
     }
 
-    /// Explains the end of a guest that should still be there. An end within the time limit is found first.
+    /// Explains the end of a guest that should still be running. An end within the time limit is found first.
     fn check_alive(&self, doing: &str) -> Result<()> {
         if let Some(status) = self.process.exited() {
             self.check_console(doing)?;
@@ -338,8 +382,8 @@ impl Guest {
         Ok(())
     }
 
-    /// A guest that is late is often late because its kernel is in trouble: that comes first. One that is silent is
-    /// made to say where it hangs, which ends it.
+    /// A guest is often late because its kernel is in trouble, so that is reported first. A silent guest is made to
+    /// say where it hangs, which ends it.
     fn timed_out(&self, doing: &str, after: Duration, state: &'static str) -> Error {
         // A kernel that gets no timer interrupt is late as well; only the emulator knows whether one is pending.
         let controllers = monitor::interrupt_controllers(&self.monitor, self.config.cpus);
@@ -351,7 +395,7 @@ impl Guest {
         Error::TimedOut { doing: doing.to_string(), after, state, console_tail }
     }
 
-    /// The end of the console, followed by what an NMI makes of it.
+    /// The end of the console, followed by what the guest writes after an NMI.
     fn where_it_hangs(&self, controllers: &str) -> String {
         let before = self.tail();
         let known = self.console().map_or(0, |console| console.lines().count());
@@ -371,7 +415,7 @@ impl Guest {
 }
 
 impl Error {
-    /// Whether the kernel complained of this kind.
+    /// Whether the kernel made a complaint of this kind.
     pub fn complains_of(&self, kind: Kind) -> bool {
         matches!(self, Error::KernelComplaint { complaints, .. } if complaints.iter().any(|c| c.kind == kind))
     }

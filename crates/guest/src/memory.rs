@@ -1,6 +1,6 @@
-//! Which kernel memory must be as before once a scheduler is unloaded, and which the kernel changes itself.
+//! Which kernel memory must be as before once a scheduler is unloaded, and which the kernel itself changes.
 //!
-//! `guest-load kcore` does the comparison, inside the guest and without asking the module.
+//! `guest-load kcore` compares it, inside the guest and without asking the module.
 
 use super::{Error, Guest, Initramfs, Output, Result};
 use schedswap_kernel::address::Addr;
@@ -20,25 +20,25 @@ const COUNTED: &str = "/schedswap/memory-counted";
 pub struct Memory {
     /// Lines of `start length name`, hexadecimal, linked addresses.
     pub ranges: String,
-    /// Lines of `start length`: what the kernel toggles by itself at run time.
+    /// Lines of `start length`: what the kernel changes by itself at run time.
     pub ignore: String,
-    /// As `ignore`, where the kernel tracks the depth of calls: the padding that it has for that before functions. What
-    /// loads a module has the kernel write there, for each function that the module is the first to call.
+    /// Like `ignore`, for kernels that track the depth of calls: the padding before functions that is reserved for
+    /// that. Loading a module makes the kernel write there, for each function that the module is the first to call.
     pub counted: String,
-    /// `symbol=address`, by which KASLR is undone.
+    /// `symbol=address`, which tells how far KASLR moved the kernel.
     pub anchor: String,
 }
 
 impl Memory {
     /// All of the text that stays after boot, and every `sched_class` object.
     ///
-    /// Jump labels and static calls are left out, for the kernel toggles them whenever it likes; a
-    /// scheduler module never patches there. ftrace's call at each function's entry counts: whoever compares
-    /// while a tracer is on will find it.
+    /// Jump labels and static calls are left out, because the kernel changes them whenever it likes; a scheduler
+    /// module never patches there. ftrace's call at each function's entry is compared: a comparison while a tracer is
+    /// on will find it.
     pub fn of(image: &Image) -> Memory {
         let mut memory = Memory::default();
         for section in &image.sections {
-            // .init.text is freed after boot, .exit.text with it where modules cannot be built in.
+            // .init.text is freed after boot, and so is .exit.text where modules cannot be built in.
             if section.flags & EXECUTABLE != 0 && matches!(section.name.as_str(), ".text" | ".noinstr.text") {
                 let _ = writeln!(memory.ranges, "{:x} {:x} {}", section.addr.0, section.size, section.name);
             }
@@ -54,12 +54,12 @@ impl Memory {
             let _ = writeln!(memory.ranges, "{:x} {:x} {}", class.addr.0, class.size, class.name);
         }
         for site in &image.sites {
-            // The others are rewritten at boot only, or by who is asked to.
+            // The others are rewritten only at boot, or on a user's request.
             if matches!(site.kind, SiteKind::JumpLabel | SiteKind::StaticCall) {
                 let _ = writeln!(memory.ignore, "{:x} {:x}", site.addr.0, site.len);
             }
         }
-        // Trampolines of static calls are rewritten together with the calls.
+        // The trampolines of static calls are rewritten together with the calls.
         for symbol in image.symbols.iter().filter(|s| s.name.starts_with("__SCT__")) {
             let _ = writeln!(
                 memory.ignore,
@@ -69,27 +69,32 @@ impl Memory {
             );
         }
         memory.counted = counted(image);
-        // What is before it is in no kallsyms without CONFIG_KALLSYMS_ALL: on arm64, _text.
+        // Symbols before it are not in kallsyms without CONFIG_KALLSYMS_ALL: on arm64, _text.
         let anchor = image.unique_symbol("_stext").map_or(Addr(0), |symbol| symbol.addr);
         memory.anchor = format!("_stext={:x}", anchor.0);
         memory
     }
 
-    /// Puts the files where the commands below expect them. Over the serial port they would take minutes.
+    /// Puts the files where the commands below expect them. Sent over the serial port they would take minutes.
     pub fn put_into(&self, initramfs: &mut Initramfs) {
         initramfs.bytes(RANGES, self.ranges.as_bytes(), 0o644).bytes(IGNORE, self.ignore.as_bytes(), 0o644);
         initramfs.bytes(COUNTED, self.counted.as_bytes(), 0o644);
     }
 
-    /// Saves it, in the guest, under a name for [`Memory::compare`].
+    /// Saves the memory, in the guest, under a name for [`Memory::compare`].
+    ///
+    /// # Errors
+    /// [`Error::CommandFailed`] if the guest cannot read its memory, and those of [`Guest::run`].
     pub fn save(&self, guest: &Guest, name: &str) -> Result<()> {
         let anchor = &self.anchor;
         guest.sh(&format!("guest-load kcore save --ranges {RANGES} --anchor {anchor} /tmp/memory-{name}"))?;
         Ok(())
     }
 
-    /// Compares two saves and returns how many bytes were found identical. Fails, naming the places, when any
-    /// are not.
+    /// Compares two saves and returns how many bytes were found identical. Fails, naming the places, if any differ.
+    ///
+    /// # Errors
+    /// [`Error::Scenario`] with the places that differ, and those of [`Guest::run`].
     pub fn compare(&self, guest: &Guest, before: &str, after: &str) -> Result<u64> {
         let files = format!("/tmp/memory-{before} /tmp/memory-{after}");
         let ignore = "/tmp/memory-ignored";
@@ -107,7 +112,7 @@ impl Memory {
         Ok(self.len_bytes())
     }
 
-    /// Bytes in all ranges.
+    /// The number of bytes in all ranges.
     fn len_bytes(&self) -> u64 {
         let len = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
         self.ranges.lines().filter_map(len).sum()

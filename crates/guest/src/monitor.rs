@@ -1,18 +1,18 @@
-//! The emulator's monitor, asked about a guest that does not get on.
+//! The emulator's monitor, which is asked about a guest that hangs.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// How the monitor's echo of a command ends: it writes the line anew with each character, cleared to its end.
+/// How the monitor's echo of a command ends: it writes the line again with each character, and clears the rest.
 const ECHO_END: &str = "\x1b[K\r\n";
-/// What it writes when it waits for the next.
+/// What the monitor writes when it is ready for the next command.
 const PROMPT: &str = "(qemu) ";
-/// An answer takes no longer; the monitor shares a lock with the virtual CPUs.
+/// No answer takes longer; the monitor shares a lock with the virtual CPUs.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// The state of each CPU's interrupt controller and timer, as the emulator tells it; empty if it does not.
+/// The state of each CPU's interrupt controller and timer, as the emulator reports it; empty if it does not.
 pub(super) fn interrupt_controllers(monitor: &UnixStream, cpus: u32) -> String {
     let mut told = String::new();
     for cpu in 0..cpus {

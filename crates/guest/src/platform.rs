@@ -1,20 +1,20 @@
-//! The machine that QEMU emulates: whichever the kernel's image is for.
+//! The machine that QEMU emulates: the one for which the kernel's image was built.
 
 use schedswap_kernel::vmlinux::Machine;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// What differs between the machines.
+/// The differences between the machines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Platform {
     /// The emulator.
     pub qemu: &'static str,
     /// Its options for the board.
     pub board: &'static [&'static str],
-    /// All that the emulator can emulate of a processor.
+    /// The CPU model with all features that the emulator can emulate.
     pub cpu_model: &'static str,
-    /// The first serial port, as the kernel's parameter has it.
+    /// The first serial port, as the kernel's parameter names it.
     pub console: &'static str,
     /// The other serial port, connected to the chardev `agent`. `init.sh` knows its name in the guest.
     pub agent: &'static [&'static str],
@@ -28,8 +28,8 @@ const PC: Platform = Platform {
     agent: &["-serial", "chardev:agent"],
 };
 
-/// The board has one serial port of its own until QEMU 9.1. Pointers are authenticated, but not by the algorithm that
-/// the architecture recommends: without hardware for it, that takes most of a guest's time.
+/// Until QEMU 9.1 the board has only one serial port. Pointers are authenticated, but not with the algorithm that the
+/// architecture recommends: without hardware support, that takes most of a guest's time.
 const ARM64: Platform = Platform {
     qemu: "qemu-system-aarch64",
     board: &["-M", "virt,gic-version=3"],
@@ -38,7 +38,7 @@ const ARM64: Platform = Platform {
     agent: &["-device", "pci-serial,chardev=agent"],
 };
 
-/// Bytes of an image that hold its PE header: Linux images are programs of UEFI, too.
+/// How much of an image holds its PE header: Linux images are also UEFI programs.
 const HEADER_BYTES: usize = 4096;
 /// `IMAGE_FILE_MACHINE_ARM64`.
 const PE_ARM64: [u8; 2] = 0xaa64u16.to_le_bytes();
@@ -51,13 +51,13 @@ impl Platform {
         }
     }
 
-    /// What `image` is for; a PC where it does not say.
+    /// The machine for `image`; a PC if the image does not say.
     pub fn of_image(image: &Path) -> Platform {
         Platform::of(machine(image).unwrap_or(Machine::X86_64))
     }
 }
 
-/// The machine that a kernel's image is for, if it is an image that says so.
+/// The machine for which a kernel's image was built, if the image says so.
 pub fn machine(image: &Path) -> Option<Machine> {
     let mut header = Vec::new();
     File::open(image).ok()?.take(HEADER_BYTES as u64).read_to_end(&mut header).ok()?;

@@ -1,4 +1,4 @@
-//! The emulator's process: ended by its own id, and never left behind.
+//! The emulator's process. It is ended by its own id, and never left running.
 
 use super::{Error, Result};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often the child is looked at.
+/// How often to look at the child.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A running (or ended) QEMU. Killed when dropped.
@@ -27,7 +27,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program`; its standard input is `agent` and its output `monitor`, its errors go to the file `stderr`.
+    /// Starts `program` with `agent` as its standard input, `monitor` as its standard output, and the file `stderr`
+    /// for its errors.
     pub(super) fn start(
         program: &Path,
         arguments: &[OsString],
@@ -44,8 +45,8 @@ impl Process {
         let (kill, killed) = channel();
         let status = Arc::new(OnceLock::new());
         let exit = status.clone();
-        // The thread that spawns the child also waits for it: the death signal of the parent is that of the
-        // parent's thread, so the thread has to live as long as the child.
+        // The thread that spawns the child also waits for it: PR_SET_PDEATHSIG means the death of the parent's
+        // thread, so the thread has to live as long as the child.
         let watcher = thread::spawn(move || match command.spawn() {
             Ok(child) => {
                 drop(command);
@@ -66,12 +67,12 @@ impl Process {
         }
     }
 
-    /// The exit status, once it has ended.
+    /// The exit status, once the process has ended.
     pub(super) fn exited(&self) -> Option<ExitStatus> {
         self.status.get().copied()
     }
 
-    /// Waits for the end; `None` when it does not come in time.
+    /// Waits for the end; `None` if it does not come in time.
     pub(super) fn wait(&self, limit: Duration) -> Option<ExitStatus> {
         let begun = Instant::now();
         while self.exited().is_none() && begun.elapsed() < limit {
@@ -80,7 +81,7 @@ impl Process {
         self.exited()
     }
 
-    /// Kills it, and returns once it is gone.
+    /// Kills the process, and returns once it is gone.
     pub(super) fn kill(&self) {
         let _ = self.kill.send(());
         while self.exited().is_none() && self.watcher.as_ref().is_some_and(|watcher| !watcher.is_finished()) {
@@ -88,10 +89,10 @@ impl Process {
         }
     }
 
-    /// Processor time used so far (user and system), and the most memory held, in bytes.
+    /// Processor time used so far (user and system), and peak memory in bytes.
     pub(super) fn usage(&self) -> Option<(Duration, u64)> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        // The name in parentheses may hold blanks; utime and stime are fields 14 and 15 of all.
+        // The name in parentheses may contain blanks; utime and stime are fields 14 and 15 of the line.
         let ticks: u64 = stat
             .rsplit_once(')')?
             .1
@@ -131,7 +132,7 @@ fn watch(mut child: Child, killed: &Receiver<()>, exit: &OnceLock<ExitStatus>) {
         match killed.recv_timeout(look) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {
                 let _ = child.kill();
-                // The signal is sent; from here on only its effect is awaited.
+                // The signal was sent; from here on, only its effect is awaited.
                 look = LOOK;
                 thread::sleep(look);
             }
@@ -140,7 +141,7 @@ fn watch(mut child: Child, killed: &Receiver<()>, exit: &OnceLock<ExitStatus>) {
     }
 }
 
-/// However the parent ends, the emulator must not run on with nobody to end it.
+/// However the parent ends, the emulator must not go on running.
 #[allow(unsafe_code)]
 fn die_with_parent(command: &mut Command) {
     // SAFETY: prctl(PR_SET_PDEATHSIG) is a plain system call: it allocates nothing and takes no lock, so it

@@ -1,4 +1,4 @@
-//! What a program of this machine needs to run elsewhere: its interpreter and libraries.
+//! What a program of this machine needs to run in a guest: its interpreter and libraries.
 
 use super::{Error, Result};
 use object::LittleEndian;
@@ -18,17 +18,18 @@ pub(super) fn interpreter(bytes: &[u8]) -> std::result::Result<Option<PathBuf>, 
     let reason = |error: object::read::Error| error.to_string();
     let header = FileHeader64::<LittleEndian>::parse(bytes).map_err(reason)?;
     let endian = header.endian().map_err(reason)?;
-    // A kernel module is taken along as it is, like any other file of a directory.
+    // A kernel module is copied as it is, like any other file of a directory.
     if header.e_type(endian) == ET_REL {
         return Ok(None);
     }
     if !matches!(header.e_type(endian), ET_EXEC | ET_DYN) {
-        return Err("it is no program".to_string());
+        return Err("it is not an executable program".to_string());
     }
     for segment in header.program_headers(endian, bytes).map_err(reason)? {
         if segment.p_type(endian) == PT_INTERP {
-            let name =
-                segment.data(endian, bytes).map_err(|()| "its interpreter's name lies outside the file")?;
+            let name = segment
+                .data(endian, bytes)
+                .map_err(|()| "the name of its interpreter lies outside the file")?;
             let name = name.split(|byte| *byte == 0).next().unwrap_or(name);
             return Ok(Some(PathBuf::from(OsStr::from_bytes(name))));
         }
@@ -52,13 +53,13 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// Every further file that `program` needs: interpreter, libraries, and for a script the program that
-/// runs it with what that needs.
+/// Every other file that `program` needs: interpreter and libraries; for a script, the program that runs it, with the
+/// files that this one needs.
 pub(super) fn needs(program: &Path) -> Result<BTreeSet<PathBuf>> {
     let unusable = |reason: String| Error::ProgramUnusable { program: program.to_path_buf(), reason };
     let bytes = fs::read(program).map_err(Error::io(format!("cannot read {}", program.display())))?;
     if let Some(runner) = shebang(&bytes) {
-        // A busybox shell is in every guest.
+        // Every guest has busybox's shell.
         if runner == "/bin/sh" {
             return Ok(BTreeSet::new());
         }
@@ -71,7 +72,7 @@ pub(super) fn needs(program: &Path) -> Result<BTreeSet<PathBuf>> {
         return Ok(BTreeSet::new());
     }
     let Some(interpreter) = interpreter(&bytes).map_err(unusable)? else { return Ok(BTreeSet::new()) };
-    // The interpreter knows about rpath, ld.so.conf and hardware variants; it lists without running.
+    // The interpreter knows about rpath, ld.so.conf and hardware variants; `--list` does not run the program.
     let output = Command::new(&interpreter)
         .arg("--list")
         .arg(program)
@@ -81,7 +82,7 @@ pub(super) fn needs(program: &Path) -> Result<BTreeSet<PathBuf>> {
         return Err(unusable(String::from_utf8_lossy(&output.stderr).trim().to_string()));
     }
     let mut files = listed(&String::from_utf8_lossy(&output.stdout)).map_err(unusable)?;
-    // glibc loads this one by name when a thread is cancelled or ends by pthread_exit.
+    // glibc loads this library by name when a thread is cancelled or ends with pthread_exit.
     let unwinder =
         files.iter().filter_map(|file| Some(file.parent()?.join("libgcc_s.so.1"))).find(|f| f.exists());
     files.extend(unwinder);
@@ -101,7 +102,7 @@ fn shebang(bytes: &[u8]) -> Option<String> {
     Some(runner.to_string())
 }
 
-/// The files in `ld.so --list`'s output: `libm.so.6 => /lib/libm.so.6 (0x…)`, `/lib64/ld.so (0x…)`,
+/// The files in the output of `ld.so --list`: `libm.so.6 => /lib/libm.so.6 (0x…)`, `/lib64/ld.so (0x…)`,
 /// `linux-vdso.so.1 (0x…)`, `libx.so => not found`.
 fn listed(text: &str) -> std::result::Result<BTreeSet<PathBuf>, String> {
     let mut files = BTreeSet::new();

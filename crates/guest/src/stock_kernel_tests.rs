@@ -1,5 +1,5 @@
-//! Boots a stock kernel. They need its image: `SCHEDSWAP_TEST_KERNEL=…/vmlinuz-…`, and pass without doing
-//! anything where that is not set.
+//! Tests that boot a stock kernel. They need its image, `SCHEDSWAP_TEST_KERNEL=…/vmlinuz-…`; without it they pass
+//! without doing anything.
 
 use super::console::Kind;
 use super::scenario::{CycleResult, Event, Scenario};
@@ -27,7 +27,7 @@ fn commands_files_and_a_clean_end() {
     guest.put("/tmp/new/big", &big, 0o755).unwrap();
     let sum = guest.sh("ls -l /tmp/new/big | cut -c1-10; md5sum </tmp/new/big").unwrap();
     assert_eq!(sum, "-rwxr-xr-x\na4b55352857a474e534b3d3efb4da0ef  -");
-    // A child left behind does not hold up its parent's answer.
+    // A child left behind does not delay the answer to its parent.
     guest.run_within("sleep 1000 & echo started", Duration::from_secs(10)).unwrap();
     let usage = guest.shutdown().unwrap();
     eprintln!("boot {:?}, cpu {:?}, peak {} MiB", usage.boot, usage.cpu, usage.peak_rss_bytes >> 20);
@@ -119,7 +119,7 @@ fn the_load_gets_on_in_every_kind() {
 fn memory_that_changes_is_found_and_named() {
     let Some(config) = stock_kernel() else { return };
     let guest = Guest::launch(config).unwrap();
-    // Without KASLR undone: linked is running, for the anchor is given as it is found.
+    // No offset for KASLR is needed: the anchor is given with its running address.
     let address =
         |symbol: &str| guest.sh(&format!("grep ' {symbol}$' /proc/kallsyms | cut -d' ' -f1")).unwrap();
     let (text, watched) = (address("_text"), address("sysctl_sched_features"));
@@ -149,7 +149,7 @@ fn a_host_program_runs_with_its_libraries() {
     let guest = Guest::launch(config).unwrap();
     assert!(
         guest.sh("/usr/bin/env --version").unwrap().contains("GNU"),
-        "busybox's own would not know --version"
+        "busybox's own env does not know --version"
     );
     guest.shutdown().unwrap();
 }
@@ -164,7 +164,7 @@ fn counting_instructions_works_too() {
     guest.shutdown().unwrap();
 }
 
-/// Stands in for the loader: answers as it does, but loads nothing. `$1` is `--json`, `$2` the command.
+/// Takes the place of the loader: answers like it, but loads nothing. `$1` is `--json`, `$2` the command.
 const STAND_IN_LOADER: &str = r#"#!/bin/sh
 n=$(cat /run/tries 2>/dev/null || echo 0); n=$((n + 1)); echo $n >/run/tries
 t='{"op":"x","threads":600,"cpus":4,"logged":1,"checked":2,"stop_ns":3,"handler_ns":4,"stack_check_ns":5,'

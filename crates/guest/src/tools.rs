@@ -1,4 +1,4 @@
-//! Where the programs are that go into every guest.
+//! Where to find the programs that go into every guest.
 
 use super::{Error, Result};
 use schedswap_host::libexec::{self, find};
@@ -10,22 +10,29 @@ use std::path::{Path, PathBuf};
 /// Programs for the guest, as files of this machine.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// A statically linked busybox.
+    /// A busybox that is linked statically.
     pub busybox: PathBuf,
-    /// Our agent and load (`guest-load`).
+    /// The agent and load program (`guest-load`).
     pub guest_load: PathBuf,
-    /// The loader of scheduler modules; guests that load none do without.
+    /// The loader of scheduler modules; guests that load no scheduler do not need it.
     pub loader: Option<PathBuf>,
 }
 
 impl Tools {
-    /// Looks for all of them: busybox in `$SCHEDSWAP_BUSYBOX` and where packages put it, ours in
+    /// Looks for all of them: for busybox in `$SCHEDSWAP_BUSYBOX` and where packages put it, for the others in
     /// [`libexec::directories`].
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if busybox or `guest-load` was not found; it lists where they were looked for.
     pub fn find() -> Result<Tools> {
         Tools::find_with(None)
     }
 
-    /// The same for a guest of another machine: ours in that machine's own directory, and this busybox.
+    /// The same for a guest with another architecture: the programs in that architecture's directory, and the given
+    /// busybox.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if busybox or `guest-load` was not found for that architecture.
     pub fn find_for(machine: Machine, busybox: Option<&Path>) -> Result<Tools> {
         if Machine::host() == Some(machine) {
             return Tools::find_with(busybox);
@@ -37,16 +44,23 @@ impl Tools {
         let busybox = busybox.map(Path::to_path_buf).or_else(|| find("busybox", &ours));
         Ok(Tools {
             busybox: busybox.ok_or_else(|| {
-                missing("that machine's statically linked busybox", "`schedswap fetch` gets it with a kernel")
+                missing(
+                    "a statically linked busybox for that machine",
+                    "run `schedswap fetch` for a kernel \
+                    of that machine",
+                )
             })?,
             guest_load: find("guest-load", &ours).ok_or_else(|| {
-                missing("that machine's guest-load", "run `make static-arm64` in schedswap's source")
+                missing("guest-load for that machine", "run `make static-arm64` in the source of schedswap")
             })?,
             loader: find("schedswap-loader", &ours),
         })
     }
 
-    /// The same, with a busybox that goes before those of the machine.
+    /// The same, with a busybox that takes precedence over those of the machine.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] if busybox or `guest-load` was not found.
     pub fn find_with(busybox: Option<&Path>) -> Result<Tools> {
         let ours = libexec::directories();
         let listed =

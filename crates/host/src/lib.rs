@@ -1,4 +1,4 @@
-//! What every phase knows of the process that it runs in.
+//! What every phase needs to know about its own process.
 
 pub mod libexec;
 pub mod progress;

@@ -1,9 +1,9 @@
-//! Where the programs are that this project brings with it and that run elsewhere: in guests, on hosts.
+//! Where to find the programs of this project that run elsewhere: in guests and on hosts.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// `$SCHEDSWAP_LIBEXEC`, beside the running program, one directory above (where a test's program lies in
+/// `$SCHEDSWAP_LIBEXEC`, the directory of the running program, the directory above that (a test's program is in
 /// `deps/`), and `../libexec/schedswap`, in this order.
 pub fn directories() -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = env::var_os("SCHEDSWAP_LIBEXEC").map(PathBuf::from).into_iter().collect();

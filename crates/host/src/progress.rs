@@ -1,17 +1,17 @@
-//! How a phase that may take longer than a second says how far it is. The command line shows it as a bar on
-//! a terminal and as plain lines elsewhere; the library never prints.
+//! How a phase that may take longer than a second reports its progress. The command line shows it as a bar on a
+//! terminal and as plain lines elsewhere; the library never prints.
 
-/// Receives what a phase is doing.
+/// Receives the progress of a phase.
 pub trait Progress: Sync {
-    /// A piece of work begins; `total` is its size in whatever unit `at` counts, where known.
+    /// A piece of work begins; `total` is its size, if known, in the unit that `at` counts.
     fn begin(&self, what: &str, total: Option<u64>);
-    /// The current piece of work has got to `position`.
+    /// The current piece of work has reached `position`.
     fn at(&self, position: u64);
     /// The current piece of work is done; `result` is a short remark, or empty.
     fn end(&self, result: &str);
 }
 
-/// Says nothing.
+/// Reports nothing.
 pub struct Silent;
 
 impl Progress for Silent {

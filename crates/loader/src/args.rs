@@ -5,21 +5,21 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Puts a scheduler into the running kernel, takes it out again, and loads it at boot.
+/// Loads a scheduler into the running kernel, removes it again, and loads it at boot.
 ///
-/// A scheduler is a payload below /var/lib/schedswap/<kernel release>/, as its package lays it out: that is registered
-/// and loaded at every boot. Or it is a loose .ko file, or a directory with manifest.json and the module: that only
-/// runs, until it is taken out or the machine is booted.
+/// A scheduler is a payload below /var/lib/schedswap/<kernel release>/, as its package installs it: a payload is
+/// registered and loaded at every boot. Or it is a separate .ko file, or a directory with manifest.json and the
+/// module: these only run until they are uninstalled or the machine reboots.
 #[derive(Parser, Debug)]
 #[command(version, name = "schedswap-loader", max_term_width = 100, after_help = AFTER_HELP)]
 pub struct CommandLine {
     /// Print one JSON object on one line instead of text
     #[arg(long, global = true)]
     pub json: bool,
-    /// Work on the machine whose files lie below DIR, without a kernel: payloads are registered, nothing is loaded
+    /// Work on the machine whose files are below DIR, without a kernel: payloads are registered, nothing is loaded
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// How long to wait for another loader that is at work
+    /// How long to wait while another loader is at work
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub lock_wait: Duration,
     #[command(subcommand)]
@@ -28,18 +28,19 @@ pub struct CommandLine {
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, or nothing to do; 1 failed; 2 wrong usage; 3 refused by a safety check, with nothing changed
-(threads in the way, somebody else at the same functions, another kernel, a payload that is not root's or is damaged,
-a scheduler loaded already); 4 not root; 5 another loader is at work.
+(threads in the way, another patcher at the same functions, another kernel, a payload that is damaged or does not
+belong to root, a scheduler that is loaded already); 4 not root; 5 another loader is at work.
 
 Kernel command line: schedswap.enable=0 loads nothing at boot.";
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Check a scheduler, switch to it, and have it loaded at boot
+    /// Check a scheduler, switch to it, and have it loaded at every boot
     ///
-    /// From the kernel's own scheduler, or in one stop from another payload's. It is registered only after it runs; if
-    /// it is refused, what ran before runs on and stays registered. A payload of another kernel is registered for that
-    /// one, and nothing is loaded. An earlier boot that went wrong is forgotten.
+    /// Switches from the kernel's own scheduler, or in one stop from that of another payload. The scheduler is
+    /// registered only once it runs; if it is refused, what ran before goes on running and stays registered. A
+    /// payload for another kernel is registered for that kernel, and nothing is loaded. The record of an earlier boot
+    /// that went wrong is deleted.
     Install {
         /// A payload, a .ko file, or a directory with manifest.json and the module [default: the loader's directory]
         path: Option<PathBuf>,
@@ -51,28 +52,31 @@ pub enum Command {
         #[command(flatten)]
         patience: PatienceArgs,
     },
-    /// Switch from what runs to another scheduler that is there, in one stop
+    /// Switch from the running scheduler to another installed one, in one stop
     Switch {
-        /// A payload's name, such as demo-2, or what `install` takes; a loose module may take over too
+        /// The name of a payload, such as demo-2, or what `install` takes; a separate module may take over too
         path: PathBuf,
         #[command(flatten)]
         patience: PatienceArgs,
     },
-    /// Say which scheduler runs and since when, which are installed, and what is in the way of them
+    /// Show which scheduler runs and since when, which are installed, and what is in their way
     Status,
-    /// Find everything that would stop an install, without changing anything
+    /// Find everything that would prevent an install, without changing anything
     Check {
-        /// What `install` takes, or a payload's name [default: the loader's directory, else what is registered]
+        /// What `install` takes, or the name of a payload [default: the loader's directory, else the registered
+        /// payload]
         path: Option<PathBuf>,
     },
-    /// Find out what an install would meet now: threads in the way, and how long the machine would stand still
+    /// Find out what an install would meet now: which threads are in the way, and how long the machine would stand
+    /// still
     ///
-    /// The module is loaded, checks all stacks and its windows without stopping the machine, and is unloaded.
+    /// The module is loaded, checks all stacks and its windows without stopping the machine, and is unloaded again.
     Plan {
-        /// What `install` takes, or a payload's name [default: the loader's directory, else what is registered]
+        /// What `install` takes, or the name of a payload [default: the loader's directory, else the registered
+        /// payload]
         path: Option<PathBuf>,
     },
-    /// For packages, before a payload is removed: back to the kernel's own scheduler if it runs
+    /// For packages, before a payload is removed: switch back to the kernel's own scheduler if the payload runs
     Remove {
         /// The payload
         dir: PathBuf,
@@ -80,26 +84,27 @@ pub enum Command {
         patience: PatienceArgs,
     },
     /// For packages, before a payload is removed while others of its name stay: after an upgrade, what runs goes on
+    /// running
     Forget {
         /// The payload
         dir: PathBuf,
         #[command(flatten)]
         patience: PatienceArgs,
     },
-    /// For the boot: load what is registered for this kernel
+    /// For the boot: load the scheduler that is registered for this kernel
     Start {
-        /// Also after a boot that went wrong with it, and with schedswap.enable=0
+        /// Even after a boot with it that went wrong, and with schedswap.enable=0
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         patience: PatienceArgs,
     },
-    /// For the boot: back to the kernel's own scheduler; what is registered stays so
+    /// For the boot: switch back to the kernel's own scheduler; what is registered stays registered
     Stop {
         #[command(flatten)]
         patience: PatienceArgs,
     },
-    /// For the boot: note that the machine came up well
+    /// For the boot: record that the machine came up healthy
     Healthy,
     /// Write the manual pages into a directory
     #[command(hide = true)]
@@ -111,7 +116,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Its name.
+    /// The name of the command.
     pub fn name(&self) -> &'static str {
         match self {
             Command::Install { .. } => "install",
@@ -132,10 +137,10 @@ impl Command {
 
 #[derive(Args, Debug)]
 pub struct PatienceArgs {
-    /// Attempts after the first while threads are in the way
+    /// Further attempts while threads are in the way
     #[arg(long, value_name = "N", default_value_t = 12)]
     retries: u32,
-    /// Longest pause between two attempts; the first is an eighth of it, each next one twice as long
+    /// Longest pause between two attempts; the first pause is an eighth of it, each next one twice as long
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     wait: Duration,
 }

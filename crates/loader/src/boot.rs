@@ -1,8 +1,8 @@
 //! `start`, `stop` and `healthy`: what the units call.
 //!
-//! One-shot protection: `start` notes its attempt on the disk before it loads, `healthy` takes the note away once the
-//! machine is up. A note of an earlier boot means that the machine did not come up well with that scheduler, so it is
-//! not loaded again until somebody says so.
+//! Protection against a scheduler that breaks the boot: `start` records its attempt on the disk before it loads, and
+//! `healthy` deletes the record once the machine is up. A record of an earlier boot means that the machine did not
+//! come up healthy with that scheduler, so it is not loaded again until a user asks for it.
 
 use crate::error::LoaderError;
 use crate::host::Machine;
@@ -18,13 +18,13 @@ use std::fs;
 /// What `start` is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
-    /// The kernel command line says no.
+    /// The kernel command line forbids it.
     Disabled,
     /// Nothing is registered for this kernel.
     NothingRegistered,
-    /// What is registered is not there any more.
+    /// The registered payload does not exist any more.
     Gone(String),
-    /// The last boot with it was not well.
+    /// The last boot with it was not healthy.
     Blocked(Blocked),
     /// That payload is to run.
     Load(String),
@@ -49,13 +49,14 @@ pub fn decide(machine: &Machine, is_forced: bool) -> Decision {
 pub fn blocked(machine: &Machine) -> Option<Blocked> {
     let registry = Registry::of(&machine.paths, &machine.disk, &machine.host.release());
     let name = registry.active()?;
-    // Of this boot: it is still on its way. Of another payload: this one has had no chance yet.
+    // This boot's record: the boot is not finished. Another payload's record: this payload has not been tried yet.
     let attempt = registry.attempt()?;
     let concerns_it = attempt.payload == name || attempt.payload.is_empty();
     (concerns_it && attempt.boot_id != running::boot_id(&machine.paths)).then_some(attempt)
 }
 
-/// Whether there is nothing for `start` to do because it runs: then systemd may ask while another loader works.
+/// Whether there is nothing for `start` to do because the scheduler runs: then systemd may ask while another loader
+/// works.
 pub fn runs_already(machine: &Machine) -> bool {
     let registry = Registry::of(&machine.paths, &machine.disk, &machine.host.release());
     let dir = registry.active().map(|name| machine.paths.kernel(&machine.host.release()).join(name));
@@ -63,7 +64,7 @@ pub fn runs_already(machine: &Machine) -> bool {
     payload.is_some_and(|payload| install::is_running(machine, &payload).unwrap_or(false))
 }
 
-/// Loads what is registered for this kernel, unless there is a reason not to: that is no failure.
+/// Loads what is registered for this kernel. If there is a reason not to load it, that is not a failure.
 pub fn start(
     machine: &Machine,
     is_forced: bool,
@@ -92,8 +93,8 @@ pub fn start(
     let boot_id = running::boot_id(&machine.paths);
     registry.write_attempt(&Attempt { payload: name, boot_id, at: machine.host.epoch_seconds() })?;
     let result = install::run(machine, &payload, patience, record);
-    // The machine is up already, so nobody would take the note away; or nothing was loaded, so whatever comes is not
-    // the scheduler's doing.
+    // If the machine is up already, nothing would delete the record; if nothing was loaded, whatever happens is not
+    // caused by the scheduler.
     if result.is_err() || machine.paths.healthy().exists() {
         registry.clear_attempt()?;
     }
@@ -105,31 +106,35 @@ pub fn stop(machine: &Machine, patience: Patience, record: &mut Record) -> Resul
     swap::take_out(machine, patience, record)
 }
 
-/// The machine came up well.
+/// Records that the machine came up healthy.
 pub fn healthy(machine: &Machine, record: &mut Record) -> Result<(), LoaderError> {
-    // In memory only, for `start`: not worth a failure.
+    // Only in memory, for `start`: not worth a failure.
     let _ = fs::write(machine.paths.healthy(), "");
     let registry = Registry::of(&machine.paths, &machine.disk, &machine.host.release());
     match registry.attempt() {
         Some(attempt) if attempt.boot_id == running::boot_id(&machine.paths) => {
             registry.clear_attempt()?;
-            record.done = Some(format!("the machine came up well with {}", attempt.payload));
+            record.done = Some(format!("the machine came up healthy with {}", attempt.payload));
         }
-        // That is what `start` did not load it for; this boot says nothing about it.
-        Some(_) => record.done = Some("the machine came up well without the registered scheduler".to_owned()),
-        None => record.done = Some("the machine came up well".to_owned()),
+        // `start` did not load it because of that record; this boot says nothing about it.
+        Some(_) => {
+            record.done = Some("the machine came up healthy without the registered scheduler".to_owned())
+        }
+        None => record.done = Some("the machine came up healthy".to_owned()),
     }
     Ok(())
 }
 
 fn reason(decision: &Decision, kernel: &str) -> String {
     match decision {
-        Decision::Disabled => "nothing is loaded: the kernel command line says schedswap.enable=0".to_owned(),
+        Decision::Disabled => {
+            "nothing is loaded: the kernel command line contains schedswap.enable=0".to_owned()
+        }
         Decision::NothingRegistered => {
             format!("nothing is loaded: no scheduler is registered for kernel {kernel}")
         }
         Decision::Gone(name) => {
-            format!("nothing is loaded: {name}, registered for kernel {kernel}, is not there")
+            format!("nothing is loaded: {name}, registered for kernel {kernel}, is not installed")
         }
         Decision::Blocked(blocked) => text::blocked(blocked),
         Decision::Load(name) => format!("{name} is loaded"),

@@ -1,18 +1,18 @@
-//! `check`: everything that would stop an install, without changing anything.
+//! `check`: finds everything that would prevent an install, without changing anything.
 
+use crate::candidate::Candidate;
 use crate::command::causes;
 use crate::conflicts::{self, Functions};
 use crate::error::LoaderError;
 use crate::host::Machine;
 use crate::install::{self, Fit};
 use crate::paths::Paths;
-use crate::target::Target;
 use crate::{boot, lock, running, swap, text};
 use schedswap_payload::report::{CheckReport, Outcome};
 use std::path::Path;
 use std::time::Duration;
 
-/// Looks at everything, also when something is found to be wrong.
+/// Checks everything, even after it has found a problem.
 pub fn check(machine: &Machine, path: &Path) -> Result<CheckReport, LoaderError> {
     let mut report = CheckReport {
         outcome: Outcome::Ok,
@@ -22,18 +22,18 @@ pub fn check(machine: &Machine, path: &Path) -> Result<CheckReport, LoaderError>
         conflicts: Vec::new(),
         notes: Vec::new(),
     };
-    let functions = match Target::open(machine, path) {
+    let functions = match Candidate::open(machine, path) {
         Err(error) => {
             report.problems.push(causes(&error).join(": "));
             Functions::default()
         }
-        Ok(target) => {
-            report.version = target.version();
-            match install::fit(machine, target.module()) {
-                Ok(Fit::Runs) => look_at_what_runs(machine, &target, &mut report)?,
+        Ok(candidate) => {
+            report.version = candidate.version();
+            match install::fit(machine, candidate.module()) {
+                Ok(Fit::Runs) => look_at_what_runs(machine, &candidate, &mut report)?,
                 Ok(Fit::Other(error)) | Err(error) => report.problems.push(error.to_string()),
             }
-            target.functions()
+            candidate.functions()
         }
     };
     report.conflicts = conflicts::find(&machine.paths, &functions);
@@ -50,33 +50,33 @@ pub fn check(machine: &Machine, path: &Path) -> Result<CheckReport, LoaderError>
 
 fn look_at_what_runs(
     machine: &Machine,
-    target: &Target,
+    candidate: &Candidate,
     report: &mut CheckReport,
 ) -> Result<(), LoaderError> {
     let paths = &machine.paths;
     let loaded = running::scheduler(paths)?.filter(|loaded| loaded.is_in_use());
-    let version = target.version();
+    let version = candidate.version();
     match loaded {
-        Some(loaded) if swap::is_that(&loaded, target.module(), version.as_deref()) => {
+        Some(loaded) if swap::is_that(&loaded, candidate.module(), version.as_deref()) => {
             report.notes.push(format!("{} runs already", loaded.says.version));
         }
-        Some(loaded) => match target {
-            Target::Payload(_) => {
-                report.notes.push(format!("{} runs, and would be replaced in one stop", loaded.says.version));
+        Some(loaded) => match candidate {
+            Candidate::Payload(_) => {
+                report.notes.push(format!("{} runs and would be replaced in one stop", loaded.says.version));
             }
-            Target::Loose(..) => {
+            Candidate::Loose(..) => {
                 let (version, state) = (loaded.says.version, loaded.says.state);
                 report.problems.push(LoaderError::AlreadyLoaded { version, state }.to_string());
             }
         },
-        None if running::module_is_loaded(paths, &target.module().info.name) => {
-            let name = target.module().info.name.clone();
+        None if running::module_is_loaded(paths, &candidate.module().info.name) => {
+            let name = candidate.module().info.name.clone();
             report.problems.push(LoaderError::NameTaken { name }.to_string());
         }
         None => {}
     }
-    report.problems.extend(module_loading(paths, target.module().is_signed));
-    if matches!(target, Target::Payload(_)) {
+    report.problems.extend(module_loading(paths, candidate.module().is_signed));
+    if matches!(candidate, Candidate::Payload(_)) {
         report.problems.extend(state_is_read_only(paths));
     }
     if let Err(LoaderError::Locked { .. }) = lock::take(paths, Duration::ZERO) {
@@ -85,13 +85,13 @@ fn look_at_what_runs(
     Ok(())
 }
 
-/// What keeps the kernel from loading modules, or this one.
+/// What keeps the kernel from loading modules, or from loading this one.
 fn module_loading(paths: &Paths, is_signed: bool) -> Vec<String> {
     let read = |path: &str| std::fs::read_to_string(paths.of(path)).unwrap_or_default();
     let mut problems = Vec::new();
     if read("proc/sys/kernel/modules_disabled").trim() == "1" {
         problems
-            .push("modules may not be loaded: kernel.modules_disabled is 1, until the next boot".to_owned());
+            .push("modules cannot be loaded until the next boot: kernel.modules_disabled is 1".to_owned());
     }
     let lockdown = read("sys/kernel/security/lockdown");
     let is_locked_down = ["[integrity]", "[confidentiality]"].iter().any(|level| lockdown.contains(level));
@@ -105,7 +105,7 @@ fn state_is_read_only(paths: &Paths) -> Option<String> {
     let found = rustix::fs::statvfs(paths.state()).ok()?;
     found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY).then(|| {
         format!(
-            "{} is on a file system that is mounted read-only: nothing can be registered",
+            "{} is on a file system that is mounted read-only, so nothing can be registered: mount it read-write",
             paths.state().display()
         )
     })

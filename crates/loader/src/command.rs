@@ -1,4 +1,4 @@
-//! Runs what the command line asks for, and reports what came of it.
+//! Runs the command that the command line asks for, and reports its result.
 
 use crate::args::{Command, CommandLine};
 use crate::disk::Disk;
@@ -7,7 +7,7 @@ use crate::host::{Host, Machine, Running};
 use crate::kernel_log::KernelLog;
 use crate::paths::Paths;
 use crate::record::Record;
-use crate::{boot, check, install, lock, plan, refusal, remove, running, status, target, text};
+use crate::{boot, candidate, check, install, lock, plan, refusal, remove, running, status, text};
 use clap::CommandFactory as _;
 use schedswap_payload::report::{Outcome, Report};
 use serde::Serialize;
@@ -38,14 +38,14 @@ pub fn run(line: CommandLine) -> ExitCode {
         },
         Command::Check { path } => {
             let report = allowed(&machine, &command)
-                .and_then(|()| target::path_of(&machine, path.as_deref()))
+                .and_then(|()| candidate::path_of(&machine, path.as_deref()))
                 .and_then(|path| check::check(&machine, &path));
             print(&command, json, report, text::check, |report| report.outcome)
         }
         Command::Plan { path } => {
             let log = KernelLog::from_here();
             let report = allowed(&machine, &command)
-                .and_then(|()| target::path_of(&machine, path.as_deref()))
+                .and_then(|()| candidate::path_of(&machine, path.as_deref()))
                 .and_then(|path| {
                     let _lock = lock::take(&machine.paths, lock_wait)?;
                     plan::plan(&machine, &path)
@@ -62,7 +62,7 @@ pub fn run(line: CommandLine) -> ExitCode {
     }
 }
 
-/// Runs a command that changes something, as root and alone, and reports how it went.
+/// Runs a command that changes something, as root and as the only loader, and reports its result.
 fn act(machine: &Machine, command: &Command, json: bool, lock_wait: Duration) -> ExitCode {
     let log = KernelLog::from_here();
     let mut record = Record::default();
@@ -101,10 +101,10 @@ fn change(
     lock_wait: Duration,
     record: &mut Record,
 ) -> Result<(), LoaderError> {
-    // systemd runs these while another loader waits for it to have done so: they must not wait for that one.
+    // systemd runs these while another loader waits for systemd: they must not wait for that loader.
     match command {
         Command::Start { .. } if boot::runs_already(machine) => {
-            record.done = Some("it runs already".to_owned());
+            record.done = Some("the registered scheduler runs already".to_owned());
             return Ok(());
         }
         Command::Stop { .. } if running::scheduler(&machine.paths)?.is_none() => {
@@ -138,7 +138,7 @@ fn change(
     }
 }
 
-/// Whether this user may, and whether there is a kernel for it.
+/// Whether this user may run the command, and whether there is a kernel for it.
 fn allowed(machine: &Machine, command: &Command) -> Result<(), LoaderError> {
     let works_on_images =
         matches!(command, Command::Install { .. } | Command::Remove { .. } | Command::Forget { .. });
@@ -180,7 +180,7 @@ fn print<T: Serialize>(
     }
 }
 
-/// The report of a command that came to nothing.
+/// The report of a command that failed.
 fn failure(command: &Command, error: &LoaderError) -> Report {
     Report {
         command: command.name().to_owned(),
@@ -197,12 +197,12 @@ fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("strings and numbers always become JSON") + "\n"
 }
 
-/// Whoever reads may have gone, which changes nothing about what was done.
+/// The reader may have gone, which changes nothing about what was done.
 fn say(mut to: impl io::Write, text: &str) {
     let _ = to.write_all(text.as_bytes());
 }
 
-/// The error's sentence and those below it.
+/// The error's message and those of its causes.
 pub fn causes(error: &LoaderError) -> Vec<String> {
     let mut causes = vec![error.to_string()];
     let mut error: &dyn Error = error;

@@ -1,26 +1,26 @@
-//! Writing to the disk so that at every moment either the old or the new is there, never half of it.
+//! Writes to the disk so that at every moment either the old or the new content is there, never a part of it.
 //!
 //! A temporary file in the same directory, fsync, rename, fsync of the directory. Every step that reaches the disk
-//! passes [`Disk::step`], where tests pull the plug.
+//! calls [`Disk::step`], where tests cut the power.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-/// The way to the disk.
+/// All writing goes through this.
 #[derive(Default)]
 pub struct Disk {
-    /// Asked before every step; only tests have one.
+    /// Called before every step; only tests set it.
     #[cfg(test)]
     pub gate: Option<Gate>,
 }
 
-/// Lets a step pass, or says what it fails with.
+/// Lets a step pass, or returns the error with which it fails.
 #[cfg(test)]
 pub type Gate = std::rc::Rc<dyn Fn(&str) -> io::Result<()>>;
 
-/// What lies ready beside its place: [`Staged::commit`] needs no more space.
+/// Ready beside its place: [`Staged::commit`] needs no more space.
 #[must_use]
 pub struct Staged<'a> {
     disk: &'a Disk,
@@ -39,29 +39,29 @@ impl Disk {
         self.gate.as_ref().map_or(Ok(()), |gate| gate(what))
     }
 
-    /// Puts `content` at `place`, in the stead of what may be there.
+    /// Puts `content` at `place`, replacing what may be there.
     pub fn write(&self, place: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         self.stage(place, content, mode)?.commit()
     }
 
-    /// Puts a symbolic link at `place`, in the stead of what may be there.
+    /// Puts a symbolic link at `place`, replacing what may be there.
     pub fn link(&self, place: &Path, target: &Path) -> io::Result<()> {
         self.stage_link(place, target)?.commit()
     }
 
-    /// The first half of [`Disk::write`]: afterwards there is room for it.
+    /// The first half of [`Disk::write`]: after it there is enough space.
     pub fn stage(&self, place: &Path, content: &[u8], mode: u32) -> io::Result<Staged<'_>> {
         let staged = self.begin(place)?;
         staged.or_discard((|| {
             self.step("create")?;
-            // A fresh file: nobody has it open, no link leads elsewhere.
+            // A new file, so no process has it open and no link leads elsewhere.
             let mut options = OpenOptions::new();
             let mut file = options.write(true).create_new(true).mode(mode).open(&staged.temporary)?;
             let (first, second) = content.split_at(content.len() / 2);
             file.write_all(first)?;
             self.step("write")?;
             file.write_all(second)?;
-            // The umask has no say in this.
+            // Set explicitly, because the umask does not apply here.
             file.set_permissions(fs::Permissions::from_mode(mode))?;
             self.step("fsync")?;
             file.sync_all()
@@ -83,13 +83,13 @@ impl Disk {
     fn begin(&self, place: &Path) -> io::Result<Staged<'_>> {
         self.create_dir(parent(place))?;
         let name = place.file_name().unwrap_or_default().to_string_lossy();
-        // One name for all tries: what a power cut left is written over, not added to.
+        // The same name for every try: a file that a power cut left is replaced, and none accumulate.
         let temporary = parent(place).join(format!(".{name}.new"));
         self.unlink(&temporary)?;
         Ok(Staged { disk: self, temporary, place: place.to_owned() })
     }
 
-    /// The directory and those above it.
+    /// Makes the directory and its parents.
     pub fn create_dir(&self, dir: &Path) -> io::Result<()> {
         if dir.is_dir() {
             return Ok(());
@@ -101,7 +101,7 @@ impl Disk {
         self.sync(parent(dir))
     }
 
-    /// Removes a file or link, and what a power cut may have left of its writing.
+    /// Removes a file or link, and what a power cut may have left of writing it.
     pub fn remove(&self, place: &Path) -> io::Result<()> {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         self.unlink(&parent(place).join(format!(".{name}.new")))?;
@@ -111,7 +111,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Removes a directory if nothing is in it.
+    /// Removes a directory if it is empty.
     pub fn remove_dir_if_empty(&self, dir: &Path) -> io::Result<()> {
         self.step("rmdir")?;
         match fs::remove_dir(dir) {
@@ -124,7 +124,7 @@ impl Disk {
         }
     }
 
-    /// Whether there was anything.
+    /// Returns whether the file existed.
     fn unlink(&self, path: &Path) -> io::Result<bool> {
         if path.symlink_metadata().is_err() {
             return Ok(false);
@@ -152,14 +152,14 @@ impl Staged<'_> {
         self.disk.sync(parent(&self.place))
     }
 
-    /// Takes it back.
+    /// Discards it.
     pub fn discard(self) {
         let _ = self.disk.unlink(&self.temporary);
     }
 
     fn or_discard<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.inspect_err(|_| {
-            // What cannot be taken away now is written over the next time.
+            // If it cannot be removed now, the next write replaces it.
             let _ = self.disk.unlink(&self.temporary);
         })
     }
@@ -175,7 +175,7 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
-    /// A disk that lets `steps` steps pass; afterwards none (a power cut), or all but one (a full disk).
+    /// A disk that lets `steps` steps pass; after that none (a power cut), or all but one (a full disk).
     fn failing(steps: usize, for_ever: bool) -> Disk {
         let left = Cell::new(steps as isize);
         let gate = move |_: &str| {
@@ -211,7 +211,7 @@ mod tests {
                     assert!(steps >= 4, "a write of {steps} steps is not safe");
                     break;
                 }
-                // And the next try finds nothing in its way.
+                // And the next try finds no obstacle.
                 Disk::default().write(&place, b"the new", 0o644).unwrap();
                 assert_eq!(fs::read(&place).unwrap(), b"the new");
                 assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -1,4 +1,4 @@
-//! Why an install or uninstall did not happen.
+//! Why an install or uninstall failed.
 
 use crate::payload_dir::PayloadError;
 use crate::text;
@@ -9,14 +9,14 @@ use schedswap_payload::{BuildId, sysfs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What stopped a command. [`LoaderError::outcome`] says whether a safety check did.
+/// What stopped a command. [`LoaderError::outcome`] says whether it was a safety check.
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
-    #[error("{command} has to be run by root (this is user {uid}): modules are loaded by root only")]
+    #[error("only root can load modules (this is user {uid}): run {command} as root")]
     NotRoot { command: &'static str, uid: u32 },
 
     #[error(
-        "{} is locked: another loader is at work, and was so for {:.1} s; try again when it has ended, or give it \
+        "{} is locked: another loader is at work, and has been for {:.1} s; try again when it has ended, or wait \
          longer with --lock-wait",
         path.display(), waited.as_secs_f64()
     )]
@@ -39,15 +39,16 @@ pub enum LoaderError {
     )]
     NothingNamed { kernel: String, state: PathBuf },
 
-    #[error("somebody else is at functions to be replaced: {}. Nothing was changed", text::conflicts(.conflicts))]
+    #[error("functions to be replaced are already patched or probed: {}. Nothing was changed; remove that \
+        and try again", text::conflicts(.conflicts))]
     Conflicts { conflicts: Vec<Conflict> },
 
-    #[error("module {module} is not in /sys/kernel any more: somebody else took it out; see `status`")]
+    #[error("module {module} is no longer in /sys/kernel: another program unloaded it; see `status`")]
     Vanished { module: String },
 
     #[error(
-        "{version} runs now, but could not be registered: after the next boot the kernel's own scheduler runs. \
-         Mend this and run `install` again"
+        "{version} runs now, but could not be registered, so after the next boot the kernel's own scheduler runs. \
+         Fix the cause below and run `install` again"
     )]
     Unregistered {
         version: String,
@@ -55,7 +56,9 @@ pub enum LoaderError {
         source: std::io::Error,
     },
 
-    #[error("a command that needs this machine's kernel cannot be used with --root")]
+    #[error(
+        "this command needs the machine's own kernel and cannot be used with --root: run it on that machine"
+    )]
     NoKernel,
 
     #[error("cannot read {}: give a .ko file, or a directory with manifest.json and the module", path.display())]
@@ -72,11 +75,11 @@ pub enum LoaderError {
         source: ManifestError,
     },
 
-    #[error("{} is no kernel module: expected {expected}; build it again", path.display())]
+    #[error("{} is not a kernel module: expected {expected}; build it again", path.display())]
     NotAModule { path: PathBuf, expected: &'static str },
 
     #[error(
-        "{} is not a scheduler module of schedswap: its .modinfo says {key}={found}, expected {expected}; \
+        "{} is not a schedswap scheduler module: its .modinfo says {key}={found}, expected {expected}; \
          build it with `schedswap build`",
         path.display()
     )]
@@ -94,18 +97,21 @@ pub enum LoaderError {
         module: BuildId,
     },
 
-    #[error("the module is for kernel {expected}, this one is {running}: install the scheduler built for it")]
+    #[error(
+        "the module is for kernel {expected}, but {running} runs: install the scheduler that was built \
+        for {running}"
+    )]
     WrongRelease { running: String, expected: String },
 
     #[error(
         "this kernel {release} has build-id {running}, the module was built for {expected}: \
-         same release, other build; build the scheduler from this kernel's debug symbols"
+         same release, other build; build the scheduler with this kernel's debug symbols"
     )]
     WrongBuildId { release: String, running: BuildId, expected: BuildId },
 
     #[error(
-        "the running kernel's build-id cannot be told ({detail}), so the module's addresses cannot be checked \
-         against it; mount sysfs on /sys if it is missing"
+        "the running kernel's build-id cannot be determined ({detail}), so the module's addresses cannot be \
+         checked against it; mount sysfs on /sys if it is missing"
     )]
     NoBuildId { detail: String },
 
@@ -140,9 +146,9 @@ pub enum LoaderError {
     Held { by: Vec<Conflict> },
 
     #[error(
-        "the scheduler that runs was built by another version of schedswap, which hands over in another way, so this \
-         one cannot take over from it. Nothing was changed: it goes on running. Run `uninstall`, then install this one; \
-         in between, the kernel's own scheduler runs"
+        "the running scheduler was built by another version of schedswap, which hands over differently, so this \
+         one cannot take over from it. Nothing was changed and it goes on running. Run `uninstall`, then \
+         install this one; in between, the kernel's own scheduler runs"
     )]
     OtherHandover,
 
@@ -157,7 +163,8 @@ pub enum LoaderError {
     #[error(transparent)]
     Contract(#[from] sysfs::SysfsError),
 
-    #[error("cannot read {}: is the module of the loader's version, and sysfs mounted?", path.display())]
+    #[error("cannot read {}: check that sysfs is mounted, and that module and loader are from the same \
+        package", path.display())]
     Sysfs {
         path: PathBuf,
         #[source]
@@ -165,8 +172,8 @@ pub enum LoaderError {
     },
 
     #[error(
-        "vmlinux's own scheduler runs, but after {} s something still uses the module: \
-         close what reads its files and run `uninstall` again",
+        "vmlinux's own scheduler runs, but after {} s the module is still in use: \
+         end the programs that read its files and run `uninstall` again",
         waited.as_secs()
     )]
     StillInUse { waited: Duration },
@@ -177,7 +184,7 @@ pub enum LoaderError {
         source: std::io::Error,
     },
 
-    #[error("the module stays loaded, because taking it out again failed too: {cleanup}")]
+    #[error("the module stays loaded, because unloading it failed too: {cleanup}")]
     LeftLoaded {
         #[source]
         first: Box<LoaderError>,
@@ -186,23 +193,23 @@ pub enum LoaderError {
 }
 
 fn seen_text(by: &[Conflict]) -> String {
-    if by.is_empty() { String::new() } else { format!(" (from here: {})", text::conflicts(by)) }
+    if by.is_empty() { String::new() } else { format!(" (seen by the loader: {})", text::conflicts(by)) }
 }
 
 fn busy_text(what: &str, attempts: u32, blockers: &[Blocker]) -> String {
     let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
     let who = match blockers {
-        [] => "the module named no thread".to_owned(),
+        [] => "the module named none".to_owned(),
         some => some.iter().map(Blocker::to_string).collect::<Vec<_>>().join("; "),
     };
     format!(
-        "{what} was given up after {times}: threads are inside functions to be replaced: {who}. \
+        "{what} was given up after {times}, because threads are inside functions to be replaced: {who}. \
          Nothing was changed; stop these threads or try again with more --retries or a longer --wait"
     )
 }
 
 impl LoaderError {
-    /// 1 failed, 3 refused, and two that scripts may want to tell from these.
+    /// 1 failed, 3 refused, and two codes that scripts may want to distinguish.
     pub fn exit_code(&self) -> u8 {
         match (self, self.outcome()) {
             (LoaderError::NotRoot { .. }, _) => 4,

@@ -1,4 +1,4 @@
-//! A machine for tests: files below a temporary directory, and a kernel that does with its /sys what ours does.
+//! A machine for tests: files below a temporary directory, and a kernel that changes its /sys as a real one does.
 
 use crate::disk::Disk;
 use crate::host::{Host, Machine};
@@ -25,22 +25,22 @@ pub struct Fake {
     pub kernel: Rc<RefCell<Kernel>>,
 }
 
-/// What the kernel is told to do, and what it was asked.
+/// What the kernel is told to do, and what it was asked to do.
 pub struct Kernel {
     root: PathBuf,
     pub release: String,
-    /// As many attempts to switch find a thread in the way.
+    /// In how many attempts to switch a thread is in the way.
     pub busy: u32,
-    /// As many threads a plan finds in the way.
+    /// How many threads a plan finds in the way.
     pub planned_busy: u32,
-    /// What switching to another scheduler fails with.
+    /// The error of switching to another scheduler.
     pub swap_fails: Option<Errno>,
-    /// What loading a module fails with.
+    /// The error of loading a module.
     pub refuses: Option<Errno>,
-    /// The machine dies while it switches; then nothing reaches the disk any more.
+    /// The machine dies during the switch; from then on nothing reaches the disk.
     pub dies: bool,
     pub is_dead: bool,
-    /// Modules that somebody reads a file of.
+    /// Modules whose files are being read.
     pub in_use: Vec<String>,
     pub systemctl: Vec<String>,
     /// Modules loaded, switched to and unloaded, in order.
@@ -50,7 +50,7 @@ pub struct Kernel {
 
 impl Fake {
     pub fn new() -> Fake {
-        // In memory, where there is such a place: the tests wait for the disk some thousand times.
+        // In memory if possible: the tests would wait for the disk thousands of times.
         let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let path = root.path().to_owned();
         for dir in ["run", "sys/kernel", "sys/module", "proc/sys/kernel/random", "var/lib/schedswap"] {
@@ -100,7 +100,7 @@ impl Fake {
         }
     }
 
-    /// Boots that kernel: nothing is loaded, and /run is empty.
+    /// Boots that kernel: afterwards nothing is loaded, and /run is empty.
     pub fn boot(&self, release: &str) {
         let mut kernel = self.kernel.borrow_mut();
         kernel.boots += 1;
@@ -121,12 +121,12 @@ impl Fake {
         fs::write(self.root().join("sys/kernel/notes"), notes).unwrap();
     }
 
-    /// A payload for the kernel that runs at first.
+    /// A payload for the kernel that runs first.
     pub fn payload(&self, name: &str) -> PathBuf {
         self.payload_for(RELEASE, name)
     }
 
-    /// A payload as a package lays it out; `name` is `<name>-<release>`.
+    /// A payload as a package installs it; `name` is `<name>-<release>`.
     pub fn payload_for(&self, kernel: &str, name: &str) -> PathBuf {
         let dir = self.root().join("var/lib/schedswap").join(kernel).join(name);
         directory(&dir);
@@ -188,7 +188,7 @@ impl Fake {
         self.kernel.borrow().systemctl.clone()
     }
 
-    /// Every file and link below the root, but of /sys and /proc.
+    /// Every file and link below the root, except in /sys and /proc.
     pub fn files(&self) -> Vec<String> {
         fn below(dir: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
@@ -335,13 +335,13 @@ impl Host for FakeHost {
 
 fn directory(path: &Path) {
     fs::create_dir_all(path).unwrap();
-    // As packages make them, whatever the umask of who runs the tests.
+    // With the modes that packages set, whatever the umask of the user who runs the tests.
     for dir in path.ancestors().take(3) {
         let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
     }
 }
 
-/// A payload's loader, whole.
+/// The complete content of a payload's loader.
 pub fn loader(payload: &str) -> String {
     format!("the loader of {payload} <schedswap-loader version 0.1.0> to the end")
 }
@@ -350,7 +350,7 @@ pub fn module_name(payload: &str) -> String {
     format!("scheduler_{}", &Sha256::of(payload.as_bytes()).to_string()[..8])
 }
 
-/// A module file that says what a scheduler's says: an ELF header, `.modinfo`, the section names, three section headers.
+/// A module file with a scheduler's `.modinfo`: an ELF header, `.modinfo`, the section names, three section headers.
 fn ko(module: &str, kernel: &str, version: &str) -> Vec<u8> {
     let modinfo = format!(
         "version={version}\0schedswap_build_id={BUILD_ID}\0name={module}\0vermagic={kernel} SMP preempt \0"

@@ -1,7 +1,7 @@
-//! What the loader asks of the kernel and of the service manager. Tests stand in for it.
+//! What the loader needs from the kernel and the service manager. Tests replace it.
 
 use crate::module_file::ModuleFile;
-use crate::urgency::Urgent;
+use crate::priority::RaisedPriority;
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -14,15 +14,15 @@ use crate::paths::Paths;
 
 /// The machine that a command works on.
 pub struct Machine {
-    /// Where its files are.
+    /// The places of its files.
     pub paths: Paths,
     /// Its kernel.
     pub host: Box<dyn Host>,
     /// Its disk.
     pub disk: Disk,
-    /// Who must own a payload: root, except in an image that somebody else builds.
+    /// The user to whom a payload must belong: root, except in an image that another user builds.
     pub owner: u32,
-    /// Whether it is the machine that runs, and not an image of one.
+    /// Whether this is the running machine, not an image of one.
     pub is_live: bool,
 }
 
@@ -32,13 +32,13 @@ pub trait Host {
     fn release(&self) -> String;
     /// `finit_module(2)`.
     fn load(&self, module: &ModuleFile, parameters: &CStr) -> Result<(), Errno>;
-    /// `delete_module(2)`; does not wait for whoever uses it.
+    /// `delete_module(2)`; does not wait while the module is in use.
     fn unload(&self, name: &str) -> Result<(), Errno>;
     /// Writes to a file of a loaded module.
     fn write(&self, file: &Path, value: char) -> io::Result<()>;
     /// Runs systemctl.
     fn systemctl(&self, arguments: &[&str]) -> io::Result<()>;
-    /// Waits.
+    /// Sleeps.
     fn pause(&self, length: Duration);
     /// Seconds since 1970.
     fn epoch_seconds(&self) -> u64;
@@ -53,20 +53,20 @@ impl Host for Running {
     }
 
     fn load(&self, module: &ModuleFile, parameters: &CStr) -> Result<(), Errno> {
-        // A second of computing on a slow machine, and many times that for a loader that has to share its CPU.
-        let _urgent = Urgent::now();
+        // A second of computing on a slow machine takes many times as long for a loader that has to share its CPU.
+        let _raised = RaisedPriority::raise();
         rustix::system::finit_module(&module.file, parameters, 0)
     }
 
     fn unload(&self, name: &str) -> Result<(), Errno> {
         let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-        // Without O_NONBLOCK the kernel marks the module as going at once, whoever still uses it.
+        // Without O_NONBLOCK the kernel marks the module as going at once, even if it is in use.
         rustix::system::delete_module(&name, rustix::fs::OFlags::NONBLOCK.bits() as i32)
     }
 
     fn write(&self, file: &Path, value: char) -> io::Result<()> {
-        // For the attempt only: during the pauses others shall get out of the way.
-        let _urgent = Urgent::now();
+        // Only during the attempt: during the pauses the other threads are to run and get out of the way.
+        let _raised = RaisedPriority::raise();
         std::fs::write(file, [value as u8])
     }
 

@@ -8,27 +8,27 @@ use crate::payload_dir::{self, Payload};
 use crate::record::Record;
 use crate::registry::{Registry, Swap};
 use crate::switch::Patience;
-use crate::{refusal, running, services, swap, target};
+use crate::{candidate, refusal, running, services, swap};
 use schedswap_payload::report::Attempt;
 use std::path::{Path, PathBuf};
 
-/// Whether a module is for the kernel that runs.
+/// Whether a module was built for the running kernel.
 #[derive(Debug)]
 pub enum Fit {
-    /// It is.
+    /// It was.
     Runs,
-    /// It is not, and how so.
+    /// It was not; the error says how they differ.
     Other(LoaderError),
 }
 
-/// Whether a loose module may take over from a scheduler that runs.
+/// Whether a separate module may take over from a running scheduler.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TakeOver {
     Yes,
     No,
 }
 
-/// Installs what lies at `path`: a payload in its place is registered and loaded at every boot from now on; any other
+/// Installs what is at `path`: a payload in its place is registered and from now on loaded at every boot; any other
 /// module only runs.
 pub fn install(
     machine: &Machine,
@@ -42,33 +42,33 @@ pub fn install(
     install_loose(machine, path, patience, record, TakeOver::No)
 }
 
-/// As `install`, but what is named may be a payload's name, and a loose module may take over from what runs.
+/// Like `install`, but `path` may be the name of a payload, and a separate module may take over from the running one.
 pub fn switch(
     machine: &Machine,
     named: &Path,
     patience: Patience,
     record: &mut Record,
 ) -> Result<(), LoaderError> {
-    let path = target::path_of(machine, Some(named))?;
+    let path = candidate::path_of(machine, Some(named))?;
     if machine.paths.payload_place(&path).is_some() || !machine.is_live {
         return install_payload(machine, &path, patience, record);
     }
     install_loose(machine, &path, patience, record, TakeOver::Yes)
 }
 
-/// A path from the root on. Links are not followed: the check of the payload refuses them.
+/// An absolute path. Links are not followed: the check of the payload refuses them.
 pub fn absolute(path: &Path) -> PathBuf {
-    // Fails only where there is no working directory, for an empty path.
+    // This fails only for an empty path, or if there is no working directory.
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Where the scheduler is when none is named: beside the loader, as packages lay it out.
+/// Where the scheduler is if none is named: beside the loader, as packages install it.
 pub fn default_path() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     program.parent().unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Whether the module is for this kernel, to the last build.
+/// Whether the module was built for exactly this kernel, including the build.
 pub fn fit(machine: &Machine, module: &ModuleFile) -> Result<Fit, LoaderError> {
     if !machine.is_live {
         return Ok(Fit::Other(LoaderError::NoKernel));
@@ -78,7 +78,7 @@ pub fn fit(machine: &Machine, module: &ModuleFile) -> Result<Fit, LoaderError> {
     if expected != running {
         return Ok(Fit::Other(LoaderError::WrongRelease { running, expected }));
     }
-    // The same release can be built twice, and the addresses in the module hold for one build only.
+    // The same release can be built twice, and the addresses in the module are valid for one build only.
     let (release, running) = (running, running::build_id(&machine.paths)?);
     let expected = module.info.build_id.clone();
     if expected != running {
@@ -132,7 +132,7 @@ fn install_payload(
     result
 }
 
-/// Installs what is for the running kernel.
+/// Installs a payload that was built for the running kernel.
 fn install_here(
     machine: &Machine,
     payload: &Payload,
@@ -140,14 +140,14 @@ fn install_here(
     record: &mut Record,
 ) -> Result<(), LoaderError> {
     let registry = Registry::of(&machine.paths, &machine.disk, &payload.kernel);
-    // Everything that needs room on the disk, while nothing has been changed yet.
+    // First everything that needs space on the disk, while nothing has been changed yet.
     services::install(machine, payload, &mut record.notes)?;
     let active = registry.stage_active(&payload.name)?;
     if let Err(error) = run(machine, payload, patience, record) {
         active.discard();
         return Err(error);
     }
-    // Only now: a machine that dies in the swap has to come up with what ran before.
+    // Only now: a machine that crashes during the swap has to boot what ran before.
     let version = payload.name.clone();
     active.commit().map_err(|source| LoaderError::Unregistered { version, source })?;
     registry.clear_attempt()?;
@@ -156,7 +156,7 @@ fn install_here(
     Ok(())
 }
 
-/// Makes the payload's scheduler run, unless it does.
+/// Makes the payload's scheduler run, unless it runs already.
 pub fn run(
     machine: &Machine,
     payload: &Payload,
@@ -183,8 +183,8 @@ pub fn is_running(machine: &Machine, payload: &Payload) -> Result<bool, LoaderEr
     }))
 }
 
-/// Registers what is for another kernel: that kernel loads it when it is booted. What is registered there stays,
-/// unless this is another version of the same scheduler.
+/// Registers a payload for another kernel, which loads it when it boots. What is registered for that kernel stays,
+/// unless it is another version of the same scheduler.
 fn register_for_later(
     machine: &Machine,
     payload: &Payload,
@@ -197,7 +197,8 @@ fn register_for_later(
     match registry.active() {
         Some(other) if other != *name && !is_same_scheduler(machine, payload, &other) => {
             record.done = Some(format!(
-                "{name} is installed; on kernel {kernel} {other} stays the one that runs: `switch {name}` there"
+                "{name} is installed, but {other} stays registered for kernel {kernel}: run `switch {name}` \
+                 on that kernel to use it"
             ));
         }
         _ => {
@@ -205,7 +206,7 @@ fn register_for_later(
             let active = registry.stage_active(name)?;
             active.commit().map_err(crate::registry::cannot("write", &place))?;
             registry.clear_attempt()?;
-            record.done = Some(format!("{name} is installed, and loaded when kernel {kernel} is booted"));
+            record.done = Some(format!("{name} is installed, and will be loaded when kernel {kernel} boots"));
         }
     }
     if machine.is_live {
@@ -214,14 +215,13 @@ fn register_for_later(
     Ok(())
 }
 
-/// Whether the payload of that name is another version of the same scheduler: the one that a package's upgrade
-/// replaces.
+/// Whether the payload of that name is another version of the same scheduler, as a package's upgrade replaces it.
 fn is_same_scheduler(machine: &Machine, payload: &Payload, other: &str) -> bool {
     let dir = machine.paths.kernel(&payload.kernel).join(other);
     module_file::read_manifest(&dir).is_ok_and(|manifest| manifest.name == payload.manifest.name)
 }
 
-/// Adds who is seen at the functions to the module's refusal.
+/// Adds the users of these functions that the loader sees to the module's refusal.
 fn name_holders(machine: &Machine, functions: &Functions, error: LoaderError) -> LoaderError {
     let LoaderError::Held { .. } = error else { return error };
     let mut by = conflicts::find(&machine.paths, functions);
@@ -229,7 +229,7 @@ fn name_holders(machine: &Machine, functions: &Functions, error: LoaderError) ->
     LoaderError::Held { by }
 }
 
-/// Adds the last switch's times to the history, for predictions.
+/// Adds the times of the last switch to the history, for predictions.
 pub fn remember(machine: &Machine, kernel: &str, record: &mut Record) {
     let Some(Attempt::Switched { timing: Some(timing) }) = record.attempts.last() else { return };
     let version = record.version.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the kernel logs about the module during an attempt, from `/dev/kmsg`.
+//! What the kernel logs about the module during an attempt, read from `/dev/kmsg`.
 
 use crate::module_file::is_a_scheduler_s_name;
 use rustix::fs::{Mode, OFlags, SeekFrom};
@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 
 /// The kernel log from one moment on.
 pub struct KernelLog {
-    /// `None` where the log cannot be read; nothing is shown then, and nothing else depends on it.
+    /// `None` if the log cannot be read; then nothing is shown, and nothing else depends on it.
     device: Option<OwnedFd>,
 }
 
-/// Longer than any record (`CONSOLE_EXT_LOG_MAX`, `include/linux/printk.h`): a read into less gets EINVAL.
+/// Longer than any record (`CONSOLE_EXT_LOG_MAX`, `include/linux/printk.h`): reading into a shorter buffer returns
+/// EINVAL.
 const RECORD_BYTES: usize = 16 << 10;
 
 impl KernelLog {
@@ -24,13 +25,13 @@ impl KernelLog {
         KernelLog { device }
     }
 
-    /// The lines since then that the scheduler module wrote, or the kernel's module loader about it.
+    /// The lines since then that the scheduler module wrote, or that the kernel's module loader wrote about it.
     pub fn lines(&self) -> Vec<String> {
         let Some(device) = &self.device else { return Vec::new() };
         let mut lines = Vec::new();
         let mut record = vec![0; RECORD_BYTES];
         loop {
-            // One read gives one record. EPIPE: some were overwritten, the next read goes on behind them.
+            // One read returns one record. EPIPE: some were overwritten, the next read continues after them.
             match rustix::io::read(device, &mut record) {
                 Ok(length) if length > 0 => {
                     let text = String::from_utf8_lossy(&record[..length]);
@@ -51,13 +52,13 @@ fn message(record: &str) -> Option<&str> {
 }
 
 fn concerns_the_module(message: &str) -> bool {
-    // Before it knows the module's name: "Loading of module with unavailable key is rejected" (module_sig_check,
-    // kernel/module/signing.c), which tells an unknown key from a module that was altered.
+    // Written before the kernel knows the module's name: "Loading of module with unavailable key is rejected"
+    // (module_sig_check, kernel/module/signing.c). It tells an unknown key from a module that was altered.
     if message.starts_with("Loading of ") && message.ends_with(" is rejected") {
         return true;
     }
-    // The module writes as schedswap; the kernel's module loader writes under the module's name
-    // ("scheduler: version magic … should be …", "scheduler_0123abcd: Unknown symbol …").
+    // The module writes as schedswap; the kernel's module loader writes with the module's name ("scheduler: version
+    // magic … should be …", "scheduler_0123abcd: Unknown symbol …").
     let writer = message.split([':', ' ']).next().unwrap_or_default();
     writer.len() < message.len() && (writer == "schedswap" || is_a_scheduler_s_name(writer))
 }

@@ -1,12 +1,12 @@
-//! The commands together, on a machine with a kernel that plays along.
+//! The commands together, on a machine with a simulated kernel.
 
 use crate::boot::{self, Decision};
+use crate::candidate::Candidate;
 use crate::error::LoaderError;
 use crate::fake::{Fake, RELEASE, module_name};
 use crate::record::Record;
 use crate::registry::Registry;
 use crate::switch::Patience;
-use crate::target::Target;
 use crate::{check, install, plan, remove, status};
 use rustix::io::Errno;
 use schedswap_payload::report::Outcome;
@@ -52,7 +52,7 @@ fn healthy(fake: &Fake) {
     boot::healthy(&fake.machine(), &mut Record::default()).unwrap();
 }
 
-/// What start said it did, and what runs afterwards.
+/// What start reports, and what runs afterwards.
 fn started(fake: &Fake, is_forced: bool) -> (String, Option<String>) {
     (start(fake, is_forced).unwrap().done.unwrap_or_default(), fake.runs())
 }
@@ -91,12 +91,12 @@ fn from_version_to_version_in_one_stop_and_back() {
     switch(&fake, "demo-1").unwrap();
     assert_eq!(fake.runs().as_deref(), Some("demo-1"));
     assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-1"));
-    // Never by way of the kernel's own: nothing was disabled.
+    // Never by way of the kernel's own scheduler: nothing was disabled.
     let log = fake.kernel.borrow().log.clone();
     let expected = "load demo-1,enable demo-1,load demo-2,enable demo-2,unload demo-1,load demo-1,enable demo-1,\
                     unload demo-2";
     assert_eq!(log.join(","), expected);
-    // Again: it is there.
+    // Again: it is installed already.
     assert_eq!(install(&fake, &one).unwrap().done.as_deref(), Some("demo-1 runs already"));
     assert_eq!(fake.kernel.borrow().log.len(), log.len());
 }
@@ -220,7 +220,7 @@ fn removing_what_does_not_run_leaves_what_does() {
     install(&fake, &one).unwrap();
     remove(&fake, &two).unwrap();
     assert_eq!((fake.runs().as_deref(), active(&fake, RELEASE).as_deref()), (Some("demo-1"), Some("demo-1")));
-    // Damaged beyond reading, it is known by its name.
+    // If it is too damaged to be read, it is known by its name.
     fs::write(one.join("manifest.json"), "{").unwrap();
     remove(&fake, &one).unwrap();
     assert_eq!(fake.runs(), None);
@@ -232,7 +232,7 @@ fn one_of_several_side_by_side_is_removed_while_it_runs() {
     let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
     install(&fake, &two).unwrap();
     install(&fake, &one).unwrap();
-    // As rpm says it: another one of the name stays.
+    // As rpm reports it: another package of the name stays.
     forget(&fake, &one).unwrap();
     assert_eq!((fake.runs(), active(&fake, RELEASE)), (None, None));
 }
@@ -260,7 +260,7 @@ fn an_upgrade_that_could_not_take_over_does_so_at_the_next_boot() {
     fs::remove_dir_all(&one).unwrap();
     assert_eq!(fake.runs().as_deref(), Some("demo-1"));
     assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-2"));
-    // Its files are gone, it still runs, and can be taken out by name.
+    // Its files are gone; it still runs, and can be unloaded by name.
     fake.kernel.borrow_mut().busy = 0;
     uninstall(&fake).unwrap();
     assert_eq!((fake.runs(), active(&fake, RELEASE)), (None, None));
@@ -275,12 +275,12 @@ fn an_upgrade_that_found_no_room_leaves_what_runs() {
     let mut full = fake.machine();
     full.disk.gate = Some(std::rc::Rc::new(|_: &str| Err(std::io::ErrorKind::StorageFull.into())));
     install::install(&full, &two, PATIENCE, &mut Record::default()).unwrap_err();
-    // As rpm does all the same, whether there is room by then or not.
+    // rpm does this in any case, whether or not there is space by then.
     let _ = remove::forget(&full, &one, PATIENCE, &mut Record::default());
     assert_eq!((fake.runs().as_deref(), active(&fake, RELEASE).as_deref()), (Some("demo-1"), Some("demo-1")));
     forget(&fake, &one).unwrap();
     assert_eq!((fake.runs().as_deref(), active(&fake, RELEASE).as_deref()), (Some("demo-1"), Some("demo-2")));
-    // In another boot it says nothing any more.
+    // In another boot it has no effect any more.
     install(&fake, &two).unwrap();
     install::install(&full, &one, PATIENCE, &mut Record::default()).unwrap_err();
     fake.boot(RELEASE);
@@ -295,11 +295,11 @@ fn another_kernel_s_payload_waits_for_that_kernel() {
     let later = "6.2.0-1-amd64";
     install(&fake, &fake.payload("demo-1")).unwrap();
     let record = install(&fake, &fake.payload_for(later, "demo-1")).unwrap();
-    assert!(record.done.unwrap().contains("loaded when kernel 6.2.0-1-amd64 is booted"));
+    assert!(record.done.unwrap().contains("loaded when kernel 6.2.0-1-amd64 boots"));
     assert_eq!(fake.runs().as_deref(), Some("demo-1"));
-    // What is registered there stays, unless it is the same scheduler's.
+    // What is registered there stays, unless it belongs to the same scheduler.
     let record = install(&fake, &fake.payload_for(later, "other-1")).unwrap();
-    assert!(record.done.unwrap().contains("demo-1 stays the one that runs"));
+    assert!(record.done.unwrap().contains("demo-1 stays registered for kernel"));
     assert_eq!(active(&fake, later).as_deref(), Some("demo-1"));
     install(&fake, &fake.payload_for(later, "demo-2")).unwrap();
     assert_eq!(active(&fake, later).as_deref(), Some("demo-2"));
@@ -337,22 +337,22 @@ fn a_boot_that_went_wrong_is_not_tried_again() {
     install(&fake, &one).unwrap();
     fake.boot(RELEASE);
     start(&fake, false).unwrap();
-    // The power goes, or the machine hangs, before it is up.
+    // The power fails, or the machine hangs, before it is up.
     for _ in 0..2 {
         fake.boot(RELEASE);
         let (said, runs) = started(&fake, false);
-        assert!(said.contains("demo-1 is not loaded: the machine did not come up well"), "{said}");
+        assert!(said.contains("demo-1 is not loaded: the machine did not come up healthy"), "{said}");
         assert!(said.contains("boot-2") && runs.is_none(), "{said}");
         let status = status::status(&fake.machine()).unwrap();
         assert_eq!(status.blocked.unwrap().boot_id, "boot-2");
-        // This boot is well, but that says nothing about one with the scheduler.
+        // This boot is healthy, but that says nothing about a boot with the scheduler.
         healthy(&fake);
     }
     assert_eq!(started(&fake, true).1.as_deref(), Some("demo-1"));
     fake.boot(RELEASE);
     assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"), "forced, it ran in a machine that was up");
 
-    // And an install forgets it too.
+    // An install deletes the record too.
     fake.boot(RELEASE);
     assert!(started(&fake, false).1.is_none());
     install(&fake, &one).unwrap();
@@ -414,7 +414,7 @@ fn systemctl_restart_goes_out_and_in_again() {
     boot::stop(&fake.machine(), PATIENCE, &mut Record::default()).unwrap();
     assert_eq!((fake.runs(), active(&fake, RELEASE).as_deref()), (None, Some("demo-1")));
     assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
-    // The machine was up long before: no note stays that would keep the next boot from loading it.
+    // The machine had been up for long: no record may stay that would keep the next boot from loading it.
     fake.boot(RELEASE);
     assert_eq!(started(&fake, false).1.as_deref(), Some("demo-1"));
 }
@@ -514,7 +514,7 @@ fn plan_asks_the_module_and_takes_it_out_again() {
     assert_eq!(report.prediction.unwrap().swaps, 0);
     assert_eq!((fake.runs(), fake.modules()), (None, vec![]));
 
-    // With another that runs, beside it; and by what its swap has cost.
+    // If another scheduler runs: beside it, and with the measured costs of its swap.
     install(&fake, &dir).unwrap();
     let report = plan::plan(&fake.machine(), &fake.payload("demo-2")).unwrap();
     let prediction = report.prediction.unwrap();
@@ -528,8 +528,8 @@ fn what_check_and_plan_look_at() {
     let fake = Fake::new();
     let dir = fake.payload("demo-1");
     let machine = fake.machine();
-    assert!(matches!(Target::open(&machine, &dir).unwrap(), Target::Payload(_)));
-    let path_of = |named: Option<&str>| crate::target::path_of(&machine, named.map(Path::new));
+    assert!(matches!(Candidate::open(&machine, &dir).unwrap(), Candidate::Payload(_)));
+    let path_of = |named: Option<&str>| crate::candidate::path_of(&machine, named.map(Path::new));
     assert_eq!(path_of(Some("demo-1")).unwrap(), dir);
     assert_eq!(path_of(Some("/x.ko")).unwrap(), Path::new("/x.ko"));
     assert!(matches!(path_of(None), Err(LoaderError::NothingNamed { .. })));

@@ -1,4 +1,4 @@
-//! One loader at a time.
+//! Allows only one loader at a time.
 
 use crate::error::LoaderError;
 use crate::paths::Paths;
@@ -9,19 +9,19 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Held until dropped, also when the process is killed: the kernel releases it.
+/// Held until dropped, even if the process is killed: the kernel releases it.
 #[derive(Debug)]
 pub struct Lock {
-    /// `None` where there is no place for a lock file.
+    /// `None` if there is no place for a lock file.
     _file: Option<OwnedFd>,
 }
 
-/// The first that exists is used. An initramfs may have none; there, nobody races with us. An image that is being
-/// built has no /run of its own, but its state.
+/// The first that exists is used. An initramfs may have none of them, but there no other loader runs. An image that
+/// is being built has no /run of its own, but has the state directory.
 const DIRECTORIES: [&str; 3] = ["run", "dev/shm", "var/lib/schedswap"];
 const POLL: Duration = Duration::from_millis(50);
 
-/// Takes the lock; waits for whoever has it, but not for longer than `limit`.
+/// Takes the lock; if another loader has it, waits for at most `limit`.
 pub fn take(paths: &Paths, limit: Duration) -> Result<Lock, LoaderError> {
     match DIRECTORIES.iter().map(|name| paths.of(name)).find(|directory| directory.is_dir()) {
         Some(directory) => take_in(&directory, limit),
@@ -31,7 +31,7 @@ pub fn take(paths: &Paths, limit: Duration) -> Result<Lock, LoaderError> {
 
 fn take_in(directory: &Path, limit: Duration) -> Result<Lock, LoaderError> {
     let path = directory.join("schedswap.lock");
-    // NOFOLLOW: others may write to /dev/shm, and a link there must not make root create files elsewhere.
+    // NOFOLLOW: other users may write to /dev/shm, and a link there must not make root create files elsewhere.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed =
         |errno: Errno| LoaderError::State { doing: "lock", path: path.clone(), source: errno.into() };

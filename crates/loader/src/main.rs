@@ -1,17 +1,18 @@
-//! schedswap-loader: puts a scheduler module into the running kernel, takes it out again, and loads it at boot.
+//! schedswap-loader: loads a scheduler module into the running kernel, removes it again, and loads it at boot.
 //!
-//! A static program that needs nothing of the host but sysfs: no modprobe, no shell, no library; systemd is told
-//! where it runs.
+//! A static program that needs only sysfs from the host: no modprobe, no shell, no library. Where systemd runs, it is
+//! kept informed.
 //!
-//! - What is on the disk: [`paths`] and [`disk`]; [`module_file`] and [`payload_dir`] read what is to be loaded and
-//!   whether root may trust it, [`registry`] keeps what shall run, [`services`] what makes it so at boot.
-//! - What is in the kernel: [`running`] reads it, [`conflicts`] names who else is there; [`host`] is the way to change
-//!   it, [`switch`] and [`swap`] do; [`kernel_log`] brings back what the kernel said.
+//! - On the disk: [`paths`] and [`disk`]; [`module_file`] and [`payload_dir`] read what is to be loaded and decide
+//!   whether root may trust it; [`registry`] keeps what is to run, [`services`] makes it run at boot.
+//! - In the kernel: [`running`] reads its state, [`conflicts`] names other patchers and tracers; changes go through
+//!   [`host`], made by [`switch`] and [`swap`]; [`kernel_log`] returns what the kernel logged.
 //! - The commands: [`install`], [`remove`], [`boot`], [`check`], [`mod@plan`], [`mod@status`]; [`command`] runs them
-//!   and [`text`] says what came of it.
+//!   and [`text`] prints their results.
 
 mod args;
 mod boot;
+mod candidate;
 mod check;
 mod command;
 mod conflicts;
@@ -32,6 +33,7 @@ mod plan;
 #[cfg(test)]
 mod power_cut_tests;
 mod predict;
+mod priority;
 mod record;
 mod refusal;
 mod registry;
@@ -41,9 +43,7 @@ mod services;
 mod status;
 mod swap;
 mod switch;
-mod target;
 mod text;
-mod urgency;
 
 use args::CommandLine;
 use clap::Parser;

@@ -1,4 +1,4 @@
-//! A scheduler module on disk: what it says of itself, before the kernel sees it.
+//! A scheduler module on disk: what it says about itself, before the kernel sees it.
 
 use crate::error::LoaderError;
 use object::read::elf::ElfFile64;
@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 /// A module that was read and found to be a scheduler.
 #[derive(Debug)]
 pub struct ModuleFile {
-    /// Where it is.
+    /// Its file.
     pub path: PathBuf,
     /// Open for reading: what was checked is what is loaded, even if the path is replaced meanwhile.
     pub file: File,
     /// What its `.modinfo` says.
     pub info: ModuleInfo,
-    /// Of the whole file, in hex.
+    /// Digest of the whole file, in hex.
     pub sha256: Sha256,
-    /// Whether a signature is appended. Whether the kernel trusts it, only the kernel can tell.
+    /// Whether a signature is appended. Only the kernel can tell whether it trusts it.
     pub is_signed: bool,
 }
 
@@ -30,17 +30,17 @@ const SIGNED: &[u8] = b"~Module signature appended~\n";
 /// What a scheduler module says in `.modinfo`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ModuleInfo {
-    /// `name`: what the kernel knows the module by.
+    /// `name`: the name by which the kernel knows the module.
     pub name: String,
-    /// First word of `vermagic`: `uname -r` of the kernel it is for.
+    /// First word of `vermagic`: `uname -r` of the kernel for which it was built.
     pub kernel_release: String,
-    /// `schedswap_build_id`: the kernel it is for.
+    /// `schedswap_build_id`: the kernel for which it was built.
     pub build_id: BuildId,
     /// `version`, if it has one.
     pub version: Option<String>,
 }
 
-/// Opens a `.ko`, or the module of a directory with a manifest; with the manifest, if there is one.
+/// Opens a `.ko`, or the module of a directory with a manifest; also returns the manifest, if there is one.
 pub fn open(path: &Path) -> Result<(Option<Manifest>, ModuleFile), LoaderError> {
     if !path.is_dir() {
         let module = open_ko(path)?;
@@ -51,7 +51,7 @@ pub fn open(path: &Path) -> Result<(Option<Manifest>, ModuleFile), LoaderError> 
     Ok((Some(manifest), module))
 }
 
-/// The manifest beside a module, if it is that module's.
+/// The manifest beside a module, if it belongs to that module.
 fn manifest_beside(module: &ModuleFile) -> Option<Manifest> {
     let manifest = read_manifest(module.path.parent()?).ok()?;
     let is_its =
@@ -99,7 +99,7 @@ fn open_ko(path: &Path) -> Result<ModuleFile, LoaderError> {
     Ok(ModuleFile { path: path.to_owned(), file, info, sha256: Sha256::of(&bytes), is_signed })
 }
 
-/// `scheduler`, or `scheduler_` and 8 hex digits, which tell versions apart.
+/// `scheduler`, or `scheduler_` and 8 hex digits, which distinguish versions.
 pub fn is_a_scheduler_s_name(name: &str) -> bool {
     name.strip_prefix(MODULE_NAME).is_some_and(|rest| {
         rest.is_empty()
@@ -114,11 +114,11 @@ fn modinfo_section(bytes: &[u8]) -> Option<&[u8]> {
     elf.section_by_name(".modinfo")?.data().ok()
 }
 
-/// A key, what was found there, and what was expected.
+/// A key, the value that was found, and what was expected.
 type Mismatch = (&'static str, String, &'static str);
 
 impl ModuleInfo {
-    /// From the content of `.modinfo`: `key=value` strings, each ended by (at least) one zero byte.
+    /// Reads the content of `.modinfo`: `key=value` strings, each followed by at least one zero byte.
     fn parse(modinfo: &[u8]) -> Result<ModuleInfo, Mismatch> {
         let value = |key: &str| {
             modinfo.split(|byte| *byte == 0).find_map(|entry| {
@@ -204,7 +204,7 @@ mod tests {
         assert!(matches!(open(&dir.join("none.ko")).unwrap_err(), LoaderError::Unreadable { .. }));
         let error = open(dir).unwrap_err();
         assert!(matches!(&error, LoaderError::Unreadable { path, .. } if path.ends_with("manifest.json")));
-        // The test program itself: an ELF, but no module.
+        // The test program itself: an ELF file, but not a module.
         let program = std::env::current_exe().unwrap();
         assert!(matches!(open_ko(&program).unwrap_err(), LoaderError::NotAModule { .. }));
     }

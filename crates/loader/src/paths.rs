@@ -1,9 +1,9 @@
-//! Where things are. Everything below one root, so that tests and image building can have their own.
+//! Where files are. All paths are below one root, so that tests and image builders can use their own.
 
 use schedswap_payload::sysfs;
 use std::path::{Path, PathBuf};
 
-/// The loader's own name for itself on the machine.
+/// The name of the loader's command on the machine.
 pub const COMMAND: &str = "usr/sbin/schedswap-loader";
 
 /// Paths of one machine.
@@ -13,7 +13,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Of the machine whose root directory is `root`.
+    /// The paths of the machine whose root directory is `root`.
     pub fn below(root: impl Into<PathBuf>) -> Paths {
         Paths { root: root.into() }
     }
@@ -23,32 +23,32 @@ impl Paths {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// What payloads and the registration lie below.
+    /// The directory of all payloads and registrations.
     pub fn state(&self) -> PathBuf {
         self.of("var/lib/schedswap")
     }
 
-    /// Payloads and registration of one kernel.
+    /// The payloads and the registration of one kernel.
     pub fn kernel(&self, release: &str) -> PathBuf {
         self.state().join(release)
     }
 
-    /// The copy of the loader that units and the command run: it outlives every single payload.
+    /// The copy of the loader that the units and the command run: it outlives every payload.
     pub fn loader(&self) -> PathBuf {
         self.state().join("loader")
     }
 
-    /// Where an administrator's units lie.
+    /// The directory of an administrator's units.
     pub fn units(&self) -> PathBuf {
         self.of("etc/systemd/system")
     }
 
-    /// Exists where systemd is the init that runs (`sd_booted(3)`).
+    /// Exists if systemd is the running init (`sd_booted(3)`).
     pub fn systemd_runs(&self) -> PathBuf {
         self.of("run/systemd/system")
     }
 
-    /// Says that this boot came up well; gone with the next.
+    /// Says that this boot came up healthy; gone after the next boot.
     pub fn healthy(&self) -> PathBuf {
         self.of("run/schedswap.healthy")
     }
@@ -58,18 +58,18 @@ impl Paths {
         self.of("run/schedswap.refused")
     }
 
-    /// The scheduler in charge.
+    /// The directory of the scheduler in charge.
     pub fn scheduler(&self) -> PathBuf {
         self.of(sysfs::DIR)
     }
 
-    /// The scheduler of that module name, loaded beside the one in charge.
+    /// The directory of the scheduler with that module name, which is loaded beside the one in charge.
     pub fn scheduler_beside(&self, module: &str) -> PathBuf {
         self.of(&format!("{}{module}", sysfs::DIR_BESIDE))
     }
 
-    /// Whether `path` is a payload's place: `<state>/<kernel release>/<name>-<release>`, and which kernel's and
-    /// which payload's. Lexical: links are for the check of the payload to refuse.
+    /// If `path` is the place of a payload, `<state>/<kernel release>/<name>-<release>`: of which kernel and which
+    /// payload. Purely lexical: the payload's own check refuses links.
     pub fn payload_place(&self, path: &Path) -> Option<(String, String)> {
         let rest = path.strip_prefix(self.state()).ok()?;
         let mut parts = rest.components().map(|part| match part {

@@ -1,4 +1,4 @@
-//! An installed payload: `/var/lib/schedswap/<kernel release>/<name>-<release>/`, and whether root may trust it.
+//! An installed payload, `/var/lib/schedswap/<kernel release>/<name>-<release>/`, and whether root may trust it.
 
 use crate::error::LoaderError;
 use crate::host::Machine;
@@ -9,12 +9,12 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// A payload that was read and found to be whole, and nobody's but root's.
+/// A payload that was read and found to be complete, and that belongs only to root.
 #[derive(Debug)]
 pub struct Payload {
-    /// Where it is.
+    /// Its directory.
     pub dir: PathBuf,
-    /// `uname -r` of the kernel that it is for.
+    /// `uname -r` of the kernel for which it was built.
     pub kernel: String,
     /// `<name>-<release>`.
     pub name: String,
@@ -28,35 +28,36 @@ pub struct Payload {
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     #[error(
-        "{} is no installed scheduler: expected a directory {}/<kernel release>/<name>-<release>",
+        "{} is not an installed scheduler: expected a directory {}/<kernel release>/<name>-<release>",
         path.display(), state.display()
     )]
     Place { path: PathBuf, state: PathBuf },
 
-    #[error("there is no {}: install its package again", path.display())]
+    #[error("{} does not exist: install its package again", path.display())]
     Missing { path: PathBuf },
 
-    #[error("{} is a symbolic link: somebody could make it lead elsewhere; replace it by what it leads to", path.display())]
+    #[error("{} is a symbolic link, which could be made to lead elsewhere: replace it with the file or \
+        directory it leads to", path.display())]
     Link { path: PathBuf },
 
     #[error("{} is not {expected}: install its package again", path.display())]
     Kind { path: PathBuf, expected: &'static str },
 
     #[error(
-        "{} belongs to user {found}, expected {expected}: whoever owns it could run code in the kernel; \
-         install its package again, or `chown` it after looking at what is in it",
+        "{} belongs to user {found}, expected {expected}: its owner could run code in the kernel; \
+         install its package again, or check its content and then `chown` it",
         path.display()
     )]
     Owner { path: PathBuf, found: u32, expected: u32 },
 
     #[error(
-        "{} has mode {mode:04o}: others than root may write to it and so run code in the kernel; \
-         look at what is in it, then `chmod go-w` it",
+        "{} has mode {mode:04o}: users other than root may write to it and so could run code in the kernel; \
+         check its content, then `chmod go-w` it",
         path.display()
     )]
     Writable { path: PathBuf, mode: u32 },
 
-    #[error("the manifest of {} has no digest of {file}: build its package again", dir.display())]
+    #[error("the manifest of {} has no digest for {file}: build its package again", dir.display())]
     NoDigest { dir: PathBuf, file: String },
 
     #[error(
@@ -66,7 +67,7 @@ pub enum PayloadError {
     Digest { path: PathBuf, found: Sha256, expected: Sha256 },
 
     #[error(
-        "{} is for kernel {found}, but lies among those for {expected}: install its package again",
+        "{} is for kernel {found}, but is in the directory for {expected}: install its package again",
         dir.display()
     )]
     OtherKernel { dir: PathBuf, found: String, expected: String },
@@ -92,7 +93,7 @@ pub fn open(machine: &Machine, dir: &Path) -> Result<Payload, LoaderError> {
     }
     check_file(&dir.join(&manifest.module), machine.owner)?;
     let module = module_file::open_of(dir, &manifest)?;
-    // The module's bytes are those that are loaded: it is read once, and the kernel gets the same open file.
+    // The module's bytes are those that are loaded: the file is opened once, and the kernel gets the same open file.
     let expected = digest_of(&manifest, &manifest.module, dir)?;
     check_digest(&module.path, module.sha256, expected)?;
     for (file, expected) in manifest.digests.iter().filter(|(file, _)| **file != manifest.module) {
@@ -108,14 +109,14 @@ pub fn open(machine: &Machine, dir: &Path) -> Result<Payload, LoaderError> {
     Ok(Payload { dir: dir.to_owned(), kernel, name, manifest, module })
 }
 
-/// What holds for a module that is no installed payload: nobody but its owner may have put something else there,
-/// and if the manifest beside it has a digest, it is this one.
+/// The check of a module that is not an installed payload: nobody but its owner may have put another file in its
+/// place, and if the manifest beside it has a digest, it must match.
 pub fn check_loose(manifest: Option<&Manifest>, module: &ModuleFile) -> Result<(), PayloadError> {
     let directory = module.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for (path, is_directory) in [(module.path.as_path(), false), (directory, true)] {
         let missing = |_| PayloadError::Missing { path: path.to_owned() };
         let mode = path.metadata().map_err(missing)?.mode();
-        // In a sticky directory, only a file's owner can replace it.
+        // In a sticky directory, only the file's owner can replace it.
         let is_sticky = is_directory && mode & 0o1000 != 0;
         if mode & 0o002 != 0 && !is_sticky {
             return Err(PayloadError::Writable { path: path.to_owned(), mode: mode & 0o7777 });
@@ -146,7 +147,7 @@ fn check_file(path: &Path, owner: u32) -> Result<(), PayloadError> {
     Err(PayloadError::Kind { path: path.to_owned(), expected: "a plain file" })
 }
 
-/// What there is, if it is nobody's but `owner`'s.
+/// The file's metadata, if the file belongs to `owner` and no other user can write to it.
 fn look(path: &Path, owner: u32) -> Result<Metadata, PayloadError> {
     let found = path.symlink_metadata().map_err(|_| PayloadError::Missing { path: path.to_owned() })?;
     if found.is_symlink() {
@@ -168,7 +169,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    /// Opens a payload after `change`, which gets its directory; the refusal's words.
+    /// Opens a payload after `change`, which gets its directory; returns the text of the refusal.
     fn refusal(change: impl FnOnce(&Path)) -> String {
         let fake = Fake::new();
         let dir = fake.payload("demo-1");
@@ -228,7 +229,7 @@ mod tests {
         assert!(refusal(longer("scheduler.ko")).contains("scheduler.ko is damaged"));
         assert!(refusal(longer("schedswap-loader")).contains("schedswap-loader is damaged"));
         assert!(
-            refusal(|dir| fs::remove_file(dir.join("schedswap-loader")).unwrap()).contains("there is no")
+            refusal(|dir| fs::remove_file(dir.join("schedswap-loader")).unwrap()).contains("does not exist")
         );
         let undigested = |dir: &Path| {
             let mut manifest = module_file::read_manifest(dir).unwrap();
@@ -260,7 +261,7 @@ mod tests {
         let fake = Fake::new();
         let machine = fake.machine();
         let error = open(&machine, &fake.root().join("tmp/x")).unwrap_err().to_string();
-        assert!(error.contains("is no installed scheduler: expected a directory"), "{error}");
+        assert!(error.contains("is not an installed scheduler: expected a directory"), "{error}");
 
         let edit = |from: &'static str, to: &'static str| {
             move |dir: &Path| {

@@ -1,6 +1,7 @@
-//! `plan`: what an install would meet now. The module is loaded, looks for itself without stopping the machine, and
-//! goes again.
+//! `plan`: what an install would meet now. The module is loaded, checks without stopping the machine, and is unloaded
+//! again.
 
+use crate::candidate::Candidate;
 use crate::conflicts;
 use crate::error::LoaderError;
 use crate::host::Machine;
@@ -9,22 +10,21 @@ use crate::predict::predict;
 use crate::registry::Registry;
 use crate::running::{self, Loaded};
 use crate::swap;
-use crate::target::Target;
 use rustix::io::Errno;
 use schedswap_payload::report::{Outcome, PlanReport};
 use schedswap_payload::sysfs::{self, Blocker, Plan, Timing};
 use std::path::Path;
 
-/// What is to be reported. An error is what keeps the module from being asked at all.
+/// The report of `plan`. Returns an error if the module could not be asked at all.
 pub fn plan(machine: &Machine, path: &Path) -> Result<PlanReport, LoaderError> {
-    let target = Target::open(machine, path)?;
-    if let Fit::Other(error) = install::fit(machine, target.module())? {
+    let candidate = Candidate::open(machine, path)?;
+    if let Fit::Other(error) = install::fit(machine, candidate.module())? {
         return Err(error);
     }
-    let functions = target.functions();
+    let functions = candidate.functions();
     let mut report = PlanReport {
         outcome: Outcome::Ok,
-        version: target.version(),
+        version: candidate.version(),
         plan: None,
         blockers: Vec::new(),
         prediction: None,
@@ -39,12 +39,12 @@ pub fn plan(machine: &Machine, path: &Path) -> Result<PlanReport, LoaderError> {
     let already = running::scheduler(&machine.paths)?;
     if let Some(loaded) = already.as_ref().filter(|loaded| loaded.is_in_use()) {
         swaps.extend(loaded.says.timing.clone().filter(|timing| !swaps.contains(timing)));
-        if is_it(loaded, &target) {
+        if is_it(loaded, &candidate) {
             report.notes.push(format!("{} runs already: there is nothing to do", loaded.says.version));
             return Ok(report);
         }
     }
-    match swap::visit(machine, target.module(), ask)? {
+    match swap::visit(machine, candidate.module(), ask)? {
         Asked::Plan(plan, blockers) => {
             if plan.busy > 0 {
                 report.errors.push(format!("{} threads are inside functions to be replaced", plan.busy));
@@ -69,7 +69,7 @@ enum Asked {
     Held,
 }
 
-/// Reading the file is what makes the module look.
+/// Reading the file makes the module check.
 fn ask(loaded: &Loaded) -> Result<Asked, LoaderError> {
     let path = loaded.dir.join("plan");
     match std::fs::read_to_string(&path) {
@@ -83,8 +83,8 @@ fn ask(loaded: &Loaded) -> Result<Asked, LoaderError> {
     }
 }
 
-fn is_it(loaded: &Loaded, target: &Target) -> bool {
-    swap::is_that(loaded, target.module(), target.version().as_deref())
+fn is_it(loaded: &Loaded, candidate: &Candidate) -> bool {
+    swap::is_that(loaded, candidate.module(), candidate.version().as_deref())
 }
 
 fn history(machine: &Machine) -> Vec<Timing> {

@@ -1,5 +1,5 @@
-//! The power goes at every step to the disk, and the disk is full at every step: the next boot is clean, and the same
-//! command can be given again.
+//! The power fails at every step to the disk, and the disk is full at every step: the next boot is clean, and the
+//! same command can be run again.
 
 use crate::boot::{self, Decision};
 use crate::error::LoaderError;
@@ -17,9 +17,9 @@ use std::rc::Rc;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fault {
-    /// From that step on nothing reaches the disk.
+    /// From that step on, nothing reaches the disk.
     PowerCut,
-    /// At that step alone there is no room.
+    /// There is no space at that step only.
     DiskFull,
 }
 
@@ -53,7 +53,7 @@ fn failing(fake: &Fake, at: usize, fault: Fault) -> Machine {
     machine
 }
 
-/// What has to hold of the disk at any moment.
+/// What must be true of the disk at any moment.
 fn assert_sound(fake: &Fake, context: &str) {
     let machine = fake.machine();
     let registry = Registry::of(&machine.paths, &machine.disk, RELEASE);
@@ -74,7 +74,7 @@ fn assert_sound(fake: &Fake, context: &str) {
     assert!(is_whole, "{context}: half a loader: {loader}");
 }
 
-/// A unit that is there without being enabled counts as an administrator's will, so none may be left so.
+/// A unit that exists without being enabled counts as the administrator's decision, so none may be left like that.
 fn assert_every_unit_is_enabled(fake: &Fake, context: &str) {
     let units = fake.machine().paths.units();
     for (unit, target) in [("schedswap.service", "sysinit"), ("schedswap-healthy.service", "multi-user")] {
@@ -83,7 +83,7 @@ fn assert_every_unit_is_enabled(fake: &Fake, context: &str) {
     }
 }
 
-/// Runs `command` with every fault at every step, after `prepare`; returns how many steps it takes. `allowed` says
+/// Runs `command` with every fault at every step, after `prepare`; returns how many steps it takes. `allowed` lists
 /// what may run after the next boot.
 fn at_every_step(prepare: fn(&Fake), payload: &str, command: Command, allowed: &[Option<&str>]) -> usize {
     let mut steps = 0;
@@ -111,7 +111,7 @@ fn at_every_step(prepare: fn(&Fake), payload: &str, command: Command, allowed: &
             let fits = blocked && runs.is_none() || allowed.contains(&runs.as_deref());
             assert!(fits, "{context}: {runs:?} runs after the next boot");
 
-            // Whoever sees that it went wrong gives the command again.
+            // A user who sees that it went wrong runs the command again.
             if dir.exists() {
                 command(&fake.machine(), &dir).unwrap_or_else(|error| panic!("{context}: again: {error}"));
                 let left: Vec<_> = fake.files().into_iter().filter(|file| file.ends_with(".new")).collect();
@@ -136,7 +136,7 @@ fn at_every_step(prepare: fn(&Fake), payload: &str, command: Command, allowed: &
 fn a_first_install() {
     let prepare = |fake: &Fake| drop(fake.payload("demo-1"));
     let steps = at_every_step(prepare, "demo-1", install, &[None, Some("demo-1")]);
-    assert!(steps > 20, "only {steps} steps: does the gate see them?");
+    assert!(steps > 20, "only {steps} steps: does the disk's gate see them?");
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn a_full_disk_is_noticed_before_anything_is_changed() {
         let dir = fake.payload("demo-1");
         match install(&failing(&fake, at, Fault::DiskFull), &dir) {
             Ok(()) if at > 60 => break,
-            // What is done without: the command's link, the history.
+            // The command works without these: the command's link, the history.
             Ok(()) => {}
-            // The very last step, for which the room was made before.
+            // The very last step, for which space was reserved before.
             Err(LoaderError::Unregistered { .. }) => assert_eq!(fake.runs().as_deref(), Some("demo-1")),
             Err(error) => assert_eq!(fake.runs(), None, "at step {at}: {error}"),
         }

@@ -1,29 +1,29 @@
-//! How long the machine would stand still, from what a swap costs here and how much there is to do.
+//! How long the machine would stand still: computed from the cost of a swap here and the amount of work.
 
 use schedswap_payload::report::Prediction;
 use schedswap_payload::sysfs::{Plan, Timing};
 
-/// What the steps of one swap cost, per unit of work.
+/// The cost of the steps of one swap, per unit of work.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 struct Costs {
-    /// Stopping all CPUs and letting them go again.
+    /// Stopping all CPUs and restarting them.
     stop_ns: f64,
     /// Checking one stack.
     per_stack_ns: f64,
     /// Taking one thread off its queue and putting it back.
     per_thread_ns: f64,
-    /// Writing text, and what the handler does besides.
+    /// Writing text, and the rest of the handler's work.
     patch_ns: f64,
 }
 
-/// Where there is no swap of this machine to go by: what the loads of the project's benchmark cost in a guest with 4
-/// virtual CPUs under emulation, which is slower than any hardware.
+/// Used if no swap was measured on this machine: the costs of the project's benchmark in a guest with 4 virtual CPUs
+/// under emulation, which is slower than any hardware.
 const MEASURED_ELSEWHERE: Costs =
     Costs { stop_ns: 39_200_000.0, per_stack_ns: 12_000.0, per_thread_ns: 600_000.0, patch_ns: 10_300_000.0 };
 
-/// The prediction for what `plan` found, from the times of earlier swaps of this machine.
+/// The prediction for what `plan` found, from the times of earlier swaps on this machine.
 pub fn predict(plan: &Plan, swaps: &[Timing]) -> Prediction {
-    // Those that ran while the stacks were walked, those on a queue, and each CPU's idle thread.
+    // Threads that ran while the stacks were walked, those on a queue, and the idle thread of each CPU.
     let checked = (plan.logged + plan.queued + plan.cpus).min(plan.threads + plan.cpus);
     let requeued = plan.queued;
     let costs: Vec<Costs> = swaps.iter().map(Costs::of).collect();
@@ -62,7 +62,7 @@ impl Costs {
     }
 
     fn stop(&self, checked: u64, requeued: u64) -> u64 {
-        // Emptying and filling the queues costs something even where there is nobody in them.
+        // Emptying and filling the queues has a cost even if they are empty.
         let threads = requeued.max(1) as f64;
         (self.stop_ns + self.patch_ns + self.per_stack_ns * checked as f64 + self.per_thread_ns * threads)
             as u64

@@ -1,16 +1,16 @@
-//! What a command has done so far, for its report: also when it fails half-way.
+//! What a command has done so far, for its report, even if it fails half-way.
 
 use schedswap_payload::report::Attempt;
 
-/// Filled as the command goes on.
+/// Filled while the command runs.
 #[derive(Default, Debug)]
 pub struct Record {
     /// Name and version of the scheduler in question.
     pub version: Option<String>,
     /// Every attempt to switch.
     pub attempts: Vec<Attempt>,
-    /// What is worth knowing besides.
+    /// Remarks.
     pub notes: Vec<String>,
-    /// What was done, in a sentence, where it is not what the command's name says.
+    /// What was done, as a sentence, if the command's name does not say it.
     pub done: Option<String>,
 }

@@ -1,7 +1,7 @@
-//! The note that an installation came to nothing, for `forget`: rpm goes on after a failed `%post`, and the old version's
-//! `%preun` must not take for a removal what is the rest of an upgrade.
+//! The record that an installation failed, for `forget`: rpm goes on after a failed `%post`, and the old version's
+//! `%preun` must not take the rest of an upgrade for a removal.
 //!
-//! In /run, for it concerns this boot only, and a full disk is one of the reasons for it.
+//! It is in /run, because it concerns this boot only, and because a full disk is one of the reasons for a failure.
 
 use crate::host::Machine;
 use crate::record::Record;
@@ -10,11 +10,11 @@ use schedswap_payload::report::Blocked;
 use std::fs;
 use std::path::Path;
 
-/// What the file holds: which payload, in which boot, when.
+/// The content of the file: which payload, in which boot, when.
 type Refusal = Blocked;
 
-/// Notes that the payload at `path` was not installed; nothing where there is none of the running kernel. What cannot
-/// be written is no worse than the refusal itself.
+/// Records that the payload at `path` was not installed; does nothing if there is none of the running kernel. Failing
+/// to write the record is no worse than the refusal itself.
 pub fn note(machine: &Machine, path: &Path, record: &mut Record) {
     let Some((kernel, payload)) = machine.paths.payload_place(path) else { return };
     if !machine.is_live || kernel != machine.host.release() {
@@ -29,13 +29,13 @@ pub fn note(machine: &Machine, path: &Path, record: &mut Record) {
     }
 }
 
-/// The payload of this kernel that last was not installed, if that was in this boot.
+/// The payload of this kernel whose installation failed last, if that was in this boot.
 pub fn noted(machine: &Machine) -> Option<String> {
     let refusal: Refusal = serde_json::from_slice(&fs::read(machine.paths.refused()).ok()?).ok()?;
     (refusal.boot_id == running::boot_id(&machine.paths)).then_some(refusal.payload)
 }
 
-/// One was installed.
+/// Deletes the record, because a payload was installed.
 pub fn clear(machine: &Machine) {
     let _ = fs::remove_file(machine.paths.refused());
 }

@@ -1,9 +1,9 @@
-//! What shall run on which kernel, kept below `/var/lib/schedswap/<kernel release>/`.
+//! Which payload is to run on which kernel, kept below `/var/lib/schedswap/<kernel release>/`.
 //!
 //! | file | content |
 //! |---|---|
-//! | `active` | link to the payload that shall run on this kernel; none, or one that leads nowhere: the kernel's own |
-//! | `attempt` | JSON, see [`Attempt`]: there from before a load at boot until the machine is up well |
+//! | `active` | link to the payload that is to run on this kernel; if it does not exist or leads nowhere, the kernel's own |
+//! | `attempt` | JSON, see [`Attempt`]: exists from before a load at boot until the machine is up and healthy |
 //! | `history` | JSON lines: the times of the last swaps, see [`Swap`] |
 
 use crate::disk::{Disk, Staged};
@@ -22,10 +22,10 @@ pub struct Registry<'a> {
     dir: PathBuf,
 }
 
-/// What `attempt` holds.
+/// The content of `attempt`.
 pub type Attempt = Blocked;
 
-/// One line of `history`.
+/// A line of `history`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Swap {
     /// Seconds since 1970.
@@ -36,11 +36,11 @@ pub struct Swap {
     pub timing: Timing,
 }
 
-/// As many swaps are remembered.
+/// How many swaps are remembered.
 const HISTORY: usize = 20;
 
 impl<'a> Registry<'a> {
-    /// Of that kernel.
+    /// The registration of that kernel.
     pub fn of(paths: &Paths, disk: &'a Disk, kernel: &str) -> Registry<'a> {
         Registry { disk, dir: paths.kernel(kernel) }
     }
@@ -49,33 +49,33 @@ impl<'a> Registry<'a> {
         self.dir.join(name)
     }
 
-    /// What `active` says, whether or not that payload is there.
+    /// What `active` says, whether or not that payload exists.
     pub fn registered(&self) -> Option<String> {
         let target = fs::read_link(self.file("active")).ok()?;
         let name = target.to_str()?;
-        // The loader joins it to a directory: a name of this directory, and no other path.
+        // The loader appends it to a directory: accept only a name in this directory, not another path.
         let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
         is_plain.then(|| name.to_owned())
     }
 
-    /// The payload that shall run and is there.
+    /// The payload that is to run, if it exists.
     pub fn active(&self) -> Option<String> {
         self.registered().filter(|name| self.dir.join(name).join(manifest::FILE_NAME).is_file())
     }
 
-    /// Writes `active` all but the last step.
+    /// Writes `active`, except for the last step.
     pub fn stage_active(&self, payload: &str) -> Result<Staged<'a>, LoaderError> {
         let place = self.file("active");
         self.disk.stage_link(&place, Path::new(payload)).map_err(cannot("register it in", &place))
     }
 
-    /// Nothing shall run.
+    /// Unregisters: nothing is to run.
     pub fn drop_active(&self) -> Result<(), LoaderError> {
         let place = self.file("active");
         self.disk.remove(&place).map_err(cannot("remove", &place))
     }
 
-    /// The load at boot that has not been followed by a machine that is well. What cannot be read counts as one
+    /// The load at boot after which the machine has not come up healthy. A record that cannot be read counts as one
     /// of an unknown boot.
     pub fn attempt(&self) -> Option<Attempt> {
         let text = fs::read(self.file("attempt")).ok()?;
@@ -83,14 +83,14 @@ impl<'a> Registry<'a> {
         Some(serde_json::from_slice(&text).unwrap_or_else(|_| unknown()))
     }
 
-    /// Before a load at boot.
+    /// Called before a load at boot.
     pub fn write_attempt(&self, attempt: &Attempt) -> Result<(), LoaderError> {
         let place = self.file("attempt");
         let json = serde_json::to_vec(attempt).expect("strings and numbers always become JSON");
         self.disk.write(&place, &json, 0o644).map_err(cannot("write", &place))
     }
 
-    /// The machine is well, or somebody wants it all the same.
+    /// The machine is healthy, or a user wants the scheduler anyway.
     pub fn clear_attempt(&self) -> Result<(), LoaderError> {
         let place = self.file("attempt");
         self.disk.remove(&place).map_err(cannot("remove", &place))
@@ -102,7 +102,7 @@ impl<'a> Registry<'a> {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Remembers a swap.
+    /// Adds a swap to the history.
     pub fn add_to_history(&self, swap: Swap) -> Result<(), LoaderError> {
         let mut swaps = self.history();
         swaps.push(swap);
@@ -113,11 +113,11 @@ impl<'a> Registry<'a> {
         self.disk.write(&place, text.as_bytes(), 0o644).map_err(cannot("write", &place))
     }
 
-    /// The payloads that lie here, by name.
+    /// The payloads of this kernel, by name.
     pub fn payloads(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let is_payload = |entry: &fs::DirEntry| {
-            // Not through links: `active` is one.
+            // Without following links: `active` is one.
             entry.file_type().is_ok_and(|kind| kind.is_dir())
                 && entry.path().join(manifest::FILE_NAME).is_file()
         };
@@ -127,7 +127,7 @@ impl<'a> Registry<'a> {
         names
     }
 
-    /// Removes what the loader itself keeps for this kernel.
+    /// Removes the loader's own files for this kernel.
     pub fn remove(&self) -> Result<(), LoaderError> {
         for name in ["active", "attempt", "history"] {
             let place = self.file(name);
@@ -137,7 +137,7 @@ impl<'a> Registry<'a> {
     }
 }
 
-/// The kernels that anything is kept for.
+/// The kernels that have a directory.
 pub fn kernels(paths: &Paths) -> Vec<String> {
     let entries = fs::read_dir(paths.state()).into_iter().flatten().flatten();
     let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -147,7 +147,7 @@ pub fn kernels(paths: &Paths) -> Vec<String> {
     names
 }
 
-/// An error of the disk as one of the loader.
+/// Converts an error of the disk into one of the loader.
 pub fn cannot<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> LoaderError + 'a {
     move |source| LoaderError::State { doing, path: path.to_owned(), source }
 }

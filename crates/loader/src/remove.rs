@@ -1,4 +1,4 @@
-//! `remove`, `forget` and `uninstall`: the way back.
+//! `remove`, `forget` and `uninstall`: back to the kernel's own scheduler.
 
 use crate::error::LoaderError;
 use crate::host::Machine;
@@ -11,8 +11,8 @@ use crate::{module_file, refusal, services, swap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Before a payload's package is removed: back to the kernel's own scheduler if it runs, and nothing of it registered.
-/// Failing leaves everything as it was.
+/// Called before a payload's package is removed: switches back to the kernel's own scheduler if the payload runs, and
+/// unregisters it. If it fails, everything stays as it was.
 pub fn remove(
     machine: &Machine,
     dir: &Path,
@@ -27,8 +27,8 @@ pub fn remove(
     }
     let registry = Registry::of(&machine.paths, &machine.disk, &kernel);
     if registry.registered().as_deref() == Some(&name) {
-        // After the swap: until it is made, this is the one that runs. A machine that dies in between loads it once
-        // more, and its package is still installed.
+        // After the swap, because until then this scheduler runs. A machine that crashes in between loads it once
+        // more; its package is still installed.
         registry.drop_active()?;
         registry.clear_attempt()?;
     }
@@ -48,16 +48,16 @@ pub fn remove(
         registry.remove()?;
     }
     record.done = Some(match is_running {
-        true => format!("the kernel's own scheduler runs again; {name} is not registered any more"),
-        false => format!("{name} is not registered any more"),
+        true => format!("the kernel's own scheduler runs again; {name} is no longer registered"),
+        false => format!("{name} is no longer registered"),
     });
     Ok(())
 }
 
-/// Before the files of a payload go while others of its name stay, as rpm says after an upgrade and of one of several
-/// that lie side by side. After an upgrade nothing is unloaded: the new one has taken over, or was refused and the old
-/// one goes on running; then the new one is registered in its stead, so that the next boot loads what is installed.
-/// Of one of several, what runs is removed.
+/// Called before the files of a payload are removed while other packages of its name stay: after an rpm upgrade, and
+/// when one of several packages is removed. After an upgrade nothing is unloaded: either the new scheduler has taken
+/// over, or it was refused and the old one goes on running; then the new one is registered in its place, so that the
+/// next boot loads what is installed. If one of several is removed and it runs, it is unloaded.
 pub fn forget(
     machine: &Machine,
     dir: &Path,
@@ -83,7 +83,7 @@ pub fn forget(
     let of_old = scheduler(&name);
     let mut others = registry.payloads();
     others.retain(|other| *other != name && of_old.is_some() && scheduler(other) == of_old);
-    // The last that came: what the upgrade has just brought. Its modification time is that of its making.
+    // The one that came last is what the upgrade has just brought. Its modification time would be when it was built.
     let came = |name: &String| {
         let dir = machine.paths.kernel(&kernel).join(name);
         dir.metadata().map(|found| (found.ctime(), found.ctime_nsec())).ok()
@@ -92,25 +92,25 @@ pub fn forget(
         Some(other) => {
             let place = machine.paths.kernel(&kernel).join("active");
             registry.stage_active(&other)?.commit().map_err(registry::cannot("write", &place))?;
-            record.done = Some(format!("{other} is registered in the stead of {name}"));
+            record.done = Some(format!("{other} is registered in place of {name}"));
         }
         None => {
             registry.drop_active()?;
-            record.done = Some(format!("{name} is not registered any more"));
+            record.done = Some(format!("{name} is no longer registered"));
         }
     }
     registry.clear_attempt()
 }
 
-/// Puts vmlinux's own scheduler back, unloads the module, and registers nothing. `record.version` stays `None` if none
-/// was loaded.
+/// Puts vmlinux's own scheduler back, unloads the module, and unregisters it. `record.version` stays `None` if no
+/// module was loaded.
 pub fn uninstall(machine: &Machine, patience: Patience, record: &mut Record) -> Result<(), LoaderError> {
     swap::take_out(machine, patience, record)?;
     let registry = Registry::of(&machine.paths, &machine.disk, &machine.host.release());
     if let Some(name) = registry.registered() {
         registry.drop_active()?;
         registry.clear_attempt()?;
-        record.notes.push(format!("{name} is not loaded at boot any more; `switch {name}` brings it back"));
+        record.notes.push(format!("{name} is no longer loaded at boot; `switch {name}` brings it back"));
         services::tell_systemd(machine, "stop", &mut record.notes);
     }
     Ok(())
@@ -128,7 +128,7 @@ fn place(machine: &Machine, dir: &Path) -> Result<(String, String), LoaderError>
     Ok(place.ok_or_else(|| PayloadError::Place { path: dir.to_owned(), state })?)
 }
 
-/// Whether what runs is that payload's. Its files may be damaged, or gone; then its name has to do.
+/// Whether what runs is the scheduler of that payload. If its files are damaged or gone, its name decides.
 fn is_of(loaded: &Loaded, dir: &Path, name: &str) -> bool {
     match module_file::read_manifest(dir) {
         Ok(manifest) => loaded.is(&manifest.module_name, name),

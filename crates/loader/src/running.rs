@@ -1,4 +1,4 @@
-//! The running kernel: which it is, and which scheduler module it has.
+//! The running kernel: its identity, and its scheduler modules.
 
 use crate::error::LoaderError;
 use crate::module_file::is_a_scheduler_s_name;
@@ -15,14 +15,14 @@ pub fn build_id(paths: &Paths) -> Result<BuildId, LoaderError> {
     let notes = std::fs::read(paths.of("sys/kernel/notes"))
         .map_err(|error| LoaderError::NoBuildId { detail: format!("reading {path}: {error}") })?;
     gnu_build_id(&notes)
-        .ok_or_else(|| LoaderError::NoBuildId { detail: format!("{path} holds no note GNU of type 3") })
+        .ok_or_else(|| LoaderError::NoBuildId { detail: format!("{path} holds no GNU note of type 3") })
 }
 
 /// NT_GNU_BUILD_ID
 const BUILD_ID_NOTE: u32 = 3;
 
-/// Finds the build-id among ELF notes: name size, descriptor size and type (4 bytes each), then name and
-/// descriptor, each padded to 4 bytes. Others come first: Xen's, and Linux's own of the same type number.
+/// Finds the build-id among ELF notes. Each consists of name size, descriptor size and type (4 bytes each), then name
+/// and descriptor, both padded to 4 bytes. Others may come first: Xen's, and Linux's own with the same type number.
 fn gnu_build_id(notes: &[u8]) -> Option<BuildId> {
     let mut rest = notes;
     let word = |bytes: &[u8], at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
@@ -41,27 +41,27 @@ fn gnu_build_id(notes: &[u8]) -> Option<BuildId> {
     }
 }
 
-/// Whether a module of that name is loaded, a scheduler or not.
+/// Whether a module of that name is loaded, a scheduler or another one.
 pub fn module_is_loaded(paths: &Paths, name: &str) -> bool {
     paths.of("sys/module").join(name).is_dir()
 }
 
-/// A scheduler module that is loaded.
+/// A loaded scheduler module.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Its directory, as long as no other takes over from it, nor it from another.
+    /// Its directory, which changes when another module takes over from it, or it from another.
     pub dir: PathBuf,
-    /// What it says of itself.
+    /// What it says about itself.
     pub says: LoadedScheduler,
 }
 
 impl Loaded {
-    /// Whether it is that one. Modules of one name are told apart by their version.
+    /// Whether it is this scheduler. Modules of the same name differ in their version.
     pub fn is(&self, module: &str, version: &str) -> bool {
         self.says.module == module && (module != MODULE_NAME || self.says.version == version)
     }
 
-    /// Whether vmlinux leads into it.
+    /// Whether vmlinux's functions lead into it.
     pub fn is_in_use(&self) -> bool {
         !matches!(self.says.state, State::Disabled | State::Superseded)
     }
@@ -73,7 +73,7 @@ pub fn read(dir: &Path, name: &str) -> Result<String, LoaderError> {
     std::fs::read_to_string(&path).map_err(|source| LoaderError::Sysfs { path, source })
 }
 
-/// The scheduler of that directory, or `None`.
+/// The scheduler with that directory, or `None`.
 fn scheduler_in(dir: PathBuf) -> Result<Option<Loaded>, LoaderError> {
     if !dir.is_dir() {
         return Ok(None);
@@ -83,12 +83,12 @@ fn scheduler_in(dir: PathBuf) -> Result<Option<Loaded>, LoaderError> {
     let line = |_| SysfsError::Line { file: "functions", line: functions.trim().to_owned(), expected };
     let says = LoadedScheduler {
         version: read(&dir, "version")?.trim().to_owned(),
-        // Modules built before they had names of their own say nothing.
+        // Modules that were built before they had their own names do not have this file.
         module: read(&dir, "module").map_or(MODULE_NAME.to_owned(), |name| name.trim().to_owned()),
         state: State::from(read(&dir, "state")?.as_str()),
         since: read(&dir, "since").ok().and_then(|seconds| seconds.trim().parse().ok()),
         functions: functions.trim().parse().map_err(line)?,
-        // Both are empty, or not there, before the first switch.
+        // Before the first switch, both are empty or do not exist.
         timing: read(&dir, "timing").ok().and_then(|text| text.parse().ok()),
         blockers: read(&dir, "blocker").ok().map_or(Ok(Vec::new()), |text| sysfs::parse_blockers(&text))?,
     };
@@ -110,7 +110,7 @@ pub fn beside(paths: &Paths) -> Result<Vec<Loaded>, LoaderError> {
     found.collect()
 }
 
-/// The scheduler module of that name, in charge or beside.
+/// The scheduler module of that name, in charge or beside it.
 pub fn of_module(paths: &Paths, module: &str) -> Result<Option<Loaded>, LoaderError> {
     if let Some(beside) = scheduler_in(paths.scheduler_beside(module))? {
         return Ok(Some(beside));
@@ -118,13 +118,13 @@ pub fn of_module(paths: &Paths, module: &str) -> Result<Option<Loaded>, LoaderEr
     Ok(scheduler(paths)?.filter(|loaded| loaded.says.module == module))
 }
 
-/// What tells this boot from all others.
+/// The id of this boot.
 pub fn boot_id(paths: &Paths) -> String {
     let id = std::fs::read_to_string(paths.of("proc/sys/kernel/random/boot_id")).unwrap_or_default();
     id.trim().to_owned()
 }
 
-/// Whether the kernel command line says not to load at boot.
+/// Whether the kernel command line forbids loading at boot.
 pub fn is_disabled_on_the_command_line(paths: &Paths) -> bool {
     let line = std::fs::read_to_string(paths.of("proc/cmdline")).unwrap_or_default();
     // The last one counts, as for every option of the kernel.
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_build_id_is_found_behind_other_notes() {
+    fn the_build_id_is_found_after_other_notes() {
         let notes = [
             note(b"Xen\0", 6, b"linux\0"),
             note(b"Xen\0", 3, &[0xbb; 8]),

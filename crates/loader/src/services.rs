@@ -1,5 +1,5 @@
-//! What the loader puts on the machine besides the registration: its own copy, its command, and the units that load
-//! at boot. No package owns these, because two packages would own the same file.
+//! What the loader installs on the machine besides the registration: its own copy, its command, and the units that
+//! load the scheduler at boot. No package owns these files, because two packages would own the same file.
 
 use crate::error::LoaderError;
 use crate::host::Machine;
@@ -33,12 +33,12 @@ const UNITS: [Unit; 2] = [
 /// Name of the loader in a payload.
 pub const LOADER: &str = "schedswap-loader";
 
-/// Read by other versions of this program in the file itself, without running it.
+/// Other versions of this program read it in this program's file, without running it.
 #[used]
 static VERSION_MARK: &str = concat!("<schedswap-loader version ", env!("CARGO_PKG_VERSION"), ">");
 
-/// Puts everything in its place. What is there already and the same is left alone; so is what an administrator has
-/// put there instead.
+/// Installs everything. A file that is already there and the same is left alone; so is what an administrator has put
+/// in its place.
 pub fn install(machine: &Machine, payload: &Payload, notes: &mut Vec<String>) -> Result<(), LoaderError> {
     copy_loader(machine, payload, notes)?;
     if let Err(error) = link_command(machine) {
@@ -50,7 +50,8 @@ pub fn install(machine: &Machine, payload: &Payload, notes: &mut Vec<String>) ->
     if !has_systemd(machine) {
         let loader = machine.paths.loader();
         notes.push(format!(
-            "no systemd is here: at boot, have `{} start` called, and `healthy` when it is over",
+            "this machine does not run systemd: have your init system run `{} start` at boot, and `healthy` \
+             at the end of the boot",
             loader.display()
         ));
         return Ok(());
@@ -65,26 +66,26 @@ pub fn install(machine: &Machine, payload: &Payload, notes: &mut Vec<String>) ->
     Ok(())
 }
 
-/// The command that makes systemd hold the main unit for what it is, running or not, when the loader was called by
-/// somebody else. It calls the loader again, which finds that there is nothing to do.
+/// If the loader was not called by systemd, this makes systemd's state of the main unit, active or not, match what
+/// runs. systemd calls the loader again, which finds that there is nothing to do.
 pub fn tell_systemd(machine: &Machine, command: &str, notes: &mut Vec<String>) {
     if !systemd_runs(machine) || !machine.paths.units().join(UNITS[0].name).is_file() {
         return;
     }
-    // Without waiting for it: it may not be its turn, when the package is installed at boot.
+    // Without waiting: if the package is installed during the boot, it may not be the unit's turn yet.
     let arguments: &[&str] = if command == "start" { &["start", "--no-block"] } else { &[command] };
     if let Err(error) = machine.host.systemctl(&[arguments, &[UNITS[0].name]].concat()) {
         notes.push(format!("systemctl {command} {}: {error}", UNITS[0].name));
     }
 }
 
-/// Takes everything away.
+/// Removes everything.
 pub fn remove(machine: &Machine, notes: &mut Vec<String>) -> Result<(), LoaderError> {
     let units = machine.paths.units();
     let mut is_changed = false;
     for unit in &UNITS {
         let place = units.join(unit.name);
-        // The unit first: a unit without its link would count as disabled by the administrator.
+        // The unit before its link: a unit without its link would count as disabled by the administrator.
         if place.symlink_metadata().is_ok_and(|found| found.is_file()) {
             machine.disk.remove(&place).map_err(cannot("remove", &place))?;
             is_changed = true;
@@ -108,7 +109,7 @@ pub fn remove(machine: &Machine, notes: &mut Vec<String>) -> Result<(), LoaderEr
 }
 
 fn copy_loader(machine: &Machine, payload: &Payload, notes: &mut Vec<String>) -> Result<(), LoaderError> {
-    // The payload's, which its digest vouches for; where a payload has none, the program that runs.
+    // The payload's loader, for which its digest vouches; if the payload has none, the program that runs.
     let listed = payload.manifest.digests.contains_key(LOADER).then(|| payload.dir.join(LOADER));
     let source = listed.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
     let bytes = fs::read(&source).map_err(|error| LoaderError::Unreadable { path: source, source: error })?;
@@ -118,13 +119,13 @@ fn copy_loader(machine: &Machine, payload: &Payload, notes: &mut Vec<String>) ->
         return Ok(());
     }
     if version_in(&there) > version_in(&bytes) {
-        notes.push("the loader that is here is newer than the payload's, and stays".to_owned());
+        notes.push("the installed loader is newer than the payload's, and stays".to_owned());
         return Ok(());
     }
     machine.disk.write(&place, &bytes, 0o755).map_err(cannot("write", &place))
 }
 
-/// The version that a loader's file says it has.
+/// The version that a loader's file contains.
 fn version_in(program: &[u8]) -> Option<Vec<u64>> {
     let start = VERSION_MARK.trim_end_matches(|c: char| c != ' ').as_bytes();
     program.windows(start.len()).enumerate().filter(|(_, window)| *window == start).find_map(|(at, _)| {
@@ -135,16 +136,16 @@ fn version_in(program: &[u8]) -> Option<Vec<u64>> {
 }
 
 fn command_target() -> PathBuf {
-    // As the machine sees it, whatever root its files lie below now.
+    // The path as the machine sees it, whichever root its files are below now.
     PathBuf::from("/var/lib/schedswap/loader")
 }
 
 fn link_command(machine: &Machine) -> io::Result<()> {
     let place = machine.paths.of(COMMAND);
     match place.symlink_metadata() {
-        Ok(found) if !found.is_symlink() => Err(io::Error::other("another file is there")),
+        Ok(found) if !found.is_symlink() => Err(io::Error::other("another file has its name")),
         Ok(_) if fs::read_link(&place)? == command_target() => Ok(()),
-        Ok(_) => Err(io::Error::other("a link to something else is there")),
+        Ok(_) => Err(io::Error::other("a link to another file has its name")),
         Err(_) => machine.disk.link(&place, &command_target()),
     }
 }
@@ -170,20 +171,24 @@ fn wants_dir(machine: &Machine, unit: &Unit) -> PathBuf {
     machine.paths.units().join(format!("{}.wants", unit.wanted_by))
 }
 
-/// Writes a unit and enables it; whether anything changed. One that is there without being enabled is an
-/// administrator's decision, as is one that is masked.
+/// Writes a unit and enables it; returns whether anything changed. A unit that exists without being enabled is the
+/// administrator's decision, and so is a masked one.
 fn install_unit(machine: &Machine, unit: &Unit, notes: &mut Vec<String>) -> Result<bool, LoaderError> {
     let place = machine.paths.units().join(unit.name);
     let found = place.symlink_metadata();
     if found.as_ref().is_ok_and(|found| found.is_symlink()) {
-        notes.push(format!("{} is masked, and stays so: nothing is loaded at boot", unit.name));
+        notes.push(format!(
+            "{0} is masked and stays masked, so nothing is loaded at boot; to change that, run \
+             `systemctl unmask {0}` and install again",
+            unit.name
+        ));
         return Ok(false);
     }
     if fs::read(&place).is_ok_and(|text| text == unit.text.as_bytes()) {
         return Ok(false);
     }
     if found.is_err() {
-        // Before the unit: a link to nothing does no harm, a unit without its link would stay without.
+        // Before the unit: a link to nothing does no harm, but a unit without its link would stay without it.
         let link = wants_dir(machine, unit).join(unit.name);
         let target = Path::new("/etc/systemd/system").join(unit.name);
         machine.disk.link(&link, &target).map_err(cannot("write", &link))?;
@@ -246,9 +251,9 @@ mod tests {
         fs::write(fake.root().join(COMMAND), "somebody's").unwrap();
         let (notes, _) = installed(&fake);
         assert!(notes.iter().any(|note| note.contains("masked")), "{notes:?}");
-        assert!(notes.iter().any(|note| note.contains("another file is there")), "{notes:?}");
+        assert!(notes.iter().any(|note| note.contains("another file has its name")), "{notes:?}");
         assert_eq!(fs::read_link(units.join("schedswap.service")).unwrap(), Path::new("/dev/null"));
-        // Brought up to date, but not enabled: somebody had disabled it.
+        // Brought up to date, but not enabled: the administrator had disabled it.
         assert_eq!(fs::read_to_string(units.join("schedswap-healthy.service")).unwrap(), UNITS[1].text);
         assert!(!units.join("multi-user.target.wants").exists());
         remove(&fake.machine(), &mut Vec::new()).unwrap();
@@ -259,7 +264,7 @@ mod tests {
     fn without_systemd_there_are_no_units() {
         let fake = Fake::new();
         let (notes, _) = installed(&fake);
-        assert!(notes[0].contains("no systemd is here"), "{notes:?}");
+        assert!(notes[0].contains("does not run systemd"), "{notes:?}");
         assert!(!fake.root().join("etc").exists());
         assert!(fake.machine().paths.loader().is_file());
     }
@@ -285,7 +290,7 @@ mod tests {
         assert_ne!(fs::read(&place).unwrap(), mark("0.0.1"));
     }
 
-    /// Only where systemd is installed; nothing is started.
+    /// Only if systemd is installed; nothing is started.
     #[test]
     fn systemd_takes_the_units() {
         let Ok(version) = std::process::Command::new("systemd-analyze").arg("--version").output() else {
@@ -305,7 +310,7 @@ mod tests {
         }
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        // It also complains about units of this machine, which are none of ours.
+        // It also complains about other units of this machine.
         let about_ours: Vec<_> = said.lines().filter(|line| line.contains("schedswap")).collect();
         assert_eq!(about_ours, [""; 0]);
     }

@@ -1,4 +1,4 @@
-//! `status`: what runs, what shall run, and what is in its way.
+//! `status`: what runs, what is to run, and what is in the way.
 
 use crate::conflicts::{self, Functions};
 use crate::error::LoaderError;
@@ -8,7 +8,7 @@ use crate::{boot, module_file, running};
 use schedswap_payload::Manifest;
 use schedswap_payload::report::{InstalledPayload, Status, Taint};
 
-/// Looks at everything; needs no root, but sees less without.
+/// Collects everything; works without root, but then sees less.
 pub fn status(machine: &Machine) -> Result<Status, LoaderError> {
     let paths = &machine.paths;
     let kernel_release = machine.host.release();
@@ -78,7 +78,7 @@ const TAINTS: [&str; 20] = [
     "unsigned module",
     "soft lockup",
     "livepatched",
-    "of the distribution's own meaning",
+    "flag of the distribution",
     "struct randomisation",
     "test module",
     "changed by fwctl",

@@ -1,17 +1,17 @@
-//! What is done to the kernel: a module is brought in, beside what runs and in its stead, or taken out.
+//! Changes to the kernel: loads a module beside the running one and puts it in charge, or unloads it.
 
 use crate::error::LoaderError;
 use crate::host::Machine;
 use crate::module_file::ModuleFile;
 use crate::record::Record;
 use crate::running::{self, Loaded};
-use crate::switch::{self, Patience, Target};
+use crate::switch::{self, Direction, Patience};
 use rustix::io::Errno;
 use schedswap_payload::sysfs::State;
 use std::ffi::CStr;
 use std::time::Duration;
 
-/// How a module is to be loaded.
+/// How to load a module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Beside {
     /// As the only one.
@@ -20,14 +20,14 @@ enum Beside {
     Another,
 }
 
-/// Whether `loaded` is what that file holds. Where the name does not say it, the version that the payload's manifest
-/// gives, `<name>-<release>`, does.
+/// Whether `loaded` is the module in that file. If the name does not tell, the version in the payload's manifest,
+/// `<name>-<release>`, does.
 pub fn is_that(loaded: &Loaded, module: &ModuleFile, version: Option<&str>) -> bool {
     loaded.is(&module.info.name, version.unwrap_or_default())
 }
 
-/// Makes the module's scheduler run: from vmlinux's own, or in one stop from the one that runs. On an error what ran
-/// before runs still, and the module is out again.
+/// Makes the module's scheduler run, switching from vmlinux's own or in one stop from the one that runs. After an
+/// error, what ran before still runs, and the module is unloaded again.
 pub fn bring_in(
     machine: &Machine,
     module: &ModuleFile,
@@ -36,16 +36,16 @@ pub fn bring_in(
 ) -> Result<(), LoaderError> {
     clear_leftovers(machine, record)?;
     let old = running::scheduler(&machine.paths)?;
-    let (beside, target) = match old {
-        None => (Beside::Nobody, Target::Module),
-        Some(_) => (Beside::Another, Target::ModuleFromModule),
+    let (beside, direction) = match old {
+        None => (Beside::Nobody, Direction::Module),
+        Some(_) => (Beside::Another, Direction::ModuleFromModule),
     };
     load(machine, module, beside)?;
     let name = &module.info.name;
     let version = running::of_module(&machine.paths, name).map(|loaded| loaded.map(|l| l.says.version));
     let outcome = version.and_then(|version| {
         record.version = version.or(record.version.take());
-        switch::switch(machine, name, target, patience, &mut record.attempts)
+        switch::switch(machine, name, direction, patience, &mut record.attempts)
     });
     if let Err(first) = outcome {
         return Err(match unload(machine, name) {
@@ -56,30 +56,32 @@ pub fn bring_in(
     if let Some(old) = old
         && let Err(error) = unload(machine, &old.says.module)
     {
-        // It runs no more; the next command takes it out.
+        // It no longer runs; the next command unloads it.
         record.notes.push(format!("{} is out of use but still loaded: {error}", old.says.version));
     }
     Ok(())
 }
 
-/// Makes vmlinux's own scheduler run again, and takes the module out.
+/// Makes vmlinux's own scheduler run again, and unloads the module.
 pub fn take_out(machine: &Machine, patience: Patience, record: &mut Record) -> Result<(), LoaderError> {
     if let Some(loaded) = running::scheduler(&machine.paths)? {
         record.version = Some(loaded.says.version.clone());
         if loaded.is_in_use() {
-            switch::switch(machine, &loaded.says.module, Target::Vmlinux, patience, &mut record.attempts)?;
+            switch::switch(machine, &loaded.says.module, Direction::Vmlinux, patience, &mut record.attempts)?;
         }
         unload(machine, &loaded.says.module)?;
     }
     clear_leftovers(machine, record)
 }
 
-/// Takes out what a command that was cut short has left: modules that nothing leads into.
+/// Unloads what an interrupted command has left: modules into which nothing leads.
 pub fn clear_leftovers(machine: &Machine, record: &mut Record) -> Result<(), LoaderError> {
     for loaded in running::beside(&machine.paths)? {
         if !loaded.is_in_use() {
             unload(machine, &loaded.says.module)?;
-            record.notes.push(format!("{}, left over from before, was taken out", loaded.says.version));
+            record
+                .notes
+                .push(format!("{}, left over from an earlier command, was unloaded", loaded.says.version));
         }
     }
     let idle = running::scheduler(&machine.paths)?.filter(|loaded| loaded.says.state == State::Disabled);
@@ -89,7 +91,7 @@ pub fn clear_leftovers(machine: &Machine, record: &mut Record) -> Result<(), Loa
     Ok(())
 }
 
-/// Loads a module without letting it do anything yet, lets `look` look at it, and takes it out again.
+/// Loads a module without letting it do anything yet, calls `look` with it, and unloads it again.
 pub fn visit<T>(
     machine: &Machine,
     module: &ModuleFile,
@@ -112,14 +114,14 @@ pub fn visit<T>(
     }
 }
 
-/// What to do where the kernel takes signed modules only, and this one is not.
-pub const UNSIGNED: &str = "this kernel takes signed modules only, and this one is not: build it with --sign-key and \
-     --sign-cert; the kernel has to trust the certificate, to which `mokutil --import` adds one";
-/// And where it is signed. The kernel says by one number that nobody it trusts has signed it, and that what was signed
-/// is something else.
-const BAD_SIGNATURE: &str = "its signature does not hold here. Either the kernel does not trust the key: add its \
-     certificate (`mokutil --import`, and boot once more), or sign with another. Or the module was altered after it was \
-     signed: get it anew from where it was built";
+/// What to do if the kernel accepts only signed modules, and this one is not signed.
+pub const UNSIGNED: &str = "this kernel takes signed modules only, but this one is not signed: build it with \
+    --sign-key and --sign-cert. The kernel has to trust the certificate; `mokutil --import` adds it";
+/// The same for a signed module. The kernel returns one error number both if it does not trust the signer, and if the
+/// signed content was altered.
+const BAD_SIGNATURE: &str = "the kernel rejects its signature. Either the kernel does not trust the key: add its \
+     certificate (`mokutil --import`, then reboot), or sign with another key. Or the module was altered \
+     after it was signed: copy it again from where it was built";
 
 fn load(machine: &Machine, module: &ModuleFile, beside: Beside) -> Result<(), LoaderError> {
     let name = &module.info.name;
@@ -134,38 +136,39 @@ fn load(machine: &Machine, module: &ModuleFile, beside: Beside) -> Result<(), Lo
     machine.host.load(module, parameters).map_err(|errno| {
         let source = std::io::Error::from(errno);
         let hint = match (errno, loaded) {
-            // The module's own refusal, or the kernel's for its name.
+            // The module's own refusal, or the kernel's because of its name.
             (Errno::EXIST, Some(Loaded { says, .. })) => {
                 return LoaderError::AlreadyLoaded { version: says.version, state: says.state };
             }
             (Errno::EXIST, None) => return LoaderError::NameTaken { name: name.clone() },
-            // What the module's own init returns when one of its checks does not hold.
+            // The module's own init returns this if one of its checks fails.
             (Errno::INVAL, _) => return LoaderError::ModuleRefused { source },
-            (Errno::NOEXEC, _) => "it is damaged, or not built for this kernel; see the kernel log",
+            (Errno::NOEXEC, _) => "it is damaged, or was not built for this kernel; see the kernel log",
             (Errno::NOENT, _) => "it needs a symbol that this kernel does not export; see the kernel log",
             (Errno::PERM | Errno::ACCESS, _) => {
                 "modules may not be loaded: check kernel.modules_disabled, lockdown and CAP_SYS_MODULE"
             }
             (Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG, _) if module.is_signed => BAD_SIGNATURE,
             (Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG, _) => UNSIGNED,
-            (Errno::NOMEM, _) => "the kernel has no memory for it",
+            (Errno::NOMEM, _) => "the kernel does not have enough memory for it",
             _ => "see the kernel log",
         };
         LoaderError::NotLoaded { source, hint }
     })
 }
 
-/// How often the kernel is asked whether the module may go, and how many times: a program that reads one of its
-/// files holds it for a moment.
+/// How often to ask the kernel to unload the module, and with what pauses: a program that reads one of its files
+/// holds it for a moment.
 const POLL: Duration = Duration::from_millis(20);
 const POLLS: u32 = 500;
 
-/// Takes a module that is not in use out of the kernel. Returns when its memory is freed: its exit waits until no
+/// Unloads a module that is not in use. Returns once its memory is freed: its exit waits until no thread's stack
+/// refers to its text.
 /// thread's stack holds its text.
 pub fn unload(machine: &Machine, name: &str) -> Result<(), LoaderError> {
     for _ in 0..POLLS {
         match machine.host.unload(name) {
-            // Gone meanwhile: what was wanted.
+            // It is gone already, which is what was wanted.
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::BUSY | Errno::AGAIN) => machine.host.pause(POLL),
             Err(errno) => return Err(LoaderError::NotUnloaded { source: errno.into() }),

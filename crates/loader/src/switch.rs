@@ -1,4 +1,4 @@
-//! Switching between vmlinux's scheduler and the module's, with retries.
+//! Switches between vmlinux's scheduler and the module's, with retries.
 
 use crate::error::LoaderError;
 use crate::host::Machine;
@@ -8,7 +8,7 @@ use schedswap_payload::report::Attempt;
 use schedswap_payload::sysfs;
 use std::time::Duration;
 
-/// How often and how patiently a busy kernel is asked again.
+/// How often and how patiently to ask a busy kernel again.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Attempts after the first.
@@ -17,41 +17,41 @@ pub struct Patience {
     pub wait: Duration,
 }
 
-/// Which way a switch goes.
+/// The direction of a switch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
+pub enum Direction {
     /// From vmlinux's own scheduler to the module's.
     Module,
     /// From another module's scheduler to this one's.
     ModuleFromModule,
-    /// Back to vmlinux's own.
+    /// Back to vmlinux's own scheduler.
     Vmlinux,
 }
 
 impl Patience {
-    /// The pause after each attempt but the last: an eighth of `wait` first, since most threads that are in
-    /// the way are gone at once, then twice as long each time, up to `wait`.
+    /// The pauses between attempts. The first is an eighth of `wait`, because most threads that are in the way are
+    /// gone soon; each next one is twice as long, up to `wait`.
     fn pauses(self) -> impl Iterator<Item = Duration> {
         (0..self.retries).map(move |n| (self.wait / 8).saturating_mul(1 << n.min(3)).min(self.wait))
     }
 }
 
-/// Writes to `enable` of a loaded module until the switch is made or patience ends. Every attempt is added to
-/// `attempts`.
+/// Writes to `enable` of a loaded module until the switch succeeds or the retries are used up. Every attempt is added
+/// to `attempts`.
 pub fn switch(
     machine: &Machine,
     module: &str,
-    target: Target,
+    direction: Direction,
     patience: Patience,
     attempts: &mut Vec<Attempt>,
 ) -> Result<(), LoaderError> {
-    let (what, value) = match target {
-        Target::Module => ("installing", '1'),
-        Target::ModuleFromModule => ("switching", '1'),
-        Target::Vmlinux => ("uninstalling", '0'),
+    let (what, value) = match direction {
+        Direction::Module => ("installing", '1'),
+        Direction::ModuleFromModule => ("switching", '1'),
+        Direction::Vmlinux => ("uninstalling", '0'),
     };
     let paths = &machine.paths;
-    // Asked for anew each time: with the switch, the directory changes its name.
+    // Determined again each time: with the switch, the directory changes its name.
     let dir = || match running::of_module(paths, module)? {
         Some(loaded) => Ok(loaded.dir),
         None => Err(LoaderError::Vanished { module: module.to_owned() }),
@@ -64,7 +64,7 @@ pub fn switch(
             return Ok(Attempt::Switched { timing: timing.and_then(|text| text.parse().ok()) });
         };
         match Errno::from_io_error(&source) {
-            // AGAIN: the machine would not hold still, whoever it was.
+            // AGAIN: some threads were in the way.
             Some(Errno::BUSY | Errno::AGAIN) => {
                 let blockers = running::read(&dir()?, "blocker").unwrap_or_default();
                 Ok(Attempt::Busy { blockers: sysfs::parse_blockers(&blockers)? })

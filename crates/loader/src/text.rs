@@ -1,4 +1,4 @@
-//! Reports as people read them.
+//! Reports in the form of text.
 
 use schedswap_payload::report::{
     Attempt, Blocked, CheckReport, Conflict, Holder, LoadedScheduler, Outcome, PlanReport, Prediction,
@@ -7,8 +7,8 @@ use schedswap_payload::report::{
 use schedswap_payload::sysfs::Timing;
 use std::fmt::Write;
 
-/// The text of a report of a command that changes something. Errors are for stderr, the rest for stdout. `done` is
-/// what was done, where the command's name does not say it.
+/// The text of the report of a command that changes something. Errors are for stderr, the rest for stdout. `done`
+/// says what was done, if the command's name does not say it.
 pub fn report(report: &Report, done: Option<&str>) -> String {
     let mut text = String::new();
     let busy = report.attempts.iter().filter(|a| matches!(a, Attempt::Busy { .. })).count();
@@ -66,7 +66,7 @@ pub fn status(status: &Status) -> String {
     }
     status.beside.iter().for_each(|loaded| scheduler(&mut text, "left over", loaded));
     if status.disabled_on_the_command_line {
-        text.push_str("at boot: nothing, the kernel command line says schedswap.enable=0\n");
+        text.push_str("at boot: nothing, because the kernel command line contains schedswap.enable=0\n");
     } else if let Some(blocked_by) = &status.blocked {
         let _ = writeln!(text, "at boot: {}", blocked(blocked_by));
     } else {
@@ -112,7 +112,7 @@ pub fn check(report: &CheckReport) -> String {
     let name = report.version.as_deref().unwrap_or(&report.path);
     let mut text = match report.problems.len() {
         0 => format!(
-            "{name}: nothing would stop an install, as far as can be seen without loading the module\n"
+            "{name}: nothing found that would prevent an install (the module itself was not loaded to check)\n"
         ),
         1 => format!("{name} would not be installed:\n"),
         several => format!("{name} would not be installed, for {several} reasons:\n"),
@@ -154,9 +154,9 @@ pub fn plan(report: &PlanReport) -> String {
 
 fn predicted(text: &mut String, prediction: &Prediction) {
     let basis = match prediction.swaps {
-        0 => "no swap of this machine is known: from measurements of a slow one".to_owned(),
-        1 => "from the one swap of this machine that is known".to_owned(),
-        swaps => format!("from the last {swaps} swaps of this machine"),
+        0 => "no swap was measured on this machine: estimated from a slow one".to_owned(),
+        1 => "from the one swap measured on this machine".to_owned(),
+        swaps => format!("from the last {swaps} swaps on this machine"),
     };
     let _ = writeln!(
         text,
@@ -168,16 +168,16 @@ fn predicted(text: &mut String, prediction: &Prediction) {
     );
 }
 
-/// Why what is registered is not loaded at boot.
+/// Why the registered scheduler is not loaded at boot.
 pub fn blocked(blocked: &Blocked) -> String {
     if blocked.payload.is_empty() {
-        return "nothing is loaded: the note of the last attempt cannot be read, so it may have gone wrong; \
-                `start --force` or `install` loads it all the same"
+        return "nothing is loaded: the record of the last attempt cannot be read, so that boot may have gone \
+            wrong; `start --force` or `install` loads it anyway"
             .to_owned();
     }
     format!(
-        "{} is not loaded: the machine did not come up well after it was loaded at {} (boot {}); \
-         `start --force` or `install` loads it all the same",
+        "{} is not loaded: the machine did not come up healthy after it was loaded at {} (boot {}); \
+         `start --force` or `install` loads it anyway",
         blocked.payload,
         time(blocked.at),
         blocked.boot_id
@@ -201,10 +201,10 @@ fn conflict(one: &Conflict) -> String {
         Holder::Livepatch => ("livepatch", "disable it: echo 0 to its `enabled`"),
         Holder::Kpatch => ("kpatch", "unload it: kpatch unload"),
         Holder::Plugsched => ("plugsched", "uninstall its scheduler package"),
-        Holder::ManualFix => ("hot fix", "take it out"),
+        Holder::ManualFix => ("hot fix", "unload it"),
         Holder::SchedExt => ("sched_ext policy", "end the program that loaded it"),
         Holder::Kprobe => ("kprobe", "remove the probe"),
-        Holder::Ipmodify => ("ftrace user that changes where the function goes", "take it out"),
+        Holder::Ipmodify => ("ftrace user that changes where the function continues", "unload it"),
         Holder::Trampoline => ("BPF trampoline", ""),
         Holder::Tracer => ("tracer", ""),
     };
@@ -342,8 +342,8 @@ mod tests {
             status(&full_status()),
             "kernel 6.1.0-1-amd64 (build-id unknown)\n\
              scheduler: demo-2, enabled, 900 functions diverted, since 2023-11-14 22:13:20 UTC\n\
-             at boot: demo-2 is not loaded: the machine did not come up well after it was loaded at \
-             1970-01-01 00:00:00 UTC (boot b1); `start --force` or `install` loads it all the same\n\
+             at boot: demo-2 is not loaded: the machine did not come up healthy after it was loaded at \
+             1970-01-01 00:00:00 UTC (boot b1); `start --force` or `install` loads it anyway\n\
              installed: demo-2 for kernel 6.1.0-1-amd64, active: fair, but less so\n\
              \x20 allowed by its author: SS203 poll_timer\n\
              \x20 warning of its check: SS204 sched_nr_migrate\n\
@@ -388,6 +388,6 @@ mod tests {
         };
         let text = plan(&report);
         assert!(text.contains("about 300.0 µs, at worst 900.0 µs (5 stacks"), "{text}");
-        assert!(text.contains("no swap of this machine is known"), "{text}");
+        assert!(text.contains("no swap was measured on this machine"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! What changed and who says so, from git's log to both formats.
+//! What was changed and by whom, from git's log into the changelogs of both formats.
 
 use super::date::Date;
 use std::fmt::Write;
@@ -10,15 +10,15 @@ pub struct Commit {
     pub id: String,
     /// Who wrote it.
     pub author: String,
-    /// Their mail address.
+    /// Their email address.
     pub address: String,
-    /// When it was committed, in seconds since the epoch.
+    /// When it was committed, in seconds since 1970.
     pub seconds: i64,
     /// First line of its message.
     pub subject: String,
 }
 
-/// Who maintains the package, of when it is, and what was changed.
+/// The package's maintainer, its date, and what was changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Changelog {
     /// `Name <address>`
@@ -34,21 +34,21 @@ pub struct Changelog {
 pub struct Change {
     /// `Name <address>`
     pub author: String,
-    /// Seconds since the epoch.
+    /// Seconds since 1970.
     pub seconds: u32,
     /// One line.
     pub text: String,
 }
 
-/// Who stands in where git knows nobody.
+/// The author, if git does not know one.
 const NOBODY: &str = "schedswap <schedswap@localhost>";
-/// Older changes are left to the repository.
+/// Older changes are only in the repository.
 const CHANGES_LIMIT: usize = 200;
 /// Width of Debian's changelogs.
 const WIDTH: usize = 78;
 
 impl Changelog {
-    /// From the log, the newest commit first. `unrecorded` stands for what is in the package and in no commit.
+    /// From the log, the newest commit first. `unrecorded` stands for what is in the package but in no commit.
     pub fn new(commits: &[Commit], unrecorded: Option<&str>, date: Date) -> Changelog {
         let author = |commit: &Commit| match (commit.author.as_str(), commit.address.as_str()) {
             ("", _) | (_, "") => NOBODY.to_owned(),
@@ -69,7 +69,7 @@ impl Changelog {
         Changelog { maintainer, date, changes }
     }
 
-    /// Debian's `changelog` (policy 4.4): one entry for the one version, changes by author.
+    /// Debian's `changelog` (policy 4.4): one entry for the one version, with its changes by author.
     pub fn deb(&self, package: &str, version: &str) -> String {
         let mut text = format!("{package} ({version}) unstable; urgency=medium\n");
         let mut author = &self.maintainer;
@@ -88,12 +88,12 @@ impl Changelog {
     }
 }
 
-/// Control characters would end the line that it stands on.
+/// Control characters would end the line in which the text is used.
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ").trim().to_owned()
 }
 
-/// Words in lines of at most [`WIDTH`] characters; a longer word stands alone.
+/// Fills lines of at most [`WIDTH`] characters; a longer word gets a line of its own.
 pub(super) fn wrapped(first: &str, following: &str, words: &str) -> String {
     let (mut text, mut line) = (String::new(), first.to_owned());
     let mut is_empty = true;

@@ -1,21 +1,21 @@
-//! The one date that a package has.
+//! The single date that a package contains.
 
 use super::{Error, Result};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since the epoch; not in the future, and not after what an rpm can hold.
+/// Seconds since 1970; not in the future, and not later than an rpm can represent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Date(u32);
 
 impl Date {
-    /// What `SOURCE_DATE_EPOCH` says, else the date of the last commit.
+    /// `SOURCE_DATE_EPOCH`, else the date of the last commit.
     ///
     /// # Errors
-    /// When it is no date, lies in the future (a package would then have the date of its building as well), or there
-    /// is neither.
+    /// [`Error::Date`] if the date is not a number, lies in the future (a package would then also contain the date on
+    /// which it was built), or if there is none.
     pub fn of_sources(source_date_epoch: Option<&str>, last_commit: Option<i64>) -> Result<Date> {
-        const EXPECTED: &str = "seconds since 1970 that have passed";
+        const EXPECTED: &str = "a number of seconds since 1970, not in the future";
         let wrong = |from, found: &str| Error::Date { from, found: found.to_owned(), expected: EXPECTED };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let passed = |seconds: u32| (u64::from(seconds) <= now).then_some(Date(seconds));
@@ -33,18 +33,18 @@ impl Date {
             (None, None) => Err(Error::Date {
                 from: "the date of the last commit",
                 found: "(no commit)".to_owned(),
-                expected: "one in the work dir's git repository; set SOURCE_DATE_EPOCH to do without",
+                expected: "a commit in the work dir's git repository; make one, or set SOURCE_DATE_EPOCH",
             }),
         }
     }
 
-    /// Seconds since the epoch.
+    /// Seconds since 1970.
     pub fn seconds(self) -> u32 {
         self.0
     }
 }
 
-/// As Debian's changelogs have it (RFC 5322), in UTC: `Sat, 21 Nov 2026 15:28:29 +0000`.
+/// As in Debian's changelogs (RFC 5322), in UTC: `Sat, 21 Nov 2026 15:28:29 +0000`.
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -58,7 +58,7 @@ impl fmt::Display for Date {
     }
 }
 
-/// Year, month counted from 0, and day of the month, of a day counted from 1970-01-01.
+/// Year, month (counted from 0) and day of the month, for a day counted from 1970-01-01.
 fn civil(days: u32) -> (u32, u32, u32) {
     let leap = |year: u32| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let (mut year, mut left) = (1970, days);

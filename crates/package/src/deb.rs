@@ -1,9 +1,9 @@
-//! Debian's format: an `ar` of a version, an archive of metadata and an archive of files (deb(5)).
+//! Debian's format: an `ar` archive of a version, a metadata archive and a file archive (deb(5)).
 //!
-//! Compressed by gzip: every dpkg reads it, and the bytes depend on nothing but our own Cargo.lock.
+//! Compressed with gzip: every dpkg reads it, and the bytes depend only on our own Cargo.lock.
 
 use super::changelog::wrapped;
-use super::recipe::{Content, Entry, Recipe, Role};
+use super::recipe::{Content, PackageEntry, Recipe, Role};
 use super::{Error, Package, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -39,32 +39,35 @@ pub(super) fn build(recipe: &Recipe) -> Result<Package> {
     Ok(Package { file_name: name.clone(), bytes })
 }
 
-/// What Debian's policy wants of every package: copyright (12.5) and changelog (12.7).
-fn documents(recipe: &Recipe) -> io::Result<[Entry; 2]> {
+/// What Debian's policy requires of every package: copyright (12.5) and changelog (12.7).
+fn documents(recipe: &Recipe) -> io::Result<[PackageEntry; 2]> {
     let dir = format!("/usr/share/doc/{}", recipe.deb.package);
     let changelog = recipe.changelog.deb(&recipe.deb.package, &recipe.deb.version);
-    let document = |name, bytes| Entry::file(format!("{dir}/{name}"), bytes, false, Role::Documentation);
+    let document =
+        |name, bytes| PackageEntry::file(format!("{dir}/{name}"), bytes, false, Role::Documentation);
     Ok([
         document("changelog.gz", gzip(changelog.as_bytes())?),
         document("copyright", recipe.copyright.clone().into_bytes()),
     ])
 }
 
-fn control_files(recipe: &Recipe, entries: &[Entry]) -> BTreeMap<String, Entry> {
+fn control_files(recipe: &Recipe, entries: &[PackageEntry]) -> BTreeMap<String, PackageEntry> {
     let mut files = vec![
-        Entry::file("control", control(recipe, entries).into_bytes(), false, Role::Plain),
-        Entry::file("md5sums", md5sums(entries).into_bytes(), false, Role::Plain),
+        PackageEntry::file("control", control(recipe, entries).into_bytes(), false, Role::Plain),
+        PackageEntry::file("md5sums", md5sums(entries).into_bytes(), false, Role::Plain),
     ];
     let scripts = [("postinst", &recipe.scripts.postinst), ("prerm", &recipe.scripts.prerm)];
     for (name, script) in scripts {
-        files.extend(script.as_ref().map(|text| Entry::file(name, text.clone().into(), true, Role::Plain)));
+        files.extend(
+            script.as_ref().map(|text| PackageEntry::file(name, text.clone().into(), true, Role::Plain)),
+        );
     }
-    let root = [(".".to_owned(), Entry::dir("."))];
+    let root = [(".".to_owned(), PackageEntry::dir("."))];
     root.into_iter().chain(files.into_iter().map(|entry| (format!("./{}", entry.path), entry))).collect()
 }
 
 /// The control file (policy 5.3).
-fn control(recipe: &Recipe, entries: &[Entry]) -> String {
+fn control(recipe: &Recipe, entries: &[PackageEntry]) -> String {
     let (deb, architecture) = (&recipe.deb, recipe.architecture.deb());
     let mut text = format!(
         "Package: {}\nVersion: {}\nArchitecture: {architecture}\nMaintainer: {}\nInstalled-Size: {}\n",
@@ -82,13 +85,14 @@ fn control(recipe: &Recipe, entries: &[Entry]) -> String {
     text + &paragraphs.join(" .\n")
 }
 
-/// As dpkg-gencontrol counts: files in full KiB, 1 KiB for anything else.
-fn installed_kib(entries: &[Entry]) -> usize {
+/// Counted like dpkg-gencontrol: files in full KiB, 1 KiB for anything else.
+fn installed_kib(entries: &[PackageEntry]) -> usize {
     with_directories(entries).values().map(|entry| entry.bytes().len().div_ceil(1024).max(1)).sum()
 }
 
-fn md5sums(entries: &[Entry]) -> String {
-    let mut files: Vec<&Entry> = entries.iter().filter(|entry| entry.content != Content::Dir).collect();
+fn md5sums(entries: &[PackageEntry]) -> String {
+    let mut files: Vec<&PackageEntry> =
+        entries.iter().filter(|entry| entry.content != Content::Dir).collect();
     files.sort_by_key(|entry| &entry.path);
     let mut text = String::new();
     for file in files {
@@ -99,13 +103,13 @@ fn md5sums(entries: &[Entry]) -> String {
     text
 }
 
-/// The entries by their name in the archive, with every directory above them.
-fn with_directories(entries: &[Entry]) -> BTreeMap<String, Entry> {
+/// The entries by their names in the archive, with every directory above them.
+fn with_directories(entries: &[PackageEntry]) -> BTreeMap<String, PackageEntry> {
     let mut all = BTreeMap::new();
     for entry in entries {
         let mut above = entry.path.as_str();
         while let Some((parent, _)) = above.rsplit_once('/') {
-            all.entry(format!(".{parent}")).or_insert_with(|| Entry::dir(parent));
+            all.entry(format!(".{parent}")).or_insert_with(|| PackageEntry::dir(parent));
             above = parent;
         }
         all.insert(format!(".{}", entry.path), entry.clone());
@@ -114,7 +118,7 @@ fn with_directories(entries: &[Entry]) -> BTreeMap<String, Entry> {
 }
 
 /// A tar of the entries under these names.
-fn archive(entries: &BTreeMap<String, Entry>, date: u32) -> io::Result<Vec<u8>> {
+fn archive(entries: &BTreeMap<String, PackageEntry>, date: u32) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, entry) in entries {
         let (kind, name) = match entry.content {
@@ -122,7 +126,7 @@ fn archive(entries: &BTreeMap<String, Entry>, date: u32) -> io::Result<Vec<u8>> 
             Content::File { .. } => (tar::EntryType::Regular, name.clone()),
         };
         if name.len() > NAME_BYTES {
-            // GNU's way, which dpkg reads: the name is the content of an entry that goes before.
+            // GNU's way, which dpkg reads: an entry that contains the name goes before the file's own.
             let long = [name.as_bytes(), b"\0"].concat();
             tar.append(&header("././@LongLink", tar::EntryType::GNULongName, 0o644, long.len(), 0)?, &*long)?;
         }
@@ -132,10 +136,10 @@ fn archive(entries: &BTreeMap<String, Entry>, date: u32) -> io::Result<Vec<u8>> 
     tar.into_inner()
 }
 
-/// Room for a name in a header.
+/// Space for a name in a header.
 const NAME_BYTES: usize = 100;
 
-/// The tar crate would take `./` off a name; dpkg's own archives have it.
+/// The tar crate would remove `./` from a name; dpkg's own archives have it.
 fn header(name: &str, kind: tar::EntryType, mode: u32, size: usize, date: u32) -> io::Result<tar::Header> {
     let mut header = tar::Header::new_gnu();
     let length = name.len().min(NAME_BYTES);
@@ -152,7 +156,7 @@ fn header(name: &str, kind: tar::EntryType, mode: u32, size: usize, date: u32) -
     Ok(header)
 }
 
-/// With no name and no date in it.
+/// Without a name and a date in its header.
 pub(super) fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;

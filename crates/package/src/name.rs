@@ -1,14 +1,14 @@
-//! What a scheduler's packages and its payload are called.
+//! The names of a scheduler's packages and of its payload.
 
 use super::{Error, Result};
 
-/// Name and release of a scheduler for one kernel, in characters that both formats take.
+/// Name and release of a scheduler for one kernel, in characters that both formats allow.
 ///
 /// | | deb | rpm |
 /// |---|---|---|
 /// | name | `scheduler-demo-6.1.0-56-cloud-amd64` | `scheduler-demo` |
 /// | version | `1` | `6.1.0-56.cloud.amd64.1` |
-/// | several for one name | no, so the kernel is in the name, as in linux-image's | yes, by `rpm -i` |
+/// | several with one name | no, so the kernel's release is in the name, as with linux-image | yes, by `rpm -i` |
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Name {
     name: String,
@@ -16,7 +16,7 @@ pub struct Name {
     kernel_release: String,
 }
 
-/// Longest name, and longest release of a kernel (`__NEW_UTS_LEN`).
+/// The longest name, and the longest release of a kernel (`__NEW_UTS_LEN`).
 const NAME_LIMIT: usize = 64;
 const RELEASE_LIMIT: usize = 32;
 
@@ -24,8 +24,8 @@ impl Name {
     /// Checks all parts.
     ///
     /// # Errors
-    /// [`Error::Name`]: Debian's names have no capitals and no underscore (policy 5.6.1), its versions begin with a
-    /// digit (5.6.12); the release part of an rpm has no hyphen.
+    /// [`Error::Name`] if one of the formats does not allow a part: Debian's names have no capitals and no underscore
+    /// (policy 5.6.1), its versions begin with a digit (5.6.12); the release part of an rpm has no hyphen.
     pub fn new(name: &str, release: &str, kernel_release: &str) -> Result<Name> {
         let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         check(
@@ -50,22 +50,22 @@ impl Name {
         })
     }
 
-    /// Of the scheduler.
+    /// The scheduler's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Of the scheduler.
+    /// The scheduler's release.
     pub fn release(&self) -> &str {
         &self.release
     }
 
-    /// `uname -r` of the kernel it is for.
+    /// `uname -r` of the kernel for which it is built.
     pub fn kernel_release(&self) -> &str {
         &self.kernel_release
     }
 
-    /// `<name>-<release>`: the version that the module shows, and the last directory of the payload.
+    /// `<name>-<release>`: the version that the module shows, and the last directory of the payload's path.
     pub fn version(&self) -> String {
         format!("{}-{}", self.name, self.release)
     }
@@ -75,7 +75,7 @@ impl Name {
         format!("/var/lib/schedswap/{}/{}", self.kernel_release, self.version())
     }
 
-    /// The deb's package name. A kernel's release may have capitals and underscores, a package's name not.
+    /// The deb's package name. A kernel's release may have capitals and underscores, but a package's name may not.
     pub fn deb_name(&self) -> String {
         let kernel = self.kernel_release.to_ascii_lowercase().replace(['_', '~'], "-");
         format!("scheduler-{}-{kernel}", self.name)
@@ -91,7 +91,7 @@ impl Name {
         self.kernel_release.split_once('-').map_or(self.kernel_release.as_str(), |(version, _)| version)
     }
 
-    /// The rpm's release: the rest of the kernel's release, then the scheduler's.
+    /// The rpm's release: the rest of the kernel's release, then the scheduler's release.
     pub fn rpm_release(&self) -> String {
         match self.kernel_release.split_once('-') {
             Some((_, rest)) => format!("{}.{}", rest.replace('-', "."), self.release),
@@ -100,7 +100,7 @@ impl Name {
     }
 }
 
-/// What may stand at the start, and elsewhere; in words as well.
+/// Which characters may come first, and which after that; also in words.
 type Begin = (fn(char) -> bool, &'static str);
 type Rest<'a> = (&'a dyn Fn(char) -> bool, &'static str);
 

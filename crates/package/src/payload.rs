@@ -1,8 +1,8 @@
-//! What lies in a payload's directory on the host, and the manifest that vouches for it.
+//! The files in a payload's directory on the host, and the manifest that describes them.
 
 use super::changelog::Changelog;
 use super::name::Name;
-use super::recipe::{Architecture, DebName, Entry, Recipe, Role, RpmName, check_summary};
+use super::recipe::{Architecture, DebName, PackageEntry, Recipe, Role, RpmName, check_summary};
 use super::scripts::Scripts;
 use super::{Error, Result};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
@@ -15,12 +15,13 @@ use schedswap_sched::boundary::Boundary;
 use std::fs;
 use std::path::Path;
 
-/// File name of the module.
+/// The module's file name.
 const MODULE: &str = "scheduler.ko";
-/// File name of the loader.
+/// The loader's file name.
 const LOADER: &str = "schedswap-loader";
 
-/// Of everything in a payload: the module is made of the kernel's scheduler and `runtime/`, the loader of Rust.
+/// The licences of everything in a payload: the module consists of the kernel's scheduler and `runtime/`, the loader
+/// of Rust crates.
 const LICENCES: [(&str, &str); 4] = [
     ("LICENSE-APACHE", include_str!("../../../LICENSE-APACHE")),
     ("LICENSE-BSD-3-Clause", include_str!("../../../LICENSES/BSD-3-Clause.txt")),
@@ -28,19 +29,19 @@ const LICENCES: [(&str, &str); 4] = [
     ("LICENSE-MIT", include_str!("../../../LICENSE-MIT")),
 ];
 
-/// What a payload is made of.
+/// What a payload is made from.
 pub struct Input<'a> {
-    /// What it is called, and for which kernel it is.
+    /// Its name, and for which kernel it is.
     pub name: Name,
-    /// One line on what it is for; a standard one if there is none.
+    /// One line on its purpose; `None` for a standard one.
     pub summary: Option<String>,
-    /// The linked module, signed if it shall be.
+    /// The linked module, signed if it is to be signed.
     pub module: Vec<u8>,
     /// The functions of vmlinux that it diverts.
     pub functions: Vec<DivertedFunction>,
-    /// The loader, as [`find_loader`] reads it; `None` where no package is made.
+    /// The loader, as [`find_loader`] reads it; `None` if no package is made.
     pub loader: Option<Vec<u8>>,
-    /// Build-id of the kernel.
+    /// The kernel's build-id.
     pub build_id: BuildId,
     /// The boundary that the module was built for.
     pub boundary: &'a Boundary,
@@ -48,7 +49,7 @@ pub struct Input<'a> {
     pub findings_allowed: Vec<String>,
     /// Code and symbol of each other warning.
     pub warnings: Vec<String>,
-    /// Commit of the work dir; `None` if what was built is in none.
+    /// Commit of the work dir; `None` if it contains changes that are in no commit.
     pub source_commit: Option<String>,
 }
 
@@ -59,7 +60,7 @@ pub struct Payload {
     architecture: Architecture,
     /// `manifest.json`.
     pub manifest: Manifest,
-    /// All others.
+    /// All other files.
     files: Vec<File>,
 }
 
@@ -73,10 +74,14 @@ struct File {
 
 impl Payload {
     /// Puts the files together and writes their manifest.
+    ///
+    /// # Errors
+    /// [`Error::Summary`] if the summary cannot be used; [`Error::NoModuleName`] or [`Error::UnknownMachine`] if the
+    /// module does not say its name or its architecture.
     pub fn new(input: Input) -> Result<Payload> {
         let summary = match input.summary {
             Some(summary) => summary,
-            None => format!("scheduler of Linux {}, replaced live", input.name.kernel_release()),
+            None => format!("live replacement for the scheduler of Linux {}", input.name.kernel_release()),
         };
         check_summary(&summary)?;
         let module_name = modinfo(&input.module, "name").ok_or(Error::NoModuleName)?;
@@ -112,8 +117,9 @@ impl Payload {
         let (name, manifest) = (&self.name, &self.manifest);
         let dir = name.payload_dir();
         let above = |levels: usize| dir.rsplitn(levels + 1, '/').last().unwrap_or_default().to_owned();
-        let mut entries = vec![Entry::dir(above(2)), Entry::dir(above(1)), Entry::dir(&dir)];
-        let manifest_file = Entry::file(
+        let mut entries =
+            vec![PackageEntry::dir(above(2)), PackageEntry::dir(above(1)), PackageEntry::dir(&dir)];
+        let manifest_file = PackageEntry::file(
             format!("{dir}/{}", manifest::FILE_NAME),
             manifest.to_json().into_bytes(),
             false,
@@ -121,7 +127,7 @@ impl Payload {
         );
         entries.push(manifest_file);
         entries.extend(self.files.iter().map(|file| {
-            Entry::file(format!("{dir}/{}", file.name), file.bytes.clone(), file.executable, file.role)
+            PackageEntry::file(format!("{dir}/{}", file.name), file.bytes.clone(), file.executable, file.role)
         }));
         let (deb_name, deb_version) = (name.deb_name(), name.release().to_owned());
         let architecture = self.architecture;
@@ -169,16 +175,16 @@ fn description(manifest: &Manifest) -> Vec<String> {
     };
     vec![
         format!(
-            "Replaces {} functions of the running kernel {} (build-id {}) by those of another build of its scheduler, \
-             without a reboot. It was built under the name {} from {source}, with schedswap {}.",
+            "Replaces {} functions of the running kernel {} (build-id {}) with those of another build of its \
+             scheduler, without a reboot. It was built under the name {} from {source}, with schedswap {}.",
             manifest.functions.len(),
             manifest.kernel_release,
             manifest.build_id,
             manifest.version,
             manifest.sdk_version
         ),
-        "Installing it on that kernel swaps the scheduler in; on another one it waits until that kernel is booted. \
-         Removing it puts the kernel's own scheduler back."
+        "If that kernel is running, installation swaps the scheduler in; otherwise the scheduler is loaded \
+         when that kernel boots. Removal puts the kernel's own scheduler back."
             .to_owned(),
     ]
 }
@@ -208,16 +214,17 @@ License: MIT or Apache-2.0
  /usr/share/common-licenses/Apache-2.0 as well.
 ";
 
-/// Of the boundary, as it is written to the work dir but for white space.
+/// The digest of the boundary, as the work dir holds it, apart from white space.
 fn hash(boundary: &Boundary) -> Sha256 {
     Sha256::of(&serde_json::to_vec(boundary).expect("names and numbers always become JSON"))
 }
 
-/// The loader that goes into packages for a machine, from where [`libexec::directories`] says; for another than this
-/// one, from a directory there that is called as the machine.
+/// The loader that goes into packages for a machine. It is looked for in [`libexec::directories`]; for another
+/// architecture than this machine's, in a directory there that has the architecture's name.
 ///
 /// # Errors
-/// When there is none, or it needs a dynamic linker: on the host it runs before anything else does.
+/// [`Error::NoLoader`] if there is none, and [`Error::NotStatic`] if it needs a dynamic linker: on the host it
+/// runs before anything else does.
 pub fn find_loader(machine: Machine) -> Result<Vec<u8>> {
     let mut looked_in = libexec::directories();
     let is_foreign = Machine::host() != Some(machine);
@@ -229,7 +236,7 @@ pub fn find_loader(machine: Machine) -> Result<Vec<u8>> {
     read_static_program(&path)
 }
 
-/// Reads a program and makes sure that it runs anywhere.
+/// Reads a program and makes sure that it runs on any machine.
 pub(super) fn read_static_program(path: &Path) -> Result<Vec<u8>> {
     let bytes =
         fs::read(path).map_err(|source| Error::Io { doing: "read", path: path.to_owned(), source })?;
@@ -247,13 +254,13 @@ fn interpreter(program: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
-/// What a module is for.
+/// The architecture for which a module was built.
 fn machine(module: &[u8]) -> Option<Machine> {
     let elf = ElfFile64::<Endianness>::parse(module).ok()?;
     Machine::of_elf(elf.elf_header().e_machine(elf.endian()).0)
 }
 
-/// A value of a module's `.modinfo`: `key=value` strings, each ended by (at least) one zero byte.
+/// A value from a module's `.modinfo`: `key=value` strings, each followed by at least one zero byte.
 fn modinfo(module: &[u8], key: &str) -> Option<String> {
     let elf = ElfFile64::<Endianness>::parse(module).ok()?;
     let modinfo = elf.section_by_name(".modinfo")?.data().ok()?;

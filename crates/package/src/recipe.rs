@@ -1,20 +1,20 @@
-//! What a package is made of, whatever its format.
+//! What a package consists of, in either format.
 
 use super::changelog::Changelog;
 use super::scripts::Scripts;
 use super::{Error, Result};
 use schedswap_kernel::vmlinux::Machine;
 
-/// All of a package.
+/// The whole content of a package.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// The deb's package name and version, and its file's name.
+    /// The deb's package name and version, and the name of its file.
     pub deb: DebName,
-    /// The rpm's.
+    /// The rpm's name, version and release.
     pub rpm: RpmName,
-    /// On what machines it runs.
+    /// The architecture on which it runs.
     pub architecture: Architecture,
-    /// One line.
+    /// A summary of one line.
     pub summary: String,
     /// Paragraphs.
     pub description: Vec<String>,
@@ -24,32 +24,32 @@ pub struct Recipe {
     pub copyright: String,
     /// Debian's section.
     pub section: &'static str,
-    /// … and the group, which older rpm distributions sort by.
+    /// The group, by which older rpm distributions sort packages.
     pub rpm_group: &'static str,
-    /// Packages that must be there, as Debian calls them.
+    /// Packages that it needs, by Debian's names.
     pub deb_requires: Vec<&'static str>,
-    /// … and as rpm distributions do.
+    /// Packages that it needs, by the names of the rpm distributions.
     pub rpm_requires: Vec<&'static str>,
-    /// Files, and those directories that belong to the package alone or with its like.
-    pub entries: Vec<Entry>,
-    /// What runs when it is installed and removed.
+    /// Files, and those directories that belong to this package or are shared with similar ones.
+    pub entries: Vec<PackageEntry>,
+    /// What runs when the package is installed and removed.
     pub scripts: Scripts,
     /// Maintainer, date and changes.
     pub changelog: Changelog,
 }
 
-/// How a deb is called.
+/// The names of a deb.
 #[derive(Clone, Debug)]
 pub struct DebName {
     /// `Package`
     pub package: String,
     /// `Version`
     pub version: String,
-    /// The file.
+    /// The file's name.
     pub file_name: String,
 }
 
-/// How an rpm is called.
+/// The names of an rpm.
 #[derive(Clone, Debug)]
 pub struct RpmName {
     /// `Name`
@@ -79,7 +79,7 @@ impl From<Machine> for Architecture {
 }
 
 impl Architecture {
-    /// As Debian calls it.
+    /// Debian's name for it.
     pub fn deb(self) -> &'static str {
         match self {
             Architecture::X86_64 => "amd64",
@@ -87,7 +87,7 @@ impl Architecture {
         }
     }
 
-    /// As rpm and `uname -m` call it.
+    /// The name that rpm and `uname -m` use.
     pub fn rpm(self) -> &'static str {
         match self {
             Architecture::X86_64 => "x86_64",
@@ -96,54 +96,54 @@ impl Architecture {
     }
 }
 
-/// One thing that is installed. All belong to root.
+/// A file or directory to install. All belong to root.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// Absolute.
+pub struct PackageEntry {
+    /// An absolute path.
     pub path: String,
-    /// What it is.
+    /// File or directory.
     pub content: Content,
 }
 
-/// What an entry is.
+/// A file or a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Content {
-    /// A directory, 0755.
+    /// A directory, with mode 0755.
     Dir,
-    /// A file, 0755 if it can be run, else 0644.
+    /// A file, with mode 0755 if it can be run, else 0644.
     File {
         /// Its bytes.
         bytes: Vec<u8>,
         /// May be run.
         executable: bool,
-        /// What it is to the package manager.
+        /// What the package manager knows about it.
         role: Role,
     },
 }
 
-/// What a file is to the package manager.
+/// What the package manager knows about a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// No matter.
+    /// Nothing special.
     Plain,
-    /// A licence: rpm keeps it even where documentation is left out.
+    /// A licence: rpm keeps it even if documentation is left out.
     Licence,
     /// Documentation.
     Documentation,
 }
 
-impl Entry {
+impl PackageEntry {
     /// A directory.
-    pub fn dir(path: impl Into<String>) -> Entry {
-        Entry { path: path.into(), content: Content::Dir }
+    pub fn dir(path: impl Into<String>) -> PackageEntry {
+        PackageEntry { path: path.into(), content: Content::Dir }
     }
 
     /// A file.
-    pub fn file(path: impl Into<String>, bytes: Vec<u8>, executable: bool, role: Role) -> Entry {
-        Entry { path: path.into(), content: Content::File { bytes, executable, role } }
+    pub fn file(path: impl Into<String>, bytes: Vec<u8>, executable: bool, role: Role) -> PackageEntry {
+        PackageEntry { path: path.into(), content: Content::File { bytes, executable, role } }
     }
 
-    /// A file's bytes; none of a directory.
+    /// A file's bytes; none for a directory.
     pub fn bytes(&self) -> &[u8] {
         match &self.content {
             Content::Dir => &[],
@@ -160,13 +160,14 @@ impl Entry {
     }
 }
 
-/// Longest summary: what `dpkg -l` and package lists show of it.
+/// Longest summary that `dpkg -l` and package lists show.
 const SUMMARY_LIMIT: usize = 79;
 
-/// Checks a summary as given by a user.
+/// Checks a summary that a user gave.
 ///
 /// # Errors
-/// [`Error::Summary`]: in a deb's control file a second line would be another field.
+/// [`Error::Summary`] if it is empty, too long, or not one line: in a deb's control file a second line would be
+/// another field.
 pub fn check_summary(summary: &str) -> Result<()> {
     let good = !summary.trim().is_empty()
         && summary.trim() == summary

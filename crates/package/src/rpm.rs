@@ -1,7 +1,7 @@
 //! rpm's format, version 4.
 //!
-//! Compressed by gzip, with SHA-256 digests: rpm 4.14 (the oldest that a supported distribution has) reads it, and the
-//! bytes depend on nothing but our own Cargo.lock.
+//! Compressed with gzip and with SHA-256 digests: rpm 4.14 (the oldest of a supported distribution) reads it, and the
+//! bytes depend only on our own Cargo.lock.
 
 use super::changelog::wrapped;
 use super::recipe::{Content, Recipe, Role};
@@ -22,7 +22,7 @@ fn bytes(recipe: &Recipe, architecture: &str) -> std::result::Result<Vec<u8>, rp
     let config = BuildConfig::v4()
         .compression(CompressionType::Gzip)
         .source_date(changelog.date.seconds())
-        // For signatures made later, in place; `rpmsign` writes the file anew anyway.
+        // Space for signatures that are added later in place; `rpmsign` rewrites the file anyway.
         .reserved_space(None);
     let paragraphs: Vec<String> = recipe.description.iter().map(|words| wrapped("", "", words)).collect();
     let mut builder =
@@ -33,7 +33,7 @@ fn bytes(recipe: &Recipe, architecture: &str) -> std::result::Result<Vec<u8>, rp
         .description(paragraphs.join("\n").trim_end())
         .group(recipe.rpm_group)
         .packager(&*changelog.maintainer)
-        // That of this machine would make it another package.
+        // This machine's host name would make it a different package.
         .build_host("localhost");
     for package in &recipe.rpm_requires {
         builder.requires(Dependency::any(*package));

@@ -1,27 +1,27 @@
-//! What the package managers run. Each script only calls the loader, which knows what is right.
+//! The scripts that the package managers run. Each only calls the loader, which knows what to do.
 
 use super::name::Name;
 
-/// The scripts of both formats; none for a package that only has files.
+/// The scripts of both formats; all `None` for a package that only has files.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Scripts {
-    /// deb: after its files are there, and when something that was begun is taken back.
+    /// deb: after its files were installed, and when an operation is aborted.
     pub postinst: Option<String>,
-    /// deb: before its files go.
+    /// deb: before its files are removed.
     pub prerm: Option<String>,
-    /// rpm: after its files are there.
+    /// rpm: after its files were installed.
     pub post: Option<String>,
-    /// rpm: before its files go.
+    /// rpm: before its files are removed.
     pub preun: Option<String>,
 }
 
 impl Scripts {
-    /// Of a scheduler's package. POSIX sh.
+    /// The scripts of a scheduler's package, in POSIX sh.
     ///
-    /// A deb that is upgraded keeps the old scheduler running until the new package's postinst switches from one to
-    /// the other. rpm runs `%post` of the new package before `%preun` of the old one, whatever came of it. `$1` is how
-    /// many of that name stay: 1 after an upgrade, and when one of several that `rpm -i` put side by side is removed;
-    /// the loader tells the two apart.
+    /// When a deb is upgraded, the old scheduler keeps running until the new package's postinst switches from one to
+    /// the other. rpm runs `%post` of the new package before `%preun` of the old one, even if `%post` failed. `$1` is
+    /// the number of packages of that name that stay: it is 1 after an upgrade, and also when one of several that
+    /// `rpm -i` installed side by side is removed; the loader tells the two apart.
     pub fn of_scheduler(name: &Name) -> Scripts {
         let payload = format!("payload={}\n", name.payload_dir());
         let loader = "\"$payload/schedswap-loader\"";

@@ -1,9 +1,9 @@
-//! Packages of schedswap itself, of what `make install` puts below a directory.
+//! Packages of schedswap itself, from the files that `make install` puts below a directory.
 
 use super::changelog::Changelog;
 use super::deb::gzip;
 use super::payload::read_static_program;
-use super::recipe::{Architecture, DebName, Entry, Recipe, Role, RpmName};
+use super::recipe::{Architecture, DebName, PackageEntry, Recipe, Role, RpmName};
 use super::scripts::Scripts;
 use super::{Error, Result};
 use std::fs;
@@ -13,10 +13,11 @@ use std::path::Path;
 const NAME: &str = "schedswap";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How to make packages of the tree whose root is `root`, as `make install DESTDIR=root PREFIX=/usr` leaves it.
+/// How to make packages of the tree `root`, as `make install DESTDIR=root PREFIX=/usr` leaves it.
 ///
 /// # Errors
-/// When a program in it needs shared libraries: the package has to serve every distribution of its format.
+/// [`Error::NotStatic`] if a program in it needs shared libraries: the package has to work on every distribution that
+/// uses its format. Other errors name the file that could not be read.
 pub fn recipe(root: &Path, changelog: Changelog) -> Result<Recipe> {
     let mut entries = Vec::new();
     collect(root, "", &mut entries)?;
@@ -31,11 +32,12 @@ pub fn recipe(root: &Path, changelog: Changelog) -> Result<Recipe> {
         architecture,
         summary: "replace the scheduler of a running, unmodified Linux kernel".to_owned(),
         description: vec![
-            "Reads a distribution's kernel as it is, lets its scheduler be edited, and builds a module that replaces it \
-             on a running machine, without a reboot, and puts the old one back. Makes packages of such modules."
+            "Lets you edit the scheduler of a distribution's unmodified kernel, and builds a module that \
+             replaces it on a running machine, without a reboot, and can put the old one back. Makes \
+             packages of such modules."
                 .to_owned(),
-            "What it takes of a kernel are its debug symbols, headers and source, and the compiler that it was built \
-             with."
+            "It needs the kernel's debug symbols, headers and source, and the compiler that built the \
+             kernel."
                 .to_owned(),
         ],
         licence: "(MIT OR Apache-2.0) AND (GPL-2.0-or-later OR BSD-3-Clause)",
@@ -66,13 +68,13 @@ License: MIT or Apache-2.0
  under the 3-clause BSD licence.
 ";
 
-/// The directories that are the package's own; all others belong to the system.
+/// The directories that belong to the package; all others belong to the system.
 fn is_own_directory(path: &str) -> bool {
     path.split('/').any(|part| part == NAME)
 }
 
-/// All files below `root/path`, by name.
-fn collect(root: &Path, path: &str, entries: &mut Vec<Entry>) -> Result<()> {
+/// All files below `root/path`, sorted by name.
+fn collect(root: &Path, path: &str, entries: &mut Vec<PackageEntry>) -> Result<()> {
     let dir = root.join(path.trim_start_matches('/'));
     let unreadable = |source| Error::Io { doing: "read", path: dir.clone(), source };
     let listed = fs::read_dir(&dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
@@ -89,21 +91,21 @@ fn collect(root: &Path, path: &str, entries: &mut Vec<Entry>) -> Result<()> {
         let status = file.symlink_metadata().map_err(unreadable)?;
         if status.is_dir() {
             if is_own_directory(&path) {
-                entries.push(Entry::dir(&path));
+                entries.push(PackageEntry::dir(&path));
             }
             collect(root, &path, entries)?;
             continue;
         }
-        // A link would be packed as what it leads to; `make install` makes none.
+        // A link would be packed as the file to which it leads; `make install` makes no links.
         let executable = status.permissions().mode() & 0o111 != 0;
         let bytes =
             if executable { read_static_program(&file)? } else { fs::read(&file).map_err(unreadable)? };
-        // Both families of distributions have manual pages compressed.
+        // Both families of distributions compress manual pages.
         let (path, bytes) = match path.contains("/share/man/") {
             true => (format!("{path}.gz"), gzip(&bytes).map_err(unreadable)?),
             false => (path, bytes),
         };
-        entries.push(Entry::file(&path, bytes, executable, role(&path)));
+        entries.push(PackageEntry::file(&path, bytes, executable, role(&path)));
     }
     Ok(())
 }

@@ -11,9 +11,9 @@ pub struct BuildId(Vec<u8>);
 /// The kernel's own limit (`BUILD_ID_SIZE_MAX` in `include/linux/buildid.h`) is 20; newer linkers can write 32.
 const MAX_BYTES: usize = 64;
 
-/// Text that is no build-id.
+/// A text that is not a build-id.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("\"{found}\" is no build-id: expected an even number of hex digits, 2 to {} of them", MAX_BYTES * 2)]
+#[error("\"{found}\" is not a build-id: expected an even number of hex digits, 2 to {} of them", MAX_BYTES * 2)]
 pub struct BuildIdError {
     /// The text.
     pub found: String,

@@ -5,20 +5,20 @@ use sha2::Digest as _;
 use std::fmt;
 use std::str::FromStr;
 
-/// A SHA-256. Written as 64 lower-case hex digits, as `sha256sum` does.
+/// A SHA-256 digest. Written as 64 lower-case hex digits, as `sha256sum` does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sha256([u8; 32]);
 
-/// Text that is no SHA-256.
+/// A text that is not a SHA-256 digest.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("\"{found}\" is no SHA-256: expected 64 hex digits")]
+#[error("\"{found}\" is not a SHA-256 digest: expected 64 hex digits")]
 pub struct Sha256Error {
     /// The text.
     pub found: String,
 }
 
 impl Sha256 {
-    /// Of some bytes.
+    /// The digest of some bytes.
     pub fn of(bytes: &[u8]) -> Sha256 {
         Sha256(sha2::Sha256::digest(bytes).into())
     }

@@ -1,12 +1,12 @@
 //! What the SDK writes and the loader reads.
 //!
-//! - [`manifest`]: `manifest.json`, which lies beside a scheduler module and says for which kernel it is.
-//! - [`sysfs`]: what a loaded module says of itself below `/sys/kernel/schedswap`.
+//! - [`manifest`]: `manifest.json`, which is beside a scheduler module and says for which kernel it was built.
+//! - [`sysfs`]: what a loaded module reports below `/sys/kernel/schedswap`.
 //! - [`report`]: what the loader prints with `--json`, for programs that drive it.
 //! - [`BuildId`]: the identity of a kernel, which all three carry.
 //! - [`Sha256`]: the identity of a file.
 //!
-//! Parsing only: nothing here opens a file.
+//! This crate only parses and formats: it opens no file.
 
 mod build_id;
 mod digest;
@@ -18,6 +18,6 @@ pub use build_id::{BuildId, BuildIdError};
 pub use digest::{Sha256, Sha256Error};
 pub use manifest::Manifest;
 
-/// How the name of every scheduler module begins, in `/sys/module` and for `rmmod`; `_` and a hash of its content
-/// follow, so that the kernel can hold two while one takes over from the other.
+/// The prefix of the name of every scheduler module, in `/sys/module` and for `rmmod`. An `_` and a hash of the
+/// module's content follow, so that the kernel can hold two modules while one takes over from the other.
 pub const MODULE_NAME: &str = "scheduler";

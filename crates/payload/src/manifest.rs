@@ -1,4 +1,4 @@
-//! `manifest.json`: which kernel a scheduler module is for, and what it replaces there.
+//! `manifest.json`: for which kernel a scheduler module was built, and what it replaces there.
 
 use crate::{BuildId, Sha256};
 use serde::{Deserialize, Serialize};
@@ -15,30 +15,30 @@ pub const FORMAT: u32 = 2;
 pub struct Manifest {
     /// [`FORMAT`].
     pub format: u32,
-    /// Name of this scheduler, as a package would be named.
+    /// Name of this scheduler, in the form of a package's name.
     pub name: String,
-    /// What the loaded module says of itself in sysfs: `<name>-<release>`.
+    /// What the loaded module shows in sysfs: `<name>-<release>`.
     pub version: String,
-    /// Its release: counts what was built under that name.
+    /// Its release: counts the builds with that name.
     pub release: String,
-    /// One line on what it is for.
+    /// One line on its purpose.
     pub summary: String,
     /// Version of the SDK that built it.
     pub sdk_version: String,
-    /// Commit of the work dir it was built from; `None` when there is none or it had uncommitted changes.
+    /// Commit of the work dir from which it was built; `None` if there is none or it had uncommitted changes.
     #[serde(default)]
     pub source_commit: Option<String>,
-    /// `uname -r` of the kernel it is for.
+    /// `uname -r` of the kernel for which it was built.
     pub kernel_release: String,
-    /// Build-id of the kernel it is for: the addresses in the module hold for this one only.
+    /// Build-id of that kernel: the addresses in the module are valid only for this build.
     pub build_id: BuildId,
-    /// `uname -m` of the kernel it is for.
+    /// `uname -m` of that kernel.
     pub machine: String,
     /// File name of the module, beside the manifest.
     pub module: String,
     /// Name of the module once it is loaded, as in `/sys/module`.
     pub module_name: String,
-    /// Of the boundary that the module was built for: which functions are replaced, where and why.
+    /// Digest of the boundary for which the module was built: which functions are replaced, where and why.
     pub boundary_hash: Sha256,
     /// Functions of vmlinux that it diverts.
     #[serde(default)]
@@ -49,7 +49,7 @@ pub struct Manifest {
     /// Other warnings of `check`, by code and symbol.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Every file of the payload but the manifest, by file name.
+    /// Digest of every file of the payload except the manifest, by file name.
     pub digests: BTreeMap<String, Sha256>,
 }
 
@@ -58,15 +58,15 @@ pub struct Manifest {
 pub struct DivertedFunction {
     /// Symbol name in vmlinux.
     pub name: String,
-    /// Which of the symbols of that name, in kallsyms' order, counted from 1, as livepatch does;
-    /// 0 when the name is unique.
+    /// Which of the symbols with that name it is, in the order of kallsyms and counted from 1, as in livepatch; 0 if
+    /// the name is unique.
     pub sympos: u32,
 }
 
-/// A manifest that cannot be used.
+/// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Not JSON, or a field is missing or of the wrong type.
+    /// It is not JSON, or a field is missing or has the wrong type.
     #[error(
         "the manifest cannot be read: expected the JSON that `schedswap build` writes; build the module again"
     )]
@@ -80,7 +80,7 @@ pub enum ManifestError {
         /// `format` as found.
         found: u64,
     },
-    /// A field's value cannot be right.
+    /// The value of a field cannot be right.
     #[error("the manifest's {field} is \"{found}\", expected {expected}: build the module again")]
     Field {
         /// Its name.
@@ -94,8 +94,12 @@ pub enum ManifestError {
 
 impl Manifest {
     /// Reads a manifest and checks that every field can be used.
+    ///
+    /// # Errors
+    /// [`ManifestError::Json`] if it is not a manifest, [`ManifestError::Format`] if its format is another one, and
+    /// [`ManifestError::Field`] with the first value that cannot be used.
     pub fn parse(json: &[u8]) -> Result<Manifest, ManifestError> {
-        /// Read first, so that a newer format is named as such and not as a missing field.
+        /// Read first, so that a newer format is reported as such and not as a missing field.
         #[derive(Deserialize)]
         struct Versioned {
             format: u64,
@@ -108,7 +112,7 @@ impl Manifest {
         let field = |field, found: &str, expected| {
             Err(ManifestError::Field { field, found: found.to_owned(), expected })
         };
-        // The loader joins it to a directory and hands the file to the kernel as root.
+        // The loader appends the name to a directory and hands that file to the kernel as root.
         if !is_plain_file_name(&manifest.module) {
             return field("module", &manifest.module, "a plain file name");
         }
@@ -118,7 +122,7 @@ impl Manifest {
         if !manifest.digests.contains_key(&manifest.module) {
             return field("digests", "(no module)", "a digest of the module");
         }
-        // A module's name becomes a directory below /sys.
+        // The name of a module becomes a directory below /sys.
         if !is_plain_file_name(&manifest.module_name) {
             return field("module_name", &manifest.module_name, "the name of a kernel module");
         }
@@ -128,13 +132,12 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Whether a file of the payload is the one that the manifest was written for; a file that it does not
-    /// know is not.
+    /// Whether the manifest lists a file with that name and content.
     pub fn knows(&self, file: &str, content: &[u8]) -> bool {
         self.digests.get(file).is_some_and(|digest| *digest == Sha256::of(content))
     }
 
-    /// The manifest as `manifest.json` holds it.
+    /// The manifest in the form of `manifest.json`.
     pub fn to_json(&self) -> String {
         let mut json = serde_json::to_string_pretty(self).expect("strings and numbers always become JSON");
         json.push('\n');

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Done as asked (exit code 0).
+    /// Done (exit code 0).
     Ok,
     /// Failed (exit code 1).
     Failed,
-    /// Refused by a safety check; nothing was changed (exit code 3).
+    /// A safety check refused; nothing was changed (exit code 3).
     Refused,
 }
 
-/// What came of a command that may change something.
+/// The result of a command that may change something.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// `install`, `uninstall` and so on.
@@ -27,13 +27,13 @@ pub struct Report {
     pub version: Option<String>,
     /// Every attempt to switch, in order.
     pub attempts: Vec<Attempt>,
-    /// What is worth knowing besides.
+    /// Remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// What went wrong, from the outermost cause to the innermost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
-    /// After a failure: what the module and the kernel's module loader logged meanwhile.
+    /// After a failure: what the module and the kernel's module loader logged during the command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<String>,
 }
@@ -44,12 +44,12 @@ pub struct Report {
 pub enum Attempt {
     /// It switched.
     Switched {
-        /// How long it took; `None` when the module did not say.
+        /// How long it took; `None` if the module did not say.
         timing: Option<Timing>,
     },
     /// Threads were in the way, nothing was changed.
     Busy {
-        /// Who.
+        /// The threads.
         blockers: Vec<Blocker>,
     },
 }
@@ -59,17 +59,17 @@ pub enum Attempt {
 pub struct Status {
     /// `uname -r`.
     pub kernel_release: String,
-    /// Of the running kernel.
+    /// The build-id of the running kernel.
     pub build_id: Option<BuildId>,
-    /// The scheduler in charge; `None` when vmlinux's own runs and no module is there.
+    /// The scheduler in charge; `None` if vmlinux's own runs and no module is loaded.
     pub scheduler: Option<LoadedScheduler>,
-    /// Modules that are loaded beside it, left over from a switch that was cut short.
+    /// Modules that are loaded beside it, left over from an interrupted switch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<LoadedScheduler>,
-    /// The payload that shall run on this kernel; `None` for the kernel's own scheduler.
+    /// The payload that is to run on this kernel; `None` for the kernel's own scheduler.
     #[serde(default)]
     pub active: Option<String>,
-    /// Every payload that is installed, of whatever kernel.
+    /// Every installed payload, for all kernels.
     #[serde(default)]
     pub payloads: Vec<InstalledPayload>,
     /// Why the active payload is not loaded at boot.
@@ -78,7 +78,7 @@ pub struct Status {
     /// Whether the kernel command line says `schedswap.enable=0`.
     #[serde(default)]
     pub disabled_on_the_command_line: bool,
-    /// Who else is at the functions of the scheduler in charge, or of the active payload.
+    /// Which patchers and tracers use the functions of the scheduler in charge, or of the active payload.
     #[serde(default)]
     pub conflicts: Vec<Conflict>,
     /// What taints the kernel; `None` if it does not say.
@@ -94,29 +94,29 @@ pub struct LoadedScheduler {
     /// Name of the kernel module.
     #[serde(default)]
     pub module: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// When it was enabled, in seconds since 1970.
     #[serde(default)]
     pub since: Option<u64>,
     /// How many functions it diverts.
     pub functions: u32,
-    /// Of the last switch.
+    /// The times of the last switch.
     pub timing: Option<Timing>,
     /// Threads that were in the way of the last switch.
     pub blockers: Vec<Blocker>,
 }
 
-/// A payload that lies on this machine.
+/// A payload on this machine.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct InstalledPayload {
-    /// `uname -r` of the kernel that it is for.
+    /// `uname -r` of the kernel for which it was built.
     pub kernel_release: String,
     /// `<name>-<release>`.
     pub payload: String,
-    /// Whether it shall run on that kernel.
+    /// Whether it is to run on that kernel.
     pub active: bool,
-    /// What it is for.
+    /// Its purpose.
     pub summary: String,
     /// Warnings of `schedswap check` that its author has allowed, by code and symbol.
     #[serde(default)]
@@ -126,27 +126,27 @@ pub struct InstalledPayload {
     pub warnings: Vec<String>,
 }
 
-/// A boot at which a payload was loaded and that did not come up well.
+/// A boot that loaded a payload and did not come up healthy.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Blocked {
     /// `<name>-<release>`.
     pub payload: String,
-    /// That boot's id.
+    /// The id of that boot.
     pub boot_id: String,
     /// When it was loaded, in seconds since 1970.
     pub at: u64,
 }
 
-/// Somebody else who is at the scheduler's functions.
+/// A patcher or tracer that uses functions of the scheduler.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Conflict {
-    /// What kind of patcher or tracer it is.
+    /// The kind of patcher or tracer.
     pub holder: Holder,
-    /// Its own name, where it has one.
+    /// Its own name, if it has one.
     pub name: String,
-    /// The functions in question; empty if it is the scheduler as a whole.
+    /// The functions in question; empty if it concerns the scheduler as a whole.
     pub functions: Vec<String>,
-    /// Whether it stops an install; otherwise both work side by side.
+    /// Whether it prevents an install; if not, both work side by side.
     pub refuses: bool,
 }
 
@@ -156,9 +156,9 @@ pub struct Conflict {
 pub enum Holder {
     /// The kernel's own live patching.
     Livepatch,
-    /// kpatch's own core module.
+    /// The core module of kpatch.
     Kpatch,
-    /// plugsched's scheduler.
+    /// A scheduler of plugsched.
     Plugsched,
     /// A hot fix that lists its functions in `/sys/kernel/manual_*`.
     ManualFix,
@@ -166,11 +166,11 @@ pub enum Holder {
     SchedExt,
     /// A kprobe.
     Kprobe,
-    /// An ftrace user that may change where the function goes.
+    /// An ftrace user that may change where a function continues.
     Ipmodify,
-    /// A BPF trampoline, or another that ftrace calls directly.
+    /// A BPF trampoline, or another function that ftrace calls directly.
     Trampoline,
-    /// A tracer that only looks.
+    /// A tracer that only observes.
     Tracer,
 }
 
@@ -186,17 +186,17 @@ pub struct Taint {
 /// What `check` prints.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CheckReport {
-    /// Whether an install would be made.
+    /// Whether an install would succeed.
     pub outcome: Outcome,
-    /// What was looked at.
+    /// What was checked.
     pub path: String,
     /// Name and version of the scheduler, where known.
     pub version: Option<String>,
-    /// Everything that would stop an install.
+    /// Everything that would prevent an install.
     pub problems: Vec<String>,
-    /// Who else is at these functions, in the way or not.
+    /// Which patchers and tracers use these functions, in the way or not.
     pub conflicts: Vec<Conflict>,
-    /// What is worth knowing besides.
+    /// Remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -204,22 +204,22 @@ pub struct CheckReport {
 /// What `plan` prints.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PlanReport {
-    /// Whether an install would be made now.
+    /// Whether an install would succeed now.
     pub outcome: Outcome,
     /// Name and version of the scheduler.
     pub version: Option<String>,
-    /// What the module found; `None` when it could not be asked.
+    /// What the module found; `None` if it could not be asked.
     pub plan: Option<Plan>,
     /// Threads that are in the way.
     pub blockers: Vec<Blocker>,
     /// How long the machine would stand still.
     pub prediction: Option<Prediction>,
-    /// Why it would not be made.
+    /// Why an install would not succeed.
     pub errors: Vec<String>,
     /// What the module logged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<String>,
-    /// What is worth knowing besides.
+    /// Remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -227,11 +227,12 @@ pub struct PlanReport {
 /// How long the machine would stand still.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Prediction {
-    /// From the median cost of every step.
+    /// Computed from the median cost of every step.
     pub stop_ns: u64,
-    /// From the highest cost of every step that was seen.
+    /// Computed from the highest observed cost of every step.
     pub worst_ns: u64,
-    /// How many swaps of this machine that rests on; 0: on those of the machine schedswap was measured on.
+    /// On how many swaps of this machine that is based; if 0, on those of the machine on which schedswap was
+    /// measured.
     pub swaps: usize,
     /// Stacks that would be checked inside the stop.
     pub checked: u64,

@@ -1,19 +1,19 @@
-//! What a loaded scheduler module says below `/sys/kernel/schedswap` (written by `runtime/`).
+//! What a loaded scheduler module reports below `/sys/kernel/schedswap` (written by `runtime/`).
 //!
-//! That directory is of the one that is, or will be, in charge. One that is loaded beside it has its own, see
-//! [`DIR_BESIDE`].
+//! That directory belongs to the module that is in charge, or will be. A module that is loaded beside it has its own
+//! directory, see [`DIR_BESIDE`].
 //!
 //! | file | content |
 //! |---|---|
 //! | `enable` | `1` while vmlinux's functions lead into the module, else `0`; writing changes it |
 //! | `state` | one word, see [`State`] |
 //! | `version` | name and version of the scheduler |
-//! | `build_id` | of the kernel the module was built for |
+//! | `build_id` | that of the kernel for which the module was built |
 //! | `functions` | how many functions are diverted |
-//! | `blocker` | after EBUSY: the threads in the way, `comm pid function`, one a line |
-//! | `timing` | of the last switch, `key=value` lines, see [`Timing`] |
+//! | `blocker` | after EBUSY: the threads in the way, `comm pid function`, one per line |
+//! | `timing` | for the last switch, `key=value` lines, see [`Timing`] |
 //! | `module` | name of the kernel module |
-//! | `since` | seconds since the epoch at which it was enabled; empty while it is not |
+//! | `since` | when it was enabled, in seconds since 1970; empty while it is not |
 //! | `plan` | reading it checks stacks and windows with the machine running, see [`Plan`] |
 
 use serde::{Deserialize, Serialize};
@@ -23,16 +23,17 @@ use std::str::FromStr;
 /// The directory.
 pub const DIR: &str = "/sys/kernel/schedswap";
 
-/// What the name of the module follows in the directory of one that is loaded beside another: one that has not
-/// taken over yet, or one that was taken over from.
+/// The directory of a module that is loaded beside another is called this followed by the module's name. It is a
+/// module that has not taken over yet, or from which another one took over.
 pub const DIR_BESIDE: &str = "/sys/kernel/schedswap-";
 
-/// A file of the module that does not hold what its contract says.
+/// A file of the module does not hold what its contract says.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SysfsError {
-    /// A line without its parts.
+    /// A line does not have the expected form.
     #[error(
-        "{DIR}/{file}: line \"{line}\", expected {expected}: loader and module are of different versions"
+        "{DIR}/{file}: line \"{line}\", expected {expected}: loader and module are of different versions, \
+         use those of one package"
     )]
     Line {
         /// File name.
@@ -42,8 +43,10 @@ pub enum SysfsError {
         /// What it should look like.
         expected: &'static str,
     },
-    /// A key is not there.
-    #[error("{DIR}/{file} has no \"{key}\": loader and module are of different versions")]
+    /// A key is missing.
+    #[error(
+        "{DIR}/{file} has no \"{key}\": loader and module are of different versions, use those of one package"
+    )]
     MissingKey {
         /// File name.
         file: &'static str,
@@ -52,17 +55,17 @@ pub enum SysfsError {
     },
 }
 
-/// Where a loaded module stands.
+/// The state of a loaded module.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// vmlinux's own scheduler runs; the module may be unloaded.
     Disabled,
-    /// On the way to the module's; vmlinux's own still runs.
+    /// On the way to the module's scheduler; vmlinux's own still runs.
     Enabling,
     /// The module's scheduler runs.
     Enabled,
-    /// On the way back; the module's still runs.
+    /// On the way back; the module's scheduler still runs.
     Disabling,
     /// Another scheduler took over from it; it may be unloaded.
     Superseded,
@@ -100,11 +103,11 @@ impl std::fmt::Display for State {
 /// A thread that was inside a function to be replaced.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Blocker {
-    /// The thread's name. May hold blanks.
+    /// The thread's name. It may contain blanks.
     pub comm: String,
     /// Its thread id.
     pub pid: u32,
-    /// The function it was in, `name [module]` in a module; a remark in parentheses if that is unknown.
+    /// The function, or `name [module]` if it is in a module; a remark in parentheses if the function is unknown.
     pub function: String,
 }
 
@@ -114,14 +117,17 @@ impl std::fmt::Display for Blocker {
     }
 }
 
-/// Reads `blocker`. Empty lines are skipped: an empty file means that nothing was in the way.
+/// Reads `blocker`. Empty lines are skipped: an empty file means that no thread was in the way.
+///
+/// # Errors
+/// [`SysfsError::Line`] with the first line that does not have the expected form.
 pub fn parse_blockers(text: &str) -> Result<Vec<Blocker>, SysfsError> {
     text.lines().filter(|line| !line.trim().is_empty()).map(parse_blocker).collect()
 }
 
 fn parse_blocker(line: &str) -> Result<Blocker, SysfsError> {
-    // The last number that something follows is the thread's: names of threads may hold blanks and numbers,
-    // and functions are followed by their module.
+    // The last number that is followed by something is the thread's id: names of threads may contain blanks and
+    // numbers, and functions may be followed by their module.
     let words = line.trim().match_indices(' ').map(|(at, _)| at).collect::<Vec<_>>();
     let mut pairs = words.windows(2).rev();
     let found = pairs.find_map(|pair| Some((pair, line.trim()[pair[0] + 1..pair[1]].parse().ok()?)));
@@ -139,31 +145,31 @@ fn parse_blocker(line: &str) -> Result<Blocker, SysfsError> {
 /// How long the parts of one switch between schedulers took.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Timing {
-    /// Which way: `load`, `unload`, or `switch` from one module to another.
+    /// The direction: `load`, `unload`, or `switch` from one module to another.
     pub op: String,
     /// Threads in the system.
     pub threads: u64,
     /// CPUs online.
     pub cpus: u64,
-    /// Threads that ran between the check outside the stop and the stop.
+    /// Threads that ran between the stack check outside the stop and the stop.
     pub logged: u64,
     /// Threads whose stacks were checked inside the stop.
     pub checked: u64,
-    /// From asking for the stop until all CPUs ran again.
+    /// From the request for the stop until all CPUs ran again.
     pub stop_ns: u64,
-    /// All the work inside the stop.
+    /// The whole work inside the stop.
     pub handler_ns: u64,
-    /// Of that, checking stacks.
+    /// Of that: checking stacks.
     pub stack_check_ns: u64,
-    /// Of that, taking the queued threads off the run queues.
+    /// Of that: taking the queued threads off the run queues.
     pub dequeue_ns: u64,
-    /// Of that, writing text and classes.
+    /// Of that: writing text and classes.
     pub patch_ns: u64,
-    /// Of that, putting the threads back on the run queues.
+    /// Of that: putting the threads back on the run queues.
     pub enqueue_ns: u64,
-    /// The stack check outside the stop, while everything runs.
+    /// The stack check outside the stop, while the machine runs.
     pub check_outside_ns: u64,
-    /// The whole switch, from the write to `enable` until it returned.
+    /// The whole switch, from the write to `enable` until the write returned.
     pub total_ns: u64,
     /// Values that this version does not know.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -171,7 +177,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Threads that were taken off their queue and put back; `None` where the module does not say.
+    /// Threads that were taken off their queue and put back; `None` if the module does not say.
     pub fn requeued(&self) -> Option<u64> {
         self.other.get("requeued")?.parse().ok()
     }
@@ -201,7 +207,7 @@ impl FromStr for Timing {
     }
 }
 
-/// What a swap would meet, found out with the machine running.
+/// What a swap would meet, determined while the machine runs.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Plan {
     /// Threads in the system.
@@ -210,7 +216,7 @@ pub struct Plan {
     pub busy: u64,
     /// Threads that ran while the stacks were walked.
     pub logged: u64,
-    /// How long walking all stacks took.
+    /// How long it took to walk all stacks.
     pub walk_ns: u64,
     /// Threads on a queue.
     pub queued: u64,

@@ -1,5 +1,5 @@
-//! apt, with state of its own: the machine's lists, packages and settings are neither changed nor needed, and
-//! no privilege is. What apt checks (signed lists, hashes of packages) it checks here too.
+//! apt with its own state: it neither changes nor needs the machine's lists, packages and settings, and needs no
+//! privilege. What apt checks (signed lists, hashes of packages) is checked here too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use super::archive::Derived;
 
 const CONFIGURATION: &str = "apt.conf";
 
-/// An apt of our own for one set of sources.
+/// A private apt for one set of sources.
 #[derive(Debug)]
 pub(super) struct Apt {
     directory: PathBuf,
     configuration: PathBuf,
 }
 
-/// What `apt-get update` brought.
+/// The result of `apt-get update`.
 #[derive(Debug)]
 pub(super) struct Updated {
     /// The suites whose lists are there.
     pub suites: Vec<String>,
-    /// Errors and warnings.
+    /// apt's errors and warnings.
     pub said: String,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Updated {
 pub(super) struct Listed {
     pub name: String,
     pub version: String,
-    /// Set where it is not the one that this apt is for.
+    /// Set if it is not the architecture of this apt.
     pub architecture: Option<&'static str>,
     pub depends: Vec<Dependency>,
 }
@@ -47,15 +47,15 @@ impl Listed {
     }
 }
 
-/// The first alternative of one dependency.
+/// The first alternative of a dependency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dependency {
     pub name: String,
-    /// With relation `=` only.
+    /// Only with the relation `=`.
     pub exact_version: Option<String>,
 }
 
-/// What a download would bring.
+/// A package's file, not yet downloaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Download {
     /// As `apt-get download` calls it.
@@ -64,8 +64,8 @@ pub(super) struct Download {
 }
 
 impl Apt {
-    /// Lays out the private directory. `foreign` is the architecture whose packages it is for, if that is not this
-    /// machine's, whose packages it then knows as well.
+    /// Lays out the private directory. `foreign` is the architecture whose packages are wanted, if it is not that of
+    /// this machine; this apt then knows both.
     pub fn prepare(
         directory: &Path,
         derived: &Derived,
@@ -80,7 +80,7 @@ impl Apt {
             fs::write(&path, text).map_err(SourceError::io(&path))?;
             Ok(path)
         };
-        // Nothing counts as installed, so that no version of the machine's own packages is preferred.
+        // Nothing counts as installed, so apt does not prefer a version of a package that this machine has.
         let status = write("status", "")?;
         let sources = write("archive.sources", &sources_for(&derived.sources, foreign))?;
         let configuration = write(
@@ -89,7 +89,7 @@ impl Apt {
                 "Dir::State \"{directory}/state\";\n\
                  Dir::State::status \"{status}\";\n\
                  Dir::Cache \"{directory}/cache\";\n\
-                 # Images of containers turn these off; each question would then parse the lists anew.\n\
+                 # Container images turn these off; every query would then parse the lists again.\n\
                  Dir::Cache::pkgcache \"pkgcache.bin\";\n\
                  Dir::Cache::srcpkgcache \"srcpkgcache.bin\";\n\
                  Dir::Etc::sourcelist \"{sources}\";\n\
@@ -101,7 +101,7 @@ impl Apt {
                  Acquire::Retries \"3\";\n\
                  # The cache is often below a home that the sandbox user cannot enter.\n\
                  APT::Sandbox::User \"{user}\";\n\
-                 # Hooks of the machine are about the machine's own state.\n\
+                 # The machine's hooks concern the machine's own state.\n\
                  #clear APT::Update::Pre-Invoke;\n\
                  #clear APT::Update::Post-Invoke;\n\
                  #clear APT::Update::Post-Invoke-Success;\n\
@@ -117,7 +117,7 @@ impl Apt {
         Ok(Apt { directory: directory.to_path_buf(), configuration })
     }
 
-    /// One that was prepared before, its lists as they are.
+    /// One that was prepared before, with its lists as they are.
     pub fn open(directory: &Path) -> Apt {
         Apt { directory: directory.to_path_buf(), configuration: directory.join(CONFIGURATION) }
     }
@@ -139,7 +139,7 @@ impl Apt {
         Ok(Updated { suites, said: said.join("\n") })
     }
 
-    /// Every version of each package; those that do not exist are left out.
+    /// Every version of each package; packages that do not exist are left out.
     pub fn show(&self, names: &[&str]) -> Result<Vec<Listed>, SourceError> {
         self.show_with(&["show"], names)
     }
@@ -150,18 +150,18 @@ impl Apt {
     }
 
     fn show_with(&self, verb: &[&str], names: &[&str]) -> Result<Vec<Listed>, SourceError> {
-        // It ends with 100 when one name does not exist, and shows the others all the same.
+        // It ends with status 100 if one name does not exist, and still shows the others.
         let arguments: Vec<&str> = verb.iter().chain(names).copied().collect();
         let output = self.output("apt-cache", &arguments)?;
         Ok(parse_shown(&String::from_utf8_lossy(&output.stdout)))
     }
 
-    /// The packages, and all that they need, as apt would install them where nothing is.
+    /// The packages and all that they need, as apt would install them on an empty machine.
     pub fn with_dependencies(&self, specs: &[String]) -> Result<Vec<Listed>, SourceError> {
         self.simulated(&[], specs, None)
     }
 
-    /// The same on a machine of that architecture, which is not the one that this apt is for.
+    /// The same for a machine of that architecture, which is not that of this apt.
     pub fn with_dependencies_on(
         &self,
         architecture: Architecture,
@@ -187,7 +187,7 @@ impl Apt {
         }
     }
 
-    /// Names of those packages that are on every Debian machine.
+    /// Names of those packages that every Debian machine has.
     pub fn essential(&self, packages: &[Listed]) -> Result<Vec<String>, SourceError> {
         let specs: Vec<String> = packages.iter().map(Listed::spec).collect();
         let arguments: Vec<&str> = std::iter::once("show").chain(specs.iter().map(String::as_str)).collect();
@@ -223,7 +223,7 @@ impl Apt {
             .collect()
     }
 
-    /// Starts the download of one `name=version` into `directory`. A part of it that is there is kept.
+    /// Starts the download of one `name=version` into `directory`. A partial file is continued.
     pub fn start_download(&self, package: &str, directory: &Path) -> Result<Child, SourceError> {
         self.command("apt-get")
             .args(["--quiet=2", "download", package])
@@ -237,7 +237,7 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        // Its words are parsed.
+        // Its messages are parsed.
         command.env("LC_ALL", "C").arg("-c").arg(&self.configuration).current_dir(&self.directory);
         command
     }
@@ -251,7 +251,7 @@ impl Apt {
     }
 }
 
-/// Lets apt take the foreign architecture for its own.
+/// Makes apt take the foreign architecture as its own.
 fn architectures(foreign: Architecture) -> String {
     let machine = Architecture::of_machine().map(|own| format!("\"{}\"; ", own.name())).unwrap_or_default();
     let foreign = foreign.name();
@@ -261,7 +261,8 @@ fn architectures(foreign: Architecture) -> String {
     )
 }
 
-/// Sources that the machine restricts to its own architecture hold the others' packages as well.
+/// If the machine restricts its sources to its own architecture, drops that restriction: the sources hold the
+/// packages of the others as well.
 fn sources_for(sources: &str, foreign: Option<Architecture>) -> String {
     let restricts =
         |line: &str| line.split_once(':').is_some_and(|(n, _)| n.eq_ignore_ascii_case("Architectures"));
@@ -290,7 +291,7 @@ pub(super) fn machine_sources() -> Result<(PathBuf, PathBuf), SourceError> {
     ))
 }
 
-/// A program that could not be started: mostly because it is not there.
+/// For a program that could not be started, usually because it is not installed.
 pub(super) fn spawn_error(program: &str, package: &'static str, error: std::io::Error) -> SourceError {
     match error.kind() {
         std::io::ErrorKind::NotFound => SourceError::NoProgram { program: program.into(), package },
@@ -298,7 +299,7 @@ pub(super) fn spawn_error(program: &str, package: &'static str, error: std::io::
     }
 }
 
-/// A program that ended with an error.
+/// For a program that ended with an error.
 pub(super) fn failed(doing: &str, program: &str, output: &Output) -> SourceError {
     SourceError::ProgramFailed {
         doing: doing.into(),
@@ -325,12 +326,13 @@ fn parse_shown(text: &str) -> Vec<Listed> {
         .collect()
 }
 
-/// Lines of `Inst name (version suite [architecture])`; `architecture` is theirs, where it is not apt's own.
+/// Lines of `Inst name (version suite [architecture])`; `architecture` is that of the packages, if it is not apt's
+/// own.
 fn parse_simulated(text: &str, architecture: Option<Architecture>) -> Vec<Listed> {
     let installed = text.lines().filter_map(|line| {
         let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
         let version = rest.split_whitespace().next()?.to_owned();
-        // What is of no architecture is listed as of apt's own.
+        // apt lists packages for all architectures under its own.
         let architecture = architecture.filter(|_| !rest.contains("[all]")).map(Architecture::name);
         Some(Listed { name: name.to_owned(), version, architecture, ..Listed::default() })
     });

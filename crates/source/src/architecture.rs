@@ -8,8 +8,8 @@ pub(super) enum Architecture {
 }
 
 impl Architecture {
-    /// The one that a flavour (`cloud-arm64`) or a release (`6.1.0-13-arm64`) ends with; this machine's where the
-    /// name does not say.
+    /// The one that a flavour (`cloud-arm64`) or a release (`6.1.0-13-arm64`) ends with; if the name does not say,
+    /// that of this machine.
     pub fn of_kernel(name: &str) -> Option<Architecture> {
         match name.rsplit('-').next()? {
             "amd64" => Some(Architecture::Amd64),
@@ -18,7 +18,7 @@ impl Architecture {
         }
     }
 
-    /// This machine's; `None` on one of which nothing is known here.
+    /// That of this machine; `None` if this program does not know it.
     pub fn of_machine() -> Option<Architecture> {
         Architecture::of_machine_named(std::env::consts::ARCH)
     }
@@ -46,7 +46,7 @@ impl Architecture {
         }
     }
 
-    /// What the names of its compilers and binutils begin with.
+    /// The prefix of the names of its compilers and binutils.
     pub fn triplet(self) -> String {
         format!("{}-linux-gnu", self.machine())
     }
@@ -60,12 +60,12 @@ impl Architecture {
     }
 }
 
-/// The kernel's architecture, where it is not this machine's.
+/// The kernel's architecture, if it is not that of this machine.
 pub(super) fn foreign(kernel: &str) -> Option<Architecture> {
     Architecture::of_kernel(kernel).filter(|found| Some(*found) != Architecture::of_machine())
 }
 
-/// Of a kernel's packages those whose programs run while something is built, whatever it is built for.
+/// Whether this package of a kernel holds programs that run during a build, whatever the build is for.
 pub(super) fn runs_here(package: &str) -> bool {
     package.starts_with("linux-kbuild-")
 }

@@ -1,5 +1,5 @@
-//! Which Debian archives this machine is set up to use. Another suite is asked of the same archives, with the
-//! same keys, so that mirrors, proxies and trust stay the machine's own and no address stands in this code.
+//! Which Debian archives this machine is set up to use. Another suite is fetched from the same archives, with the
+//! same keys: mirrors, proxies and trust stay those of the machine, and this code contains no address.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::SourceError;
 use super::apt::machine_sources;
 
-/// The component that kernels are in.
+/// The component that holds kernels.
 const COMPONENT: &str = "main";
 
-/// Names that move from release to release, and so are in nobody's os-release.
+/// Names that move from release to release, and so never appear in an os-release file.
 const MOVING_SUITES: [&str; 7] =
     ["stable", "oldstable", "oldoldstable", "testing", "unstable", "sid", "experimental"];
 
@@ -71,9 +71,9 @@ pub(super) struct Archives {
 pub(super) struct Derived {
     /// In deb822 form.
     pub sources: String,
-    /// The suites that are hoped for; companions may be absent.
+    /// The suites that are wanted; companions may be absent.
     pub suites: Vec<String>,
-    /// The suite whose packages go before newer and older ones of the others.
+    /// The suite whose packages are preferred to newer and older ones of the others.
     pub preferred: Option<String>,
 }
 
@@ -115,8 +115,8 @@ impl Archives {
         (!archives.is_empty()).then(|| Archives { archives, suites, codename: codename.to_owned() })
     }
 
-    /// Sources for `suite` with what belongs to it: updates and security archive of a suite, the suite of
-    /// backports, which hold no tools.
+    /// Sources for `suite` and its companions: for a plain suite its updates and its security archive; for one of
+    /// backports the plain suite too, because backports hold no tools.
     pub fn for_suite(&self, suite: &str) -> Derived {
         let stem = stem(suite);
         if stem == suite && !LONE_SUITES.contains(&suite) {
@@ -130,13 +130,13 @@ impl Archives {
         self.derive(&main, &security, Some(suite.to_owned()))
     }
 
-    /// Sources for a suite as it was released, without updates and security archive.
+    /// Sources for a suite as it was released, without its updates and its security archive.
     pub fn for_release(&self, suite: &str) -> Derived {
         self.derive(&[stem(suite).to_owned()], &[], None)
     }
 
-    /// Sources for every suite the machine uses, and its backports: where a release of an installed kernel
-    /// may have come from.
+    /// Sources for every suite that the machine uses, and its backports: the release of an installed kernel may have
+    /// come from any of them.
     pub fn for_machine(&self) -> Derived {
         let (security, mut main): (Vec<String>, Vec<String>) =
             self.suites.iter().cloned().partition(|suite| is_security(suite));
@@ -172,11 +172,11 @@ impl Archives {
     }
 }
 
-/// Sources, in deb822 form, for an apt that is to get packages of `suite`: from the archives that this machine is
+/// Sources in deb822 form, for an apt that is to fetch packages of `suite`: from the archives that this machine is
 /// set up to use, with the same keys.
 ///
 /// # Errors
-/// When the machine has no archive of Debian's.
+/// [`SourceError::NoArchive`] if the machine has no Debian archive.
 pub fn suite_sources(suite: &str) -> Result<String, SourceError> {
     let (list, parts) = machine_sources()?;
     Ok(Archives::of_machine(&list, &parts)?.for_suite(suite).sources)
@@ -200,7 +200,7 @@ fn codename(os_release: &str) -> String {
     line.unwrap_or_default().trim_matches('"').to_owned()
 }
 
-/// `sources.list(5)`, the deb822 format: stanzas of fields, a value goes on in lines that begin with a blank.
+/// `sources.list(5)`, the deb822 format: stanzas of fields; a value continues in lines that begin with a blank.
 fn parse_deb822(text: &str) -> Vec<Archive> {
     let mut archives = Vec::new();
     let mut fields: Vec<(String, String)> = Vec::new();
@@ -233,7 +233,7 @@ fn archive_of_fields(mut fields: Vec<(String, String)>) -> Option<Archive> {
     if take("Enabled").is_some_and(|value| value.eq_ignore_ascii_case("no")) {
         return None;
     }
-    // Targets would keep the lists of packages out if the machine's own sources leave them out.
+    // `Targets` would leave out the lists of packages if the machine's own sources leave them out.
     take("Targets");
     let types = words(take("Types"));
     let archive = Archive { suites: words(take("Suites")), components: words(take("Components")), fields };
@@ -267,7 +267,7 @@ fn parse_line(line: &str) -> Option<Archive> {
     Some(Archive { fields, suites: vec![suite], components: words.collect() })
 }
 
-/// Most options have one name in both formats, but for case.
+/// Most options have the same name in both formats, apart from case.
 fn deb822_name(option: &str) -> Option<String> {
     let (option, suffix) = match (option.strip_suffix('+'), option.strip_suffix('-')) {
         (Some(option), _) => (option, "-Add"),

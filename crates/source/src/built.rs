@@ -1,5 +1,5 @@
-//! A kernel in the tree where its user has just built it: no package, one directory that is headers, vmlinux and
-//! image at once.
+//! A kernel in the tree in which its user has just built it: there is no package, and one directory holds headers,
+//! vmlinux and image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::headers::refuse_what_make_cannot_take;
 use super::{Kernel, SourceError};
 
-/// What a build leaves in its directory, and what makes it.
+/// What a build leaves in its directory, and which command makes it.
 const MADE: [(&str, &str); 5] = [
     (".config", "make a configuration there (`make defconfig`, say) and run `make`"),
     ("include/config/kernel.release", "run `make` there"),
@@ -17,14 +17,15 @@ const MADE: [(&str, &str); 5] = [
     ("vmlinux", "run `make` there"),
     (
         "Module.symvers",
-        "run `make modules` there, which a module is linked by, even if the kernel has none of its own",
+        "run `make modules` there, even if the kernel has no modules: linking a module needs this file",
     ),
 ];
 
-/// The kernel that was built in `tree`: the source's directory, or that of a build apart from it (`make O=`).
+/// The kernel that was built in `tree`: the source directory, or the output directory of a build outside it (`make
+/// O=`).
 ///
 /// # Errors
-/// [`SourceError::NotBuilt`] names what is missing and what makes it.
+/// [`SourceError::NotBuilt`] names what is missing and which command makes it.
 pub fn built(tree: &Path) -> Result<Kernel, SourceError> {
     let tree = fs::canonicalize(tree).map_err(SourceError::io(tree))?;
     refuse_what_make_cannot_take(&tree)?;
@@ -52,7 +53,7 @@ pub fn built(tree: &Path) -> Result<Kernel, SourceError> {
     })
 }
 
-/// Where a build apart from the source keeps a link to it.
+/// Where a build outside the source keeps a link to it.
 fn source(tree: &Path) -> Result<PathBuf, SourceError> {
     let link = tree.join("source");
     match fs::canonicalize(&link) {
@@ -61,12 +62,13 @@ fn source(tree: &Path) -> Result<PathBuf, SourceError> {
         _ => Err(SourceError::NotBuilt {
             path: link,
             tree: tree.to_owned(),
-            todo: "it is neither the source's own directory nor one given to make as O=, which links to the source",
+            todo: "give the source directory, or the directory that was given to make as O=, which has a \
+                link to it",
         }),
     }
 }
 
-/// What boots, as the kernel's own build calls it; none if only vmlinux was made.
+/// The boot image, under the name that the kernel's build gives it; `None` if only vmlinux was made.
 fn image(tree: &Path, config: &Path) -> Result<Option<PathBuf>, SourceError> {
     let text = fs::read_to_string(config).map_err(SourceError::io(config))?;
     let mut make = Command::new("make");
@@ -74,7 +76,7 @@ fn image(tree: &Path, config: &Path) -> Result<Option<PathBuf>, SourceError> {
     if let Some(arch) = architecture(&text) {
         make.arg(format!("ARCH={arch}"));
     }
-    // A make above us must not pass its own flags down.
+    // If this runs below another make, that make must not pass its own flags down.
     for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "KBUILD_VERBOSE", "V"] {
         make.env_remove(variable);
     }
@@ -85,7 +87,7 @@ fn image(tree: &Path, config: &Path) -> Result<Option<PathBuf>, SourceError> {
     Ok(image.filter(|_| output.status.success()))
 }
 
-/// What the first lines of a configuration call its architecture: `# Linux/x86 6.1.192 Kernel Configuration`.
+/// The architecture, as the first lines of a configuration call it: `# Linux/x86 6.1.192 Kernel Configuration`.
 fn architecture(config: &str) -> Option<&str> {
     let title =
         config.lines().take_while(|line| line.starts_with('#')).find(|line| line.contains("Linux/"))?;

@@ -6,15 +6,15 @@
 //! kernels/<release>/fetched.json  which packages; its presence says that all are there
 //! kernels/<release>.partial/      the same while it grows
 //! images/<release>/               the same of kernels of which only the image package was wanted
-//! toolchains/<compiler>/root/     a compiler that this machine has not, with what it needs
-//! toolchains/<compiler>/bin/      scripts that run its programs with its own libraries
-//! toolchains/<compiler>/native/   of another machine's compiler: what runs on this one, the emulator among it
+//! toolchains/<compiler>/root/     a compiler that is not installed on this machine, with what it needs
+//! toolchains/<compiler>/bin/      scripts that run its programs with the libraries they came with
+//! toolchains/<compiler>/native/   for another machine's compiler: what runs on this machine, including the emulator
 //! guests/                         root file systems and module disks of test guests
-//! chroots/                        root file systems that the steps of the SDK's container are tested in
+//! chroots/                        root file systems in which the steps of the SDK's container are tested
 //! tools/                          sysroot of what a guest needs: static busybox
 //! tools-<architecture>/           the same for guests that are other machines
 //! debs/                           packages on their way; deleted once unpacked
-//! apt/                            apt's state, apart from the machine's own
+//! apt/                            apt's state, separate from the machine's own
 //! lock                            held while anything above is written
 //! ```
 
@@ -36,13 +36,16 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in `root`, which need not exist.
+    /// The cache in `root`, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Cache {
         let root = root.into();
         Cache { root: std::path::absolute(&root).unwrap_or(root) }
     }
 
     /// `$SCHEDSWAP_CACHE`, else `$XDG_CACHE_HOME/schedswap`, else `~/.cache/schedswap`.
+    ///
+    /// # Errors
+    /// [`SourceError::NoCacheDirectory`] if none of these variables is set.
     pub fn from_environment() -> Result<Cache, SourceError> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let root = set("SCHEDSWAP_CACHE")
@@ -67,7 +70,7 @@ impl Cache {
         CachedKernel { directory: self.root.join("images").join(release) }
     }
 
-    /// The place of one compiler, whether fetched or not: `gcc-12_12.2.0-14`, that of another machine
+    /// The place of one compiler, whether fetched or not: `gcc-12_12.2.0-14`, or for another machine
     /// `gcc-12_12.2.0-14_arm64`.
     pub(super) fn toolchain(&self, name: &str) -> CachedKernel {
         CachedKernel { directory: self.root.join("toolchains").join(name) }
@@ -78,7 +81,7 @@ impl Cache {
         self.root.join("guests")
     }
 
-    /// Sysroot of the programs that a guest needs; of one that is another machine than this if that is named.
+    /// Sysroot of the programs that a guest needs; if `foreign` is given, of a guest that is that machine.
     pub(super) fn tools(&self, foreign: Option<Architecture>) -> PathBuf {
         match foreign {
             None => self.root.join("tools"),
@@ -91,7 +94,7 @@ impl Cache {
         self.busybox_in(&self.tools(None))
     }
 
-    /// The static busybox for a machine, by the name that `uname -m` prints there.
+    /// The static busybox for a machine, named as `uname -m` prints it there.
     pub fn busybox_for(&self, machine: &str) -> Option<PathBuf> {
         let architecture = Architecture::of_machine_named(machine);
         let foreign = architecture.filter(|_| architecture != Architecture::of_machine());
@@ -113,7 +116,8 @@ impl Cache {
         self.root.join("apt")
     }
 
-    /// Waits until no other process writes to the cache. The lock goes with the process, however it ends.
+    /// Waits until no other process writes to the cache. The kernel releases the lock when the process ends, however
+    /// it ends.
     pub(super) fn lock(&self, progress: &dyn Progress) -> Result<Lock, SourceError> {
         fs::create_dir_all(&self.root).map_err(SourceError::io(&self.root))?;
         let path = self.root.join("lock");
@@ -132,7 +136,7 @@ impl Cache {
     }
 }
 
-/// Held while the cache is written.
+/// Held while the cache is written to.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
@@ -155,7 +159,7 @@ impl CachedKernel {
         self.directory.join("src")
     }
 
-    /// What it is called in the cache.
+    /// Its name in the cache.
     pub(super) fn name(&self) -> String {
         self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -164,19 +168,19 @@ impl CachedKernel {
         &self.directory
     }
 
-    /// Where it grows before it is complete.
+    /// Where it grows until it is complete.
     pub(super) fn partial(&self) -> PathBuf {
         let mut name = self.directory.as_os_str().to_owned();
         name.push(".partial");
         name.into()
     }
 
-    /// Itself, if everything has been fetched.
+    /// This kernel, if everything has been fetched.
     pub fn complete(self) -> Option<CachedKernel> {
         self.record().is_some().then_some(self)
     }
 
-    /// What was fetched, once it is complete.
+    /// The record of what was fetched, once it is complete.
     pub(super) fn record(&self) -> Option<Record> {
         let text = fs::read_to_string(self.directory.join(RECORD)).ok()?;
         serde_json::from_str(&text).ok()
@@ -185,13 +189,13 @@ impl CachedKernel {
 
 pub(super) const RECORD: &str = "fetched.json";
 
-/// What a complete kernel of the cache was made of.
+/// What a complete kernel of the cache was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub release: String,
-    /// The packages' version, which says more than the release: `6.1.0-13` was built more than once.
+    /// The version of the packages, which says more than the release: `6.1.0-13` was built more than once.
     pub version: String,
-    /// The suite that was named for it; none if this machine's own were asked.
+    /// The suite that was named for it; `None` if it was looked for in the suites of this machine.
     #[serde(default)]
     pub suite: Option<String>,
     /// Names of the packages.

@@ -1,4 +1,4 @@
-//! What can go wrong while a kernel's files are looked for or fetched.
+//! What can go wrong while the files of a kernel are looked for or fetched.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 /// An error of [`super::locate`], [`super::shadow_headers`] or [`super::fetch`].
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// No place that distributions use holds the file.
+    /// None of the places that distributions use holds the file.
     #[error(
-        "no {part} of kernel {release}; looked for\n{}\nInstall {package}, or run `schedswap fetch {release}` \
-         (Debian), or name the place with --sysroot or the file itself",
+        "no {part} of kernel {release}; looked for\n{}\nInstall {package}, run `schedswap fetch {release}` \
+         (on Debian), name a root of unpacked packages with --sysroot, or name the file itself",
         indented(tried.iter().map(|path| path.display().to_string()))
     )]
     NotFound {
@@ -23,7 +23,7 @@ pub enum SourceError {
         package: String,
     },
     /// A file named on the command line is not there, or is not what it should be.
-    #[error("{} was named as the {part}, and is not there or is something else", path.display())]
+    #[error("{} was named as the {part}, but does not exist or is not one: name another file", path.display())]
     NamedFileMissing {
         /// Which of the kernel's files.
         part: &'static str,
@@ -49,10 +49,10 @@ pub enum SourceError {
     PathUnfitForMake {
         /// The directory.
         path: PathBuf,
-        /// The first character that make would take for something else.
+        /// The first character that has a special meaning to make.
         character: char,
     },
-    /// Neither variable nor home says where the cache is.
+    /// No environment variable says where the cache is.
     #[error("no place for the cache: set SCHEDSWAP_CACHE, XDG_CACHE_HOME or HOME")]
     NoCacheDirectory,
     /// The argument of `fetch` is neither a suite and flavour nor a release.
@@ -64,7 +64,7 @@ pub enum SourceError {
         /// As it was given.
         spec: String,
     },
-    /// The machine has no apt sources of Debian's.
+    /// The machine's apt sources name no Debian archive.
     #[error(
         "no Debian archive in {}: fetch works on Debian with its package sources configured; elsewhere unpack the \
          packages yourself and use --sysroot",
@@ -75,19 +75,19 @@ pub enum SourceError {
         files: Vec<PathBuf>,
     },
     /// None of the machine's archives has the suite, or none could be reached.
-    #[error("none of this machine's Debian archives has the suite {suite}; apt said\n{}", indented(said.lines()))]
+    #[error("none of this machine's Debian archives has the suite {suite}; apt said:\n{}", indented(said.lines()))]
     NoSuite {
         /// As asked for.
         suite: String,
         /// The messages of apt.
         said: String,
     },
-    /// The archive's lists have a package whose file is not there any more.
+    /// The archive's lists contain a package whose file was deleted.
     #[error(
-        "{package} {version} is in the archive's lists, but its file is not in the archive; {}",
+        "{package} {version} is in the archive's lists, but its file has been deleted from the archive; {}",
         match others.as_slice() {
-            [] => "the suite has no other to take instead, so try another suite".to_owned(),
-            others => format!("others of this flavour and series: {}", others.join(", ")),
+            [] => "the suite has no other kernel of this series, so try another suite".to_owned(),
+            others => format!("try another release of this flavour and series: {}", others.join(", ")),
         }
     )]
     Gone {
@@ -99,19 +99,19 @@ pub enum SourceError {
         others: Vec<String>,
     },
     /// The suite has no such kernel.
-    #[error("there is no package {package} in {suites}; {available}")]
+    #[error("the package {package} was not found in {suites}; {available}")]
     NoKernel {
         /// Named so that the user can look for it.
         package: String,
         /// Where it was looked for.
         suites: String,
-        /// What there is instead.
+        /// What is available instead.
         available: String,
     },
-    /// A package belonging to the kernel is missing, or there in another version only.
+    /// A package that belongs to the kernel is missing, or exists only in another version.
     #[error(
-        "kernel {release} needs {package} in version {version}, which is not in {suites}; {available}. Debug symbols, \
-         headers and source must be those of the image's exact version"
+        "kernel {release} needs {package} in version {version}, which was not found in {suites}; \
+         {available}. Debug symbols, headers and source must have exactly the image's version"
     )]
     NoPackage {
         /// The kernel's release.
@@ -122,21 +122,21 @@ pub enum SourceError {
         version: String,
         /// Where it was looked for.
         suites: String,
-        /// What there is instead.
+        /// What is available instead.
         available: String,
     },
-    /// The kernel's compiler is not of Debian's making.
+    /// The kernel's compiler is not one of Debian's.
     #[error(
-        "the kernel was built by {text:?}, which names no package of Debian's: install that compiler yourself, so \
-         that the first line of its --version is this"
+        "the kernel was built by {text:?}, which is not a compiler of Debian's: install that compiler yourself, so \
+         that this is the first line that it prints with --version"
     )]
     UnknownCompiler {
         /// The compiler, in its own words.
         text: String,
     },
-    /// The archive has not the compiler in that revision.
+    /// The archive does not have the compiler in that revision.
     #[error(
-        "the kernel was built by {wanted:?}, and {package} is not to be had from {suites}: {said}\nName the suite \
+        "the kernel was built by {wanted:?}, but {package} is not available from {suites}: {said}\nName the suite \
          that has it with --suite"
     )]
     NoCompiler {
@@ -149,9 +149,9 @@ pub enum SourceError {
         /// The messages of apt.
         said: String,
     },
-    /// What came out of the packages is another compiler.
+    /// The packages held another compiler.
     #[error(
-        "the compiler in {} does not say that it is {wanted:?}: remove that directory's parent and try again",
+        "the compiler in {} does not say that it is {wanted:?}: remove its parent directory and try again",
         directory.display()
     )]
     OtherCompiler {
@@ -160,9 +160,9 @@ pub enum SourceError {
         /// Where its programs are.
         directory: PathBuf,
     },
-    /// Programs of another machine cannot be run.
+    /// There is no emulator for the programs of another machine.
     #[error(
-        "no emulator came out of its package, which was looked for at {}: remove the toolchain's directory and try \
+        "the emulator's package holds no emulator at {}: remove the toolchain's directory and try \
          again, or name another suite",
         places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(" and ")
     )]
@@ -172,7 +172,8 @@ pub enum SourceError {
     },
     /// A program of a toolchain cannot be run.
     #[error(
-        "{} asks for the loader {}, which is not below {}: it is no program of the same suite",
+        "{} asks for the loader {}, which is not below {}: the program is not from the same suite. Remove the \
+         toolchain's directory and try again",
         program.display(), loader.display(), root.display()
     )]
     NoLoader {
@@ -192,7 +193,7 @@ pub enum SourceError {
         package: &'static str,
     },
     /// A program of the host failed.
-    #[error("{doing} failed ({program} ended with {status}); it said\n{}", indented(said.lines()))]
+    #[error("{doing} failed ({program} ended with {status}); it said:\n{}", indented(said.lines()))]
     ProgramFailed {
         /// What it was run for.
         doing: String,
@@ -203,11 +204,11 @@ pub enum SourceError {
         /// Its error output.
         said: String,
     },
-    /// No room for the packages.
+    /// There is no space for the packages.
     #[error(
-        "the disk is full: {doing} in {} found no room. A kernel takes about 1.5 GB while it is fetched and 1 GB \
-         after; free some, or put the cache elsewhere with SCHEDSWAP_CACHE. What is there is kept, and the fetch \
-         goes on from it",
+        "the disk is full: {doing} in {} failed. A kernel takes about 1.5 GB while it is fetched and 1 GB \
+         afterwards; free some space, or put the cache elsewhere with SCHEDSWAP_CACHE. What was fetched is kept; \
+         run the same command again to continue",
         directory.display()
     )]
     DiskFull {
@@ -216,7 +217,7 @@ pub enum SourceError {
         /// Where.
         directory: PathBuf,
     },
-    /// Not a package of a kernel's source.
+    /// The file is not a packed kernel source.
     #[error(
         "{} {found}. A kernel's source comes as a source rpm (kernel-….src.rpm), a Debian source package (linux_….dsc, \
          with the files that it names beside it) or a tar file",
@@ -228,14 +229,14 @@ pub enum SourceError {
         /// What it is instead.
         found: &'static str,
     },
-    /// What came out is no kernel, or there are several.
+    /// The package holds no kernel source, or several.
     #[error(
         "{} {}",
         package.display(),
         match names.as_slice() {
-            [] => "has no source of a kernel in it: there is no directory with a Makefile and kernel/sched".to_owned(),
+            [] => "holds no source of a kernel: no directory in it has a Makefile and kernel/sched".to_owned(),
             names => format!(
-                "has {} sources of a kernel in it, and which is meant cannot be told: {}; unpack it yourself",
+                "holds {} sources of a kernel, expected one: {}; unpack it yourself and use the one you want",
                 names.len(),
                 names.iter().map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ")
             ),
@@ -248,12 +249,12 @@ pub enum SourceError {
         names: Vec<PathBuf>,
     },
     /// The directory is in use.
-    #[error("{} is there already and is not empty; name a directory that does not exist or is empty", path.display())]
+    #[error("{} exists and is not empty; name a directory that does not exist or is empty", path.display())]
     DestinationTaken {
         /// The directory.
         path: PathBuf,
     },
-    /// No room for a source.
+    /// There is no space for a source.
     #[error(
         "the disk that holds {} is full; a kernel's source takes about 1.5 GB, and one from a source rpm half a GB more \
          while it is prepared. What was unpacked has been removed: free some space and run the same command again",
@@ -263,22 +264,22 @@ pub enum SourceError {
         /// Where it was unpacked.
         directory: PathBuf,
     },
-    /// Not a tree that a kernel was built in, or not all of it was built.
+    /// The tree is not one in which a kernel was built, or was not built completely.
     #[error(
-        "{} is not there, so {} is no tree in which a kernel has been built: {todo}",
+        "{} does not exist, so {} is not a tree in which a kernel was built: {todo}",
         path.display(), tree.display()
     )]
     NotBuilt {
         /// The tree.
         tree: PathBuf,
-        /// What it lacks.
+        /// The missing file.
         path: PathBuf,
-        /// What makes it.
+        /// What to do.
         todo: &'static str,
     },
-    /// Configured anew and not built since.
+    /// The tree was configured again and not built since.
     #[error(
-        "{} is newer than what was built in {}: run make there, so that kernel and configuration are of one build",
+        "{} is newer than the kernel that was built in {}: run make there, so that kernel and configuration belong together",
         config.display(), tree.display()
     )]
     ConfiguredAnew {

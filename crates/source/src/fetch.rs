@@ -1,7 +1,7 @@
 //! Getting the packages of a [`Plan`] into the cache.
 //!
-//! A fetch that is broken off goes on where it was: apt continues a partial file, and each package that is
-//! unpacked leaves a stamp. A kernel appears under its name only when all of it is there.
+//! An interrupted fetch continues where it stopped: apt continues a partial file, and each unpacked package leaves a
+//! stamp. A kernel appears under its name only once it is complete.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use super::apt::Apt;
 use super::cache::{Cache, RECORD, Record};
-use super::plan::{Content, Extent, Plan, PlannedPackage, Request, others_of_flavour, plan_extent};
+use super::plan::{Content, Extent, Plan, PlannedPackage, plan_extent};
+use super::release::{Request, others_of_flavour};
 use super::{Bootable, Search, SourceError, locate, unpack};
 use schedswap_host::progress::Progress;
 
-/// A kernel that is in the cache now.
+/// A kernel that is now in the cache.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fetched {
     /// The kernel's release.
@@ -35,21 +36,22 @@ pub struct Fetched {
     pub bzimage: PathBuf,
     /// The compiler that built it, in the kernel's own words. The same one must be installed.
     pub compiler: Option<String>,
-    /// What was downloaded this time.
+    /// How many bytes were downloaded this time.
     pub downloaded_bytes: u64,
 }
 
 /// Gets the packages of `plan` into the cache.
 ///
 /// # Errors
-/// As its programs fail; what was got until then is kept, and the next fetch goes on from it.
+/// When apt or an unpacking program fails, or a disk is full. What was fetched until then is kept, and the next fetch
+/// continues from it.
 pub fn fetch(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Result<Fetched, SourceError> {
     let downloaded = fill(plan, cache, progress)?;
     fetched(plan, cache, downloaded)
 }
 
-/// Gets what boots of a kernel into the cache: its image and its modules. A kernel that is there whole is not
-/// fetched again.
+/// Gets the bootable part of a kernel into the cache: its image and its modules. A kernel that is there completely is
+/// not fetched again.
 ///
 /// # Errors
 /// Those of [`super::plan`] and [`fetch`].
@@ -70,7 +72,7 @@ pub fn fetch_image(
 /// Returns how many bytes were downloaded.
 pub(super) fn fill(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Result<u64, SourceError> {
     let _lock = cache.lock(progress)?;
-    // Another process may have fetched it since the plan was made.
+    // Another process may have fetched it after the plan was made.
     if plan.place(cache).record().is_some_and(|record| record.version == plan.version) {
         return Ok(0);
     }
@@ -82,7 +84,7 @@ pub(super) fn fill(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Resul
         plan.packages.iter().filter(|package| !partial.has(package)).collect();
     let downloaded = get_all(lists, &plan.release, &missing, &partial, cache, progress);
     if matches!(downloaded, Err(SourceError::Gone { .. })) {
-        // It can never be whole.
+        // This kernel can never become complete.
         fs::remove_dir_all(&partial.directory).map_err(SourceError::io(&partial.directory))?;
     }
     let downloaded = downloaded?;
@@ -90,7 +92,7 @@ pub(super) fn fill(plan: &Plan, cache: &Cache, progress: &dyn Progress) -> Resul
     Ok(downloaded)
 }
 
-/// Looked for as `init` will look for it, so that a kernel that was fetched is one that is found.
+/// Looked up in the way in which `init` will look it up, so `init` is sure to find a kernel that was fetched.
 fn fetched(plan: &Plan, cache: &Cache, downloaded_bytes: u64) -> Result<Fetched, SourceError> {
     let place = cache.kernel(&plan.release);
     let search = Search { sysroot: Some(place.sysroot()), ..Search::default() };
@@ -121,7 +123,7 @@ struct Partial {
 }
 
 impl Partial {
-    /// The one that an earlier fetch left, unless it was of another version.
+    /// The one that an earlier fetch left, unless it was for another version.
     fn open(plan: &Plan, cache: &Cache) -> Result<Partial, SourceError> {
         let directory = plan.place(cache).partial();
         let version = directory.join("version");
@@ -159,7 +161,7 @@ impl Partial {
         fs::remove_file(deb).map_err(SourceError::io(deb))
     }
 
-    /// Gives the kernel its name. One of an older version goes.
+    /// Gives the kernel its name, replacing an older version.
     fn finish(self, plan: &Plan, cache: &Cache) -> Result<(), SourceError> {
         let record = Record {
             release: plan.release.clone(),
@@ -180,7 +182,7 @@ impl Partial {
     }
 }
 
-/// Downloads one package after the other, and unpacks each while the next one comes.
+/// Downloads one package after another, and unpacks each while the next one is downloaded.
 fn get_all(
     lists: &Path,
     release: &str,
@@ -223,7 +225,7 @@ fn get_all(
         progress.begin("unpacking", None);
         let unpacked = unpacker.join().expect("the unpacker does not panic");
         progress.end("");
-        // A download is given up when unpacking fails: that is the reason to tell.
+        // If unpacking fails, the download is given up. The reason to report is that of the unpacking.
         unpacked.and(downloaded)?;
         Ok(total)
     })

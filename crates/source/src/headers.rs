@@ -1,5 +1,5 @@
-//! Headers for `make -C`. Debian's headers package names its other half by absolute path
-//! (`include /usr/src/linux-headers-6.1.0-13-common/Makefile`), which is right only when both are installed.
+//! Headers for `make -C`. Debian's headers package refers to its other half by absolute path (`include
+//! /usr/src/linux-headers-6.1.0-13-common/Makefile`), which is right only if both are installed.
 
 use std::fs;
 use std::io;
@@ -10,21 +10,21 @@ use super::sysroot;
 use super::toolchain::{Toolchain, write_script};
 use super::{Kernel, SourceError};
 
-/// The top-level files of a headers directory that may name absolute paths; all small.
+/// The top-level files of a headers directory that may contain absolute paths; all small.
 const MENDED_FILES: [&str; 2] = ["Makefile", ".kernelvariables"];
-/// The directories with programs of the kernel build's own (objtool, modpost).
+/// The directories that hold programs of the kernel build (objtool, modpost).
 const PROGRAMS: [&str; 2] = ["scripts", "tools"];
 
 /// A directory for `make -C` that means the same as `kernel.headers` would if its packages were installed.
 ///
-/// That is `kernel.headers` itself on the host. For unpacked packages `dest` is filled with links to every
-/// entry, and with copies of the makefiles in which absolute paths are led below the sysroot. Where the compiler
-/// is not the machine's, neither need the C library be the one that the kernel build's own programs want, so they
-/// run with the compiler's. Calling it again is harmless.
+/// On the host that is `kernel.headers` itself. For unpacked packages `dest` is filled with links to every entry, and
+/// with copies of the makefiles whose absolute paths then lead below the sysroot. If the compiler is not the
+/// machine's own, the kernel build's programs may want another C library than the machine's, so they run with that of
+/// the compiler. It is safe to call this again.
 ///
 /// # Errors
-/// A link or path of the headers that leads nowhere below the sysroot names the file that is missing; a
-/// directory name that make cannot take is refused.
+/// If a link or path of the headers leads nowhere below the sysroot, the error names the missing file. A directory
+/// name that make cannot handle is refused.
 pub fn shadow_headers(
     kernel: &Kernel,
     toolchain: Option<&Toolchain>,
@@ -77,7 +77,7 @@ fn shadow_programs(toolchain: &Toolchain, source: &Path, dest: &Path) -> Result<
     Ok(())
 }
 
-/// `path`, as it is called when the sysroot is the root.
+/// `path` as it is called if the sysroot is the root.
 fn inside(kernel: &Kernel, path: &Path) -> PathBuf {
     path.strip_prefix(&kernel.sysroot).unwrap_or(path).to_path_buf()
 }
@@ -90,8 +90,8 @@ fn dangling(kernel: &Kernel, path: &Path) -> SourceError {
     }
 }
 
-/// Leads every absolute path below `/usr` or `/lib` that the text names to where it is below the sysroot,
-/// and the headers' own directory to its shadow.
+/// Makes every absolute path below `/usr` or `/lib` in the text lead below the sysroot, and the path of the headers'
+/// own directory to its shadow.
 fn mend_paths(text: &str, kernel: &Kernel, dest: &Path) -> Result<String, SourceError> {
     let mut mended = String::with_capacity(text.len());
     let mut rest = text;
@@ -128,7 +128,7 @@ fn is_path_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || "/._+~-".contains(c)
 }
 
-/// make splits at spaces and expands `$` and `#` wherever a path passes through a variable.
+/// make splits at spaces, and expands `$` and `#` wherever a path passes through a variable.
 pub(super) fn refuse_what_make_cannot_take(path: &Path) -> Result<(), SourceError> {
     let text = path.to_string_lossy();
     match text.chars().find(|c| c.is_whitespace() || "#$:%'\"\\".contains(*c)) {

@@ -1,4 +1,4 @@
-//! Finding one kernel's files where Debian's and the rpm distributions' packages put them.
+//! Finding the files of one kernel where the packages of Debian and of the rpm distributions put them.
 
 use std::path::{Path, PathBuf};
 
@@ -10,29 +10,35 @@ use super::{Cache, SourceError};
 pub struct Kernel {
     /// `uname -r` of the kernel, e.g. `6.1.0-13-cloud-amd64`.
     pub release: String,
-    /// The root below which absolute paths inside these files have their meaning; `/` on the host.
+    /// The root below which absolute paths inside these files are to be read; `/` on the host.
     pub sysroot: PathBuf,
     /// vmlinux with symbols and debug information.
     pub vmlinux: PathBuf,
     /// The kernel's `.config`.
     pub config: PathBuf,
-    /// What `/lib/modules/R/build` means. For `make -C`, ask [`super::shadow_headers`].
+    /// What `/lib/modules/R/build` points to. For `make -C`, ask [`super::shadow_headers`].
     pub headers: PathBuf,
     /// The image that boots. Only a guest needs it: [`Kernel::bootable`].
     pub bzimage: Option<PathBuf>,
     /// `/lib/modules/R`. Only a guest needs it: [`Kernel::loadable`].
     pub modules: Option<PathBuf>,
-    /// The kernel's source, holding `kernel/sched/`, where it is known.
+    /// The kernel's source, with `kernel/sched/`, if it is known.
     pub source: Option<PathBuf>,
 }
 
 impl Kernel {
-    /// The boot image, or which package holds it.
+    /// The boot image.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFound`] if it was not found; the error names the package that holds it.
     pub fn bootable(&self) -> Result<&Path, SourceError> {
         self.bzimage.as_deref().ok_or_else(|| self.missing(Part::Bzimage))
     }
 
-    /// The directory of the kernel's own modules, or which package holds it.
+    /// The directory of the kernel's own modules.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFound`] if it was not found; the error names the package that holds it.
     pub fn loadable(&self) -> Result<&Path, SourceError> {
         self.modules.as_deref().ok_or_else(|| self.missing(Part::Modules))
     }
@@ -42,7 +48,7 @@ impl Kernel {
     }
 }
 
-/// What boots: the part of a kernel that its image package alone has.
+/// The bootable part of a kernel, which its image package alone provides.
 #[derive(Clone, Debug)]
 pub struct Bootable {
     /// `uname -r`
@@ -54,7 +60,7 @@ pub struct Bootable {
 }
 
 impl Bootable {
-    /// Finds it below the root of unpacked packages.
+    /// Finds it below a root of unpacked packages.
     ///
     /// # Errors
     /// [`SourceError::NotFound`] with every path tried.
@@ -70,7 +76,7 @@ impl Bootable {
     }
 }
 
-/// Files named by the user; they go before anything that is found.
+/// Files named by the user; they take precedence over files that are found.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// In place of the debug vmlinux that would be found.
@@ -92,8 +98,8 @@ pub struct Overrides {
 pub struct Search {
     /// Files named one by one.
     pub overrides: Overrides,
-    /// Unpacked packages. When given, neither the cache nor the host is looked at: a vmlinux of one and
-    /// headers of the other would be two builds of one release.
+    /// Unpacked packages. If given, neither the cache nor the host is searched: a vmlinux from one and headers from
+    /// the other would be two builds of one release.
     pub sysroot: Option<PathBuf>,
     /// What [`super::fetch`] filled.
     pub cache: Option<Cache>,
@@ -134,7 +140,7 @@ impl Part {
         }
     }
 
-    /// Its places below a root: Debian's, then those of the rpm distributions and of a merged /usr.
+    /// Its places below a root: Debian's, then those of the rpm distributions, and those of a merged /usr.
     fn places(self, release: &str) -> Vec<String> {
         match self {
             Part::Vmlinux => vec![
@@ -178,7 +184,7 @@ impl Part {
             .find(|path| self.looks_right(path))
     }
 
-    /// Directories of that name exist without their content: a headers or dbg package alone leaves an almost
+    /// Directories of that name may exist without their content: a headers or dbg package alone leaves an almost
     /// empty `/lib/modules/R` behind.
     fn looks_right(self, path: &Path) -> bool {
         match self {
@@ -189,7 +195,7 @@ impl Part {
     }
 }
 
-/// Finds the files of `release`: those the user named, else all in one place: the given sysroot, else the
+/// Finds the files of `release`: those that the user named, and all others in one place: the given sysroot, else the
 /// cache, else the host.
 ///
 /// # Errors
@@ -199,7 +205,7 @@ pub fn locate(release: &str, search: &Search) -> Result<Kernel, SourceError> {
     let roots = roots(release, search);
     let needed = needed_parts(&search.overrides);
     let held = |root: &PathBuf| needed.iter().filter(|part| part.find(root, release).is_some()).count();
-    // The root that holds most, and of equals the first: what it lacks is what the user has to be told.
+    // Take the root that holds most of the files, the first of equals: what it lacks is what to tell the user.
     let best = roots.iter().rev().max_by_key(|root| held(root)).expect("there is always a root to look at");
     if held(best) == 0
         && let Some(part) = needed.first()
@@ -214,7 +220,7 @@ pub fn locate(release: &str, search: &Search) -> Result<Kernel, SourceError> {
     Ok(kernel)
 }
 
-/// A file named by hand is to blame before any that was to be found.
+/// If a file that the user named is wrong, report that before any file that was not found.
 fn refuse_missing(overrides: &Overrides) -> Result<(), SourceError> {
     let named = [
         (Part::Vmlinux, &overrides.vmlinux),
@@ -229,7 +235,7 @@ fn refuse_missing(overrides: &Overrides) -> Result<(), SourceError> {
         .try_for_each(|(part, path)| existing(part, path).map(drop))
 }
 
-/// What nobody named, and is no part of what was named.
+/// A file that the user did not name and that is not part of what the user named.
 fn needed_parts(overrides: &Overrides) -> Vec<Part> {
     let mut parts = Vec::new();
     if overrides.vmlinux.is_none() {
@@ -273,7 +279,8 @@ fn locate_below(root: &Path, release: &str, overrides: &Overrides) -> Result<Ker
     };
     let vmlinux = required(Part::Vmlinux, &overrides.vmlinux)?;
     let headers = required(Part::Headers, &overrides.headers)?;
-    // The headers carry the configuration they were made with; it goes before that of another package.
+    // The headers carry the configuration with which they were made; it takes precedence over that of another
+    // package.
     let beside = headers.join(".config");
     let config = match &overrides.config {
         None if overrides.headers.is_some() && beside.is_file() => beside,
@@ -295,7 +302,7 @@ fn locate_below(root: &Path, release: &str, overrides: &Overrides) -> Result<Ker
     })
 }
 
-/// Headers named by hand may lie in unpacked packages: the sysroot is what precedes `usr/src`.
+/// Headers named by the user may lie in unpacked packages: the sysroot is the part of the path before `usr/src`.
 fn sysroot_of_headers(headers: &Path) -> Option<PathBuf> {
     let headers = std::path::absolute(headers).ok()?;
     let src = headers.parent()?;

@@ -1,15 +1,15 @@
-//! Paths below a sysroot. Unpacked packages hold absolute links (`/lib/modules/R/build` → `/usr/src/…`) that
-//! mean the sysroot, not the host.
+//! Paths below a sysroot. Unpacked packages contain absolute links (`/lib/modules/R/build` → `/usr/src/…`) that are
+//! meant below the sysroot, not on the host.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links as the kernel itself follows in one path before it says ELOOP.
+/// As many links as the kernel itself follows in one path before it returns ELOOP.
 const MAX_LINKS: usize = 40;
 
-/// The file that `inside` means when `root` is the root directory: every symbolic link on the way is followed
-/// below `root`, and `..` never leaves it. `None` when there is no such file.
+/// The file that `inside` names if `root` is the root directory: every symbolic link on the way is followed below
+/// `root`, and `..` never leaves it. `None` if there is no such file.
 pub(super) fn resolve(root: &Path, inside: &Path) -> Option<PathBuf> {
     let mut resolved: Vec<OsString> = Vec::new();
     let mut rest: VecDeque<OsString> = names(inside).collect();

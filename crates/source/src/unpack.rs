@@ -1,5 +1,5 @@
-//! Unpacking, of each package only what is needed: a debug package holds two gigabytes of modules' symbols
-//! beside the vmlinux, a source package a gigabyte of drivers.
+//! Unpacking only what is needed of each package: a debug package holds two gigabytes of modules' symbols beside the
+//! vmlinux, a source package a gigabyte of drivers.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use super::SourceError;
 use super::apt::{failed, spawn_error};
 
-/// What of a source tree is left out; compared with the path below the tree.
+/// Left out of a source tree; compared with the path below the tree.
 const NOT_THE_SCHEDULERS: [&str; 11] = [
     "Documentation",
     "arch",
@@ -23,17 +23,17 @@ const NOT_THE_SCHEDULERS: [&str; 11] = [
     "tools",
 ];
 
-/// All of a package.
+/// The whole package.
 pub(super) fn whole(deb: &Path, root: &Path) -> Result<(), SourceError> {
     create(root)?;
     let output = run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(root), "dpkg")?;
     succeeded(output, &format!("unpacking {}", name(deb)), "dpkg-deb", root)
 }
 
-/// Where debug packages have the vmlinux: newer ones have it beside the modules, and a link in the older place.
+/// Where debug packages have the vmlinux: newer ones have it beside the modules, with a link in the older place.
 const VMLINUX: [&str; 2] = ["*/usr/lib/debug/boot/vmlinux-*", "*/usr/lib/debug/lib/modules/*/vmlinux"];
 
-/// Of a debug package the vmlinux. Where it is not in Debian's usual places, all of the package.
+/// The vmlinux of a debug package. If it is not in one of Debian's usual places, the whole package.
 pub(super) fn vmlinux(deb: &Path, root: &Path) -> Result<(), SourceError> {
     create(root)?;
     let [named, linked] = VMLINUX;
@@ -43,7 +43,7 @@ pub(super) fn vmlinux(deb: &Path, root: &Path) -> Result<(), SourceError> {
     whole(deb, root)
 }
 
-/// Of a package of emulators the one that runs programs of `machine`. Which of the two names it has depends on the
+/// The emulator that runs programs of `machine`, from a package of emulators. Its name, one of two, depends on the
 /// suite; a package that has neither only depends on the one that has it.
 pub(super) fn emulator(deb: &Path, root: &Path, machine: &str) -> Result<(), SourceError> {
     create(root)?;
@@ -53,26 +53,26 @@ pub(super) fn emulator(deb: &Path, root: &Path, machine: &str) -> Result<(), Sou
     Ok(())
 }
 
-/// How a statically linked user-mode emulator may be called.
+/// The possible names of a statically linked user-mode emulator.
 pub(super) fn emulator_names(machine: &str) -> [String; 2] {
     [format!("qemu-{machine}-static"), format!("qemu-{machine}")]
 }
 
-/// Whether what came out so far is a link to what did not.
+/// Whether what has been unpacked so far is a link to a file that has not.
 fn is_dangling(root: &Path) -> Result<bool, SourceError> {
     let boot = root.join("usr/lib/debug/boot");
     let mut entries = fs::read_dir(&boot).map_err(SourceError::io(&boot))?.flatten();
     Ok(entries.any(|entry| !entry.path().exists()))
 }
 
-/// The first file of that name; false if there is none.
+/// The first file that matches; false if there is none.
 fn member(deb: &Path, root: &Path, pattern: &str) -> Result<bool, SourceError> {
     let mut members = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(deb)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        // tar leaves as soon as it has the file, and dpkg-deb complains of it.
+        // tar exits as soon as it has the file, and dpkg-deb complains about that.
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| spawn_error("dpkg-deb", "dpkg", error))?;
@@ -94,7 +94,7 @@ fn member(deb: &Path, root: &Path, pattern: &str) -> Result<bool, SourceError> {
     Ok(true)
 }
 
-/// The tree inside a source package, into `source`.
+/// Unpacks the tree inside a source package into `source`.
 pub(super) fn source_tree(deb: &Path, source: &Path) -> Result<(), SourceError> {
     let outer = source.with_extension("deb");
     whole(deb, &outer)?;
@@ -114,7 +114,7 @@ pub(super) fn source_tree(deb: &Path, source: &Path) -> Result<(), SourceError> 
     let mut tar = Command::new("tar");
     tar.arg("--extract").arg("--file").arg(&tarball).arg("--directory").arg(source);
     tar.args(["--strip-components=1", "--no-same-owner", "--anchored", "--wildcards"]);
-    // Else `*` would match slashes, and `*/net` mean include/net too.
+    // Otherwise `*` would match slashes, and `*/net` would match include/net too.
     tar.arg("--no-wildcards-match-slash");
     if name(&tarball).ends_with(".xz") {
         tar.arg("--use-compress-program=xz --threads=0");
@@ -146,7 +146,7 @@ pub(super) fn says(output: &Output, words: &str) -> bool {
     String::from_utf8_lossy(&output.stderr).contains(words)
 }
 
-/// Tells a full disk from everything else a program may have failed of.
+/// Tells a full disk from all other reasons for which a program may have failed.
 pub(super) fn succeeded(
     output: Output,
     doing: &str,

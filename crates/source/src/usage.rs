@@ -1,4 +1,4 @@
-//! What the cache takes on the disk, and taking things out of it.
+//! What the cache takes on the disk, and removing things from it.
 
 use std::fs;
 use std::io;
@@ -11,41 +11,41 @@ use serde::Serialize;
 use super::{Cache, SourceError};
 use schedswap_host::progress::Progress;
 
-/// Directories of the cache whose entries stand for themselves.
+/// Directories of the cache in which every file or directory is one item of the cache.
 const COLLECTIONS: [&str; 5] = ["kernels", "images", "toolchains", "guests", "chroots"];
-/// Directories that a fetch leaves behind and makes anew.
+/// Directories that a fetch leaves behind and can make again.
 const LEFTOVERS: [&str; 2] = ["apt", "debs"];
-/// What is not complete ends in this, a directory or a file.
+/// The names of incomplete files and directories end in this.
 const PARTIAL: &str = "partial";
-/// Blocks of `st_blocks`, whatever the file system's are.
+/// The unit of `st_blocks`, which does not depend on the file system.
 const BLOCK_BYTES: u64 = 512;
 
-/// One thing in the cache.
+/// One item in the cache.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Entry {
+pub struct CacheEntry {
     /// Its path below the cache, which is its name: `kernels/6.1.0-56-cloud-amd64`.
     pub name: String,
     /// What it takes on the disk.
     pub bytes: u64,
-    /// A fetch that was broken off left it, or makes it anew in a moment.
+    /// It is left over from an interrupted fetch, or the next fetch makes it again quickly.
     pub is_leftover: bool,
-    /// When it came.
+    /// When it was put there.
     #[serde(skip)]
     pub since: SystemTime,
 }
 
-impl Entry {
-    fn of(cache: &Cache, name: String, is_leftover: bool) -> Result<Entry, SourceError> {
+impl CacheEntry {
+    fn of(cache: &Cache, name: String, is_leftover: bool) -> Result<CacheEntry, SourceError> {
         let path = cache.root().join(&name);
         let metadata = path.symlink_metadata().map_err(SourceError::io(&path))?;
         let since = metadata.modified().map_err(SourceError::io(&path))?;
-        Ok(Entry { bytes: disk_bytes(&path)?, name, is_leftover, since })
+        Ok(CacheEntry { bytes: disk_bytes(&path)?, name, is_leftover, since })
     }
 }
 
-/// Names of the entries that have to go for the rest to take no more than `bound_bytes`: leftovers, then what has been
-/// there for the longest time.
-pub fn over(bound_bytes: u64, mut entries: Vec<Entry>) -> Vec<String> {
+/// Names of the items that have to go so that the rest take no more than `bound_bytes`: first leftovers, then the
+/// oldest.
+pub fn over(bound_bytes: u64, mut entries: Vec<CacheEntry>) -> Vec<String> {
     entries.sort_by_key(|entry| (!entry.is_leftover, entry.since));
     let mut left: u64 = entries.iter().map(|entry| entry.bytes).sum();
     let mut gone = Vec::new();
@@ -63,11 +63,11 @@ pub fn over(bound_bytes: u64, mut entries: Vec<Entry>) -> Vec<String> {
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub fn usage(cache: &Cache) -> Result<Vec<Entry>, SourceError> {
+pub fn usage(cache: &Cache) -> Result<Vec<CacheEntry>, SourceError> {
     let mut found = Vec::new();
     for collection in COLLECTIONS {
         for name in names_in(&cache.root().join(collection))? {
-            // Kept for the next time; nothing worth showing.
+            // Kept for the next time; not worth showing.
             if name != "lock" {
                 found.push((format!("{collection}/{name}"), name.ends_with(&format!(".{PARTIAL}"))));
             }
@@ -81,27 +81,27 @@ pub fn usage(cache: &Cache) -> Result<Vec<Entry>, SourceError> {
     }
     let mut entries = found
         .into_iter()
-        .map(|(name, is_leftover)| Entry::of(cache, name, is_leftover))
+        .map(|(name, is_leftover)| CacheEntry::of(cache, name, is_leftover))
         .collect::<Result<Vec<_>, SourceError>>()?;
     entries.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
     Ok(entries)
 }
 
-/// Takes entries out, and waits for a fetch that is going on. Returns what was removed.
+/// Removes items from the cache, after waiting for a fetch that is under way. Returns what was removed.
 ///
 /// # Errors
-/// When a name is no entry's, and nothing is removed then; or a file cannot be.
+/// If a name is not that of an item, nothing is removed. Otherwise an error names the file that could not be removed.
 pub fn remove(
     cache: &Cache,
-    wanted: &dyn Fn(&Entry) -> bool,
+    wanted: &dyn Fn(&CacheEntry) -> bool,
     progress: &dyn Progress,
-) -> Result<Vec<Entry>, SourceError> {
+) -> Result<Vec<CacheEntry>, SourceError> {
     let _lock = cache.lock(progress)?;
-    let entries: Vec<Entry> = usage(cache)?.into_iter().filter(|entry| wanted(entry)).collect();
+    let entries: Vec<CacheEntry> = usage(cache)?.into_iter().filter(|entry| wanted(entry)).collect();
     for entry in &entries {
         let path = cache.root().join(&entry.name);
         let is_directory = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-        // A kernel without its record counts as absent, so whoever comes meanwhile does not take half of it.
+        // A kernel without its record counts as absent, so a process that comes meanwhile does not use half of it.
         let aside = path.with_file_name(format!(".removed.{PARTIAL}"));
         let removed = match is_directory {
             true => fs::rename(&path, &aside).and_then(|()| fs::remove_dir_all(&aside)),
@@ -123,7 +123,7 @@ fn names_in(directory: &Path) -> Result<Vec<String>, SourceError> {
     names.map_err(SourceError::io(directory))
 }
 
-/// Of sparse files only what is there.
+/// Counts only the blocks of a sparse file that exist.
 fn disk_bytes(path: &Path) -> Result<u64, SourceError> {
     let metadata = path.symlink_metadata().map_err(SourceError::io(path))?;
     let mut bytes = metadata.blocks() * BLOCK_BYTES;
@@ -160,7 +160,7 @@ mod tests {
         put("debs/a.deb", 10);
         put("lock", 0);
         let cache = Cache::at(dir.path());
-        let names = |entries: Vec<Entry>| entries.into_iter().map(|e| e.name).collect::<Vec<_>>();
+        let names = |entries: Vec<CacheEntry>| entries.into_iter().map(|e| e.name).collect::<Vec<_>>();
         let before = usage(&cache).unwrap();
         assert!(before[0].bytes >= 300_000 && before[0].bytes < 400_000, "{before:?}");
         assert_eq!(names(before), ["kernels/1-x", "kernels/2-x.partial", "guests/root.ext4", "debs"]);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_until_the_rest_is_small_enough() {
-        let entry = |name: &str, bytes, is_leftover, age_s: u64| Entry {
+        let entry = |name: &str, bytes, is_leftover, age_s: u64| CacheEntry {
             name: name.into(),
             bytes,
             is_leftover,

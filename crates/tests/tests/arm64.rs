@@ -1,8 +1,8 @@
-//! Boundary and springboard of a stock arm64 kernel, held against what the binutils for arm64 say of the same file
-//! and against its tables read by hand. Nothing here goes through our own decoder, DWARF reader or tables, except
-//! for the list of the scheduler's functions and their extents.
+//! Boundary and springboard of a stock arm64 kernel, compared with what the arm64 binutils report about the same file
+//! and with its tables, which this test reads itself. Nothing here uses our own decoder, DWARF reader or tables,
+//! except for the list of the scheduler's functions and their extents.
 //!
-//! The kernel is another one than that under test, and fetched by `make soak` alone.
+//! This is not the kernel under test; only `make soak` fetches it.
 
 use anyhow::{Context, Result};
 use schedswap_kernel::vmlinux::{self, Image, Machine};
@@ -13,7 +13,7 @@ use schedswap_tests::binutils::{Binutils, Branch, Tools};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-/// What all the tests look at, made once.
+/// What all tests examine, made once.
 struct Subject {
     image: Image,
     boundary: Boundary,
@@ -22,7 +22,7 @@ struct Subject {
     branches: Vec<Branch>,
     /// The scheduler's code: start → end.
     text: BTreeMap<u64, u64>,
-    /// Words of data that boot code writes, and what.
+    /// Words of data that boot code writes, and their values.
     words: BTreeMap<u64, u64>,
 }
 
@@ -56,7 +56,7 @@ impl Subject {
         self.boundary.functions.iter().find(holds)
     }
 
-    /// Every window: what is written where.
+    /// Every window: which bytes are written where.
     fn windows(&self) -> impl Iterator<Item = (&BoundaryFunction, &PatchSite)> {
         self.boundary.functions.iter().filter_map(|f| match &f.fate {
             Fate::Divert(site) | Fate::Springboard(site) => Some((f, site)),
@@ -107,13 +107,13 @@ fn who_is_called_from_outside_or_exported_is_interface_and_nobody_else() {
     assert!(called > 100 && exports > 50, "{called} called from outside, {exports} exported");
 }
 
-/// Whoever data holds an address of, by the list of what boot code writes, is reached so.
+/// A function whose address boot code writes into data is reached through that data.
 #[test]
 #[ignore = "needs the arm64 kernel, which make soak fetches"]
 fn every_address_in_data_is_found() -> Result<()> {
     let subject = subject();
     let entries: BTreeSet<u64> = subject.boundary.functions.iter().map(|f| f.addr.0).collect();
-    // Tables about code, which nobody calls through: by the symbols around them.
+    // Tables about code, through which nothing calls: identified by the symbols around them.
     let tables = [
         ("__start_mcount_loc", "__stop_mcount_loc"),
         ("__start_kprobe_blacklist", "__stop_kprobe_blacklist"),
@@ -142,8 +142,8 @@ fn every_address_in_data_is_found() -> Result<()> {
     Ok(())
 }
 
-/// Where an `adrp` and the `add` behind it make the address of a function of the scheduler in the plainest way, in
-/// two instructions one after the other, it is known that the address is taken.
+/// An `adrp` directly followed by an `add` that together make the address of a function of the scheduler: the
+/// plainest form in which an address is taken.
 #[test]
 #[ignore = "needs the arm64 kernel, which make soak fetches"]
 fn every_plainly_taken_address_is_found() -> Result<()> {
@@ -173,7 +173,7 @@ fn the_springboard_is_the_one_call_of_switch_to() -> Result<()> {
     assert_eq!(contract.springboard.0, code[calls[0]].at);
     assert_eq!(contract.entry.0, subject.binutils.address("__schedule")?);
 
-    // The straight way out from there to the return: what it takes from which place of the frame.
+    // The straight path from there to the return: what it loads from which place of the frame.
     let Base::X29(frame_record) = contract.base else { anyhow::bail!("{:?}", contract.base) };
     let mut stack_pointer = contract.stack_pointer;
     let mut restored = BTreeMap::new();
@@ -255,7 +255,7 @@ fn every_window_lies_behind_ftraces_nops_or_at_the_entry() -> Result<()> {
             bare += 1;
         }
     }
-    // Where there is none, there is something in the way.
+    // If there is none, something is in the way.
     let mut without = 0;
     for function in &subject.boundary.functions {
         let (Fate::Stay(StayReason::NoRoom { obstacle }) | Fate::InsideOnly(obstacle)) = &function.fate
@@ -285,7 +285,7 @@ fn functions_that_sleep_stay() -> Result<()> {
             subject.boundary.functions.iter().find(|f| f.name == name).with_context(|| name.to_owned())?;
         assert!(matches!(found.fate, Fate::Stay(StayReason::Sleeps { .. })), "{name}: {:?}", found.fate);
     }
-    // All that comes to __schedule by direct branches within the scheduler.
+    // All direct branches to __schedule from within the scheduler.
     let mut sleeping = BTreeSet::from([subject.binutils.address("__schedule")?]);
     loop {
         let before = sleeping.len();
@@ -308,7 +308,7 @@ fn functions_that_sleep_stay() -> Result<()> {
     Ok(())
 }
 
-/// How many functions have which fate, so that a look at the output tells of anything unusual.
+/// How many functions have which fate, so that a look at the output shows anything unusual.
 #[test]
 #[ignore = "needs the arm64 kernel, which make soak fetches"]
 fn most_of_the_scheduler_is_replaced() {

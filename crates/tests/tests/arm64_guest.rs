@@ -1,14 +1,14 @@
-//! A stock arm64 kernel's scheduler, edited, swapped in and out in an emulated arm64 machine. It is compiled by its own
-//! compiler, which is emulated too, so this takes a quarter of an hour on a machine that has nothing else to do.
+//! A stock arm64 kernel's scheduler, edited and swapped in and out in an emulated arm64 machine. It is compiled by
+//! its own compiler, which is emulated too, so this takes a quarter of an hour on an otherwise idle machine.
 //!
-//! The kernel is another one than that under test, and fetched by `make soak` alone.
+//! This is not the kernel under test; only `make soak` fetches it.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_tests::edit::Tree;
 use schedswap_tests::{own, schedswap};
 use std::fs;
 
-/// Runs the command and wants success.
+/// Runs the command, which must succeed.
 fn done(arguments: &[&str]) -> Result<String> {
     let output = schedswap(arguments)?;
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -36,7 +36,7 @@ fn an_edited_scheduler_comes_speaks_and_goes() -> Result<()> {
         fs::remove_dir_all(&path)?;
     }
     let work = path.to_str().context("a path that is not UTF-8")?;
-    // Refuses unless all functions are identical and, bound, vmlinux's again.
+    // Refuses unless all functions are identical and, once bound, are vmlinux's again.
     done(&["init", "--no-config", &release, &source, work])?;
     Tree::at(&path).patch("examples/demo/schedswap_test.patch")?;
     done(&["build", work])?;
@@ -49,9 +49,9 @@ fn an_edited_scheduler_comes_speaks_and_goes() -> Result<()> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/demo/features.sh");
     let demo = done(&["try", work, "--run", script])?;
     ensure!(demo.contains("I am the new scheduler: __schedule"), "it has not spoken:\n{demo}");
-    // ftrace writes before functions, too, in kernels from 6.4 on.
+    // From 6.4 on, ftrace also writes before functions.
     done(&["try", work, "--run", concat!(env!("CARGO_MANIFEST_DIR"), "/tracing/swap.sh")])?;
-    // Fails where the kernel complains, or its memory is not as it was.
+    // Fails if the kernel complains, or if its memory is not as before.
     let console = dir.join("cycles.console");
     let console = console.to_str().context("a path that is not UTF-8")?;
     let cycles = ["--cycles", "25", "--threads", "500", "--time-limit", "3600", "--console", console];

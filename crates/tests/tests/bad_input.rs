@@ -1,5 +1,5 @@
-//! What users get wrong, through the command itself: each ends with the right status and with words that say what
-//! was found and what to do.
+//! Mistakes of users, made through the command itself: each ends with the right status and with a message that says
+//! what was found and what to do.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_source::{Search, locate};
@@ -16,7 +16,7 @@ use std::time::Duration;
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 
-/// Runs the command, wants that status, and returns what it said on standard error.
+/// Runs the command, which must end with that status; returns what it wrote to standard error.
 fn ends_with(status: i32, arguments: &[&str]) -> Result<String> {
     let output = schedswap(arguments)?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -25,7 +25,7 @@ fn ends_with(status: i32, arguments: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-/// The same, and it must have said each of the words.
+/// The same; it must also have written each of the words.
 fn ends_saying(status: i32, arguments: &[&str], words: &[&str]) -> Result<String> {
     let said = ends_with(status, arguments)?;
     for word in words {
@@ -102,7 +102,7 @@ fn a_missing_package_is_named() -> Result<()> {
     let work = dir.path().join("work");
     let arguments = ["init", release, text(&kernel.source)?, text(&work)?, "--sysroot", text(&root)?];
 
-    // Nothing but the image's package, then the debug symbols too: what each lacks is named.
+    // Only the image's package, then the debug symbols too: what is missing is named each time.
     put(format!("boot/config-{release}"))?;
     put(format!("boot/vmlinuz-{release}"))?;
     let looked_at = format!("usr/lib/debug/boot/vmlinux-{release}");
@@ -115,7 +115,7 @@ fn a_missing_package_is_named() -> Result<()> {
     ends_saying(FAILED, &arguments, &[&format!("linux-headers-{release}"), "kernel-devel"])?;
     ensure!(!work.exists(), "a work dir was made although files are missing");
 
-    // One half of the headers, which names the other by an absolute path: only Debian's are like that.
+    // One half of the headers, which refers to the other by an absolute path: only Debian's are like that.
     let half = root.join(format!("usr/src/linux-headers-{release}"));
     fs::create_dir_all(&half)?;
     let makefile = fs::read_to_string(found.headers.join("Makefile"))?;
@@ -131,7 +131,7 @@ fn a_missing_package_is_named() -> Result<()> {
 }
 
 #[test]
-fn a_directory_of_somebody_else_is_left_alone() -> Result<()> {
+fn another_programs_directory_is_left_alone() -> Result<()> {
     let (dir, kernel) = (tempfile::tempdir()?, kernel()?);
     fs::write(dir.path().join("letter"), "mine")?;
     let arguments = ["init", &kernel.release, text(&kernel.source)?, text(dir.path())?, "--sysroot"];
@@ -140,18 +140,18 @@ fn a_directory_of_somebody_else_is_left_alone() -> Result<()> {
     let names: Vec<_> =
         fs::read_dir(dir.path())?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
     assert_eq!(names, ["letter"]);
-    // Nor is it taken for a work dir.
+    // And the directory is not taken for a work dir.
     ends_saying(FAILED, &["build", text(dir.path())?], &["is no work dir of schedswap", "schedswap init"])?;
     Ok(())
 }
 
-/// A disk of its own, for as long as the value lives.
+/// A disk of its own, mounted while the value exists.
 struct SmallDisk {
     mount_point: PathBuf,
 }
 
 impl SmallDisk {
-    /// `None` where this machine does not let us mount.
+    /// `None` if this machine does not allow mounting.
     fn mount(mount_point: &Path, kib: u32) -> Result<Option<SmallDisk>> {
         fs::create_dir_all(mount_point)?;
         let size = format!("size={kib}k");
@@ -193,7 +193,7 @@ fn a_full_disk_is_said_to_be_full_and_more_room_is_all_it_takes() -> Result<()> 
     // Too small for the source.
     ends_saying(FAILED, &arguments, &words)?;
     ensure!(finished_steps(&work)? == ["01-kernel"], "{:?}", finished_steps(&work)?);
-    // Large enough for it, too small for the objects: it is the compiler that finds no room.
+    // Large enough for the source, too small for the objects: the compiler runs out of space.
     disk.grow(2048)?;
     let said = ends_saying(FAILED, &arguments, &words)?;
     ensure!(first_step(&said) == Some(2), "it did not go on with the second step:\n{said}");
@@ -236,7 +236,7 @@ fn an_interrupted_init_goes_on_where_it_stopped() -> Result<()> {
     };
     let made = stamps()?;
 
-    // Half a work dir is not used as a whole one.
+    // Half a work dir is not used as a complete one.
     let unfinished = ["is not complete", "step 5 (gate-build)", "run `schedswap init` again"];
     ends_saying(FAILED, &["build", text(&work)?], &unfinished)?;
 
@@ -244,7 +244,7 @@ fn an_interrupted_init_goes_on_where_it_stopped() -> Result<()> {
     ensure!(steps_in(&said) == (5..=12).collect::<Vec<u32>>(), "{said}");
     ensure!(stamps()? == made, "steps that were finished were done again");
 
-    // Complete: nothing is left to do, and what was edited meanwhile stays.
+    // Complete: nothing is left to do, and edits made meanwhile stay.
     let edited = work.join("kernel/sched/core.c");
     let code = fs::read_to_string(&edited)? + "/* mine */\n";
     fs::write(&edited, &code)?;
@@ -254,7 +254,7 @@ fn an_interrupted_init_goes_on_where_it_stopped() -> Result<()> {
     Ok(())
 }
 
-/// Runs it until the first compiler is at work, then kills it with all its children.
+/// Runs the command until the first compiler runs, then kills it with all its children.
 fn kill_while_compiling(arguments: &[&str], work: &Path) -> Result<()> {
     let program = env::var("SCHEDSWAP").context("SCHEDSWAP is not set; run the tests through `make test`")?;
     let mut child = Command::new(program)
@@ -281,7 +281,7 @@ fn kill_while_compiling(arguments: &[&str], work: &Path) -> Result<()> {
         std::thread::sleep(Duration::from_millis(20));
     }
     ensure!(child.try_wait()?.is_none(), "it ended by itself:\n{said}");
-    // In the middle of the work rather than at its start.
+    // In the middle of the work, not at its start.
     std::thread::sleep(Duration::from_millis(500));
     let group = format!("-{}", child.id());
     let status = Command::new("kill").args(["-KILL", "--", &group]).status().context("kill")?;
@@ -338,12 +338,12 @@ fn commands() -> Result<Vec<String>> {
     let help = String::from_utf8(schedswap(&["--help"])?.stdout)?;
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| !line.trim().is_empty());
-    // What a command does may be continued on lines that are indented further.
+    // The description of a command may continue on lines that are indented further.
     let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let names: Vec<String> =
         names.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect();
     ensure!(names.len() > 5 && names.contains(&"init".to_owned()), "{help}");
-    // clap's own; it has neither page nor options.
+    // clap's own command; it has neither a page nor options.
     Ok(names.into_iter().filter(|name| name != "help").collect())
 }
 

@@ -1,5 +1,5 @@
-//! What the scheduler promises holds across a swap, both ways: bandwidth quotas, policies, priorities and affinities set
-//! by system calls, variables that both sides share, domains that follow the CPUs.
+//! What the scheduler guarantees stays true across a swap in both directions: bandwidth quotas; policies, priorities
+//! and affinities set by system calls; variables that both sides share; domains that follow the CPUs.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -26,7 +26,7 @@ fn a_quota_holds_before_during_and_after() -> Result<()> {
          n=0; until grep -q . /cg/quota/cgroup.procs; do n=$((n+1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done",
     )?;
     let throttled = "sed -n 's/^nr_throttled //p' /cg/quota/cpu.stat";
-    // Ten periods are begun, and in each of them the quota runs out.
+    // Ten periods begin, and in each of them the quota runs out.
     let is_held = |when: &str| -> Result<()> {
         let before = number(&guest, throttled)?;
         guest.sh(&format!(
@@ -54,7 +54,7 @@ fn a_quota_holds_before_during_and_after() -> Result<()> {
     Ok(())
 }
 
-/// Every policy and its priority, as `chrt` takes them.
+/// Every policy with its priority, as arguments of `chrt`.
 const POLICIES: [(&str, u32); 6] = [
     ("--other", 0),
     ("--batch", 0),
@@ -86,7 +86,7 @@ fn what_system_calls_set_is_what_they_get() -> Result<()> {
 
     guest.sh(&format!("{INSTALL} {MODULE}"))?;
     ensure!(seen()? == stock, "loading has changed\n{stock}\nto\n{}", seen()?);
-    // Each becomes what the next one was.
+    // Each thread gets the attributes of the next one.
     for (thread, (policy, priority)) in threads.iter().zip(POLICIES.iter().cycle().skip(1)) {
         guest.sh(&format!("chrt {policy} -p {priority} {thread}"))?;
     }
@@ -101,7 +101,7 @@ fn what_system_calls_set_is_what_they_get() -> Result<()> {
     Ok(())
 }
 
-/// What the new scheduler adds to a CPU's count of switches whenever its features are read: more than a guest makes.
+/// The new scheduler adds this to a CPU's count of switches whenever its features are read: more than a guest makes.
 const STEP: u64 = 1_000_000_000;
 
 #[test]
@@ -119,7 +119,7 @@ fn what_one_side_writes_the_other_reads() -> Result<()> {
         number(&guest, &format!("sed -n 's/.*{key}=\\([0-9]*\\).*/\\1/p' /sys/kernel/debug/sched/features"))
     };
 
-    // One variable is the code's, one is in every CPU's run queue; the kernel's own scheduler writes both.
+    // One variable belongs to the code, one is in every CPU's run queue; the kernel's own scheduler writes both.
     set_timeslice(40)?;
     let stock = switches()?;
     guest.sh(&format!("{INSTALL} {MODULE}"))?;
@@ -128,7 +128,7 @@ fn what_one_side_writes_the_other_reads() -> Result<()> {
     let seen = shown("switches")?;
     ensure!((stock + STEP..stock + 2 * STEP).contains(&seen), "{stock} switches went before, it sees {seen}");
 
-    // Now the new one writes: the old one sees that, and whoever comes next.
+    // Now the new scheduler writes: the old one sees that, and so does the next one.
     set_timeslice(80)?;
     let loaded = switches()?;
     guest.sh(UNINSTALL)?;
@@ -145,7 +145,7 @@ fn what_one_side_writes_the_other_reads() -> Result<()> {
     Ok(())
 }
 
-/// Which CPUs each CPU's scheduling domains span, from the smallest on: as the scheduler itself says.
+/// Which CPUs each CPU's scheduling domains span, the smallest domain first, as the scheduler itself reports.
 fn domains(guest: &Guest) -> Result<BTreeMap<u32, Vec<u64>>> {
     let text = guest.sh("cat /proc/schedstat")?;
     let mut domains: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
@@ -157,7 +157,7 @@ fn domains(guest: &Guest) -> Result<BTreeMap<u32, Vec<u64>>> {
             of = cpu.parse()?;
             domains.insert(of, Vec::new());
         } else if first.starts_with("domain") {
-            // Since 6.15 with a name before the mask.
+            // Since 6.15 there is a name before the mask.
             let mask = words.find_map(|word| u64::from_str_radix(word, 16).ok()).context(text.clone())?;
             domains.entry(of).or_default().push(mask);
         }
@@ -179,7 +179,7 @@ fn domains_follow_the_cpus_while_loaded_and_afterwards() -> Result<()> {
         ensure!(found == *expected, "{when}: {found:?}, expected {expected:?}");
         Ok(())
     };
-    // As many as CPUs, and not bound to any: balancing gives each a CPU of its own.
+    // As many threads as CPUs, not bound to any: balancing gives each one its own CPU.
     let busy =
         guest.sh("for n in 1 2 3 4; do sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!; done")?;
     let busy = busy.replace('\n', " ");
@@ -200,7 +200,7 @@ fn domains_follow_the_cpus_while_loaded_and_afterwards() -> Result<()> {
     assert_domains(&all, "loaded, with the last CPU again")?;
     on_all_cpus("after a CPU came back while loaded")?;
 
-    // Swapped while it is away: the other code gives it its domains.
+    // Swapped while the CPU is away: the other code gives it its domains.
     online(false)?;
     guest.sh(UNINSTALL)?;
     assert_domains(&without_the_last, "unloaded, without the last CPU")?;

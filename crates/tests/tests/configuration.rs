@@ -1,7 +1,7 @@
-//! Configurations held against the kernel under test: what they change in its boundary, and what they are refused.
+//! Configurations applied to the kernel under test: what they change in its boundary, and why they are refused.
 //!
-//! Names of functions and variables are the kernel's own, found in the computed boundary where the case does not need a
-//! certain one.
+//! Names of functions and variables are the kernel's own, found in the computed boundary if the case does not need a
+//! particular one.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_sched::boundary::{
@@ -115,7 +115,7 @@ fn symbols_that_are_not_there_are_named_with_the_nearest() -> Result<()> {
     ensure!(said.starts_with("c.yaml:2:18: ") && said.contains("did you mean runqueues?"), "{said}");
     let said = refused("stay_in_vmlinux: [kmem_cache_alloc]\n");
     ensure!(said.contains("naming it in sidecar"), "{said}");
-    // vmlinux was not read with that unit, as `init` reads it.
+    // vmlinux was read without that unit, although `init` would read it.
     let said = refused("sidecar:\n  - cpuset_attach: kernel/cgroup/cpuset.c\n");
     ensure!(said.starts_with("c.yaml:2:5: ") && said.contains("not read"), "{said}");
     let said = refused("global_var:\n  extra_public: [\"kernel/sched/fair.c:runqueues\"]\n");
@@ -123,7 +123,7 @@ fn symbols_that_are_not_there_are_named_with_the_nearest() -> Result<()> {
     Ok(())
 }
 
-/// Each with a part of the reason that is to be found.
+/// Each with a part of the expected reason.
 const NEVER_PRIVATE: &[(&str, &str)] = &[
     ("runqueues", "what stays in vmlinux uses"),
     ("task_groups", "others are linked into it"),
@@ -145,7 +145,7 @@ fn what_others_go_on_using_cannot_be_private() -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // A pointer is a person's own affair, but not to carry.
+    // A pointer may be made private by the author, but it must not be carried.
     let config = |carry: bool| {
         format!(
             "global_var:\n  force_private:\n    - {{name: sched_domain_topology_saved, carry: {carry}}}\n"
@@ -203,8 +203,8 @@ fn plugscheds_rule_makes_static_ones_private_where_that_is_possible() -> Result<
     Ok(())
 }
 
-/// In the shape of plugsched's own configurations: files one a line, prefixes of system calls on all architectures,
-/// `__schedule` and functions that sleep among the interfaces, scheduling classes among the private.
+/// In the form of plugsched's own configurations: one file per line, prefixes of system calls for all architectures,
+/// `__schedule` and functions that sleep among the interfaces, scheduling classes among the private variables.
 fn in_plugscheds_shape() -> String {
     let there = |name: &&str| computed().functions.iter().any(|f| f.name == *name);
     let interfaces =

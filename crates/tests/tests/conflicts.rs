@@ -1,11 +1,11 @@
-//! Others who are at the scheduler's functions, for real: a livepatch, a direct call of ftrace's, and a hot fix by hand.
-//! Who cannot stay is refused by name; who can goes on working.
+//! Real patchers and tracers at the scheduler's functions: a livepatch, a direct call of ftrace, and a hot fix by
+//! hand. Those that cannot stay are refused by name; the others go on working.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
 use schedswap_tests::{MODULE, guest, kernel, kernel_module, pristine};
 
-/// Livepatches are entered at the function's first byte, before our jump: ours would never run.
+/// A livepatch takes effect at the function's first byte, before our jump, so ours would never run.
 const LIVEPATCH: &str = r#"
 #include <linux/kernel.h>
 #include <linux/livepatch.h>
@@ -27,7 +27,7 @@ MODULE_LICENSE("GPL");
 MODULE_INFO(livepatch, "Y");
 "#;
 
-/// As BPF trampolines are attached: a direct call at ftrace's nop, which is left alone.
+/// A direct call at ftrace's nop, which a swap leaves alone: BPF trampolines are attached like this.
 const DIRECT: &str = r#"
 #include <linux/ftrace.h>
 #include <linux/module.h>
@@ -49,7 +49,7 @@ module_exit(stop);
 MODULE_LICENSE("GPL");
 "#;
 
-/// Changes one byte, written as no kernel interface would, and puts it back when it is removed.
+/// Changes one byte, without any kernel interface, and restores it when it is unloaded.
 const HOT_FIX: &str = r#"
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -78,7 +78,7 @@ module_exit(stop);
 MODULE_LICENSE("GPL");
 "#;
 
-/// Never called in these tests, so that what its window holds is never run.
+/// Never called in these tests, so the content of its window is never run.
 const UNUSED: &str = "normalize_rt_tasks";
 
 fn said(guest: &Guest, command: &str) -> Result<(i32, String)> {
@@ -86,7 +86,7 @@ fn said(guest: &Guest, command: &str) -> Result<(i32, String)> {
     Ok((output.status, format!("{}{}", output.stdout, output.stderr)))
 }
 
-/// Both the loader's check and an installation refuse, with these words, and nothing is loaded.
+/// Both the loader's check and an installation refuse with these words, and nothing is loaded.
 fn refused(guest: &Guest, words: &[&str]) -> Result<()> {
     for command in ["check", "install"] {
         let (status, text) = said(guest, &format!("loader {command} {MODULE}"))?;
@@ -112,7 +112,7 @@ fn a_livepatch_is_refused_a_direct_call_stays_a_hot_fix_is_refused() -> Result<(
     let modules = [("patch", LIVEPATCH), ("direct", DIRECT), ("hotfix", HOT_FIX)];
     let built = modules.map(|(name, source)| kernel_module(name, source));
     let guest = guest(&pristine()?, |config| {
-        // The modules are ours: no signature, and the taint of a livepatch.
+        // The modules are our own: unsigned, and a livepatch taints the kernel.
         config.allowed_taints.push('K');
     })?;
     for ((name, _), built) in modules.iter().zip(built) {

@@ -1,6 +1,5 @@
-//! Load and unload, again and again, while the machine works and a CPU comes and goes. A thread in the way is
-//! allowed, as long as it is named; lost threads, wrong results, complaints of the kernel and changed memory
-//! are not.
+//! Loads and unloads again and again while the machine works and a CPU comes and goes. A thread may be in the way if
+//! it is named; lost threads, wrong results, complaints of the kernel and changed memory are failures.
 
 use anyhow::{Result, ensure};
 use schedswap_guest::memory::Memory;
@@ -9,12 +8,12 @@ use schedswap_tests::{MODULE, guest, image, pristine};
 use std::env;
 use std::time::Duration;
 
-/// How many, unless the environment asks for more.
+/// How many cycles, unless the environment asks for more.
 fn cycles() -> Result<u32> {
     env::var("SCHEDSWAP_TEST_CYCLES").map_or(Ok(25), |cycles| Ok(cycles.parse()?))
 }
 
-/// For one cycle, on a machine that is busy with other things too.
+/// For one cycle, on a machine that is also busy with other work.
 const LIMIT: Duration = Duration::from_secs(40);
 
 fn cycles_under_load(preemption: &str) -> Result<()> {
@@ -43,7 +42,7 @@ fn cycles_under_load(preemption: &str) -> Result<()> {
     for cycle in &findings.cycles {
         for blocker in &cycle.busy_by {
             eprintln!("cycle {}: {blocker}", cycle.cycle);
-            // The kernel's own words for what it cannot name stand in parentheses or are a number.
+            // What the kernel cannot name, it prints in parentheses or as a number.
             ensure!(
                 blocker.function.starts_with(|c: char| c.is_alphabetic() || c == '_'),
                 "cycle {}: {blocker} names no function",
@@ -52,13 +51,13 @@ fn cycles_under_load(preemption: &str) -> Result<()> {
         }
         ensure!(
             cycle.busy_tries == 0 || !cycle.busy_by.is_empty(),
-            "cycle {}: {} tries found somebody in the way, but nobody is named",
+            "cycle {}: {} tries found a thread in the way, but none is named",
             cycle.cycle,
             cycle.busy_tries
         );
     }
     ensure!(findings.cycles.len() == cycles as usize, "{} cycles", findings.cycles.len());
-    // Were most refused, the cycles would have shown little.
+    // If most were refused, the cycles would have shown little.
     ensure!(ok * 2 > cycles as usize, "only {ok} of {cycles} cycles could be done");
     ensure!(findings.identical_bytes > Some(1 << 20), "memory was not compared");
     guest.shutdown()?;

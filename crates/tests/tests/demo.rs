@@ -13,7 +13,7 @@ fn features(guest: &Guest) -> Result<Vec<String>> {
     Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
-/// `features` without that of the demo, whichever way it is switched.
+/// `features` without the demo's own, whether that is on or off.
 fn others(features: &[String]) -> Vec<String> {
     features.iter().filter(|f| !f.ends_with("SCHEDSWAP_TEST")).cloned().collect()
 }
@@ -23,7 +23,7 @@ fn a_new_feature_comes_speaks_and_goes() -> Result<()> {
     let module = build("demo", |tree| tree.patch("examples/demo/schedswap_test.patch"))?;
     let guest = guest(&module, |_| ())?;
     let memory = Memory::of(image());
-    // What the developer has switched off must stay so.
+    // What the developer has switched off must stay off.
     guest.sh("echo NO_WAKEUP_PREEMPTION >/sys/kernel/debug/sched/features")?;
     memory.save(&guest, "before")?;
     let before = features(&guest)?;
@@ -37,7 +37,7 @@ fn a_new_feature_comes_speaks_and_goes() -> Result<()> {
     guest.sh("sleep 1")?;
     assert!(!guest.sh("dmesg")?.contains(LINE), "it speaks before its feature is on");
 
-    // What the developer switches on while it is loaded must stay so, too.
+    // What the developer switches on while it is loaded must stay on.
     guest
         .sh("cd /sys/kernel/debug/sched; echo SCHEDSWAP_TEST >features; echo WAKEUP_PREEMPTION >features")?;
     guest.sh("sleep 1")?;

@@ -1,5 +1,5 @@
-//! A kernel of one's own: the archive's source with a small configuration, built in a tree, and its scheduler swapped in
-//! a guest. Building the kernel takes some ten minutes of processor time, so `make soak` does it.
+//! A kernel of one's own: the archive's source, built in a tree with a small configuration, and its scheduler swapped
+//! in a guest. Building the kernel takes about ten minutes of processor time, so only `make soak` does it.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::memory::Memory;
@@ -14,8 +14,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// What the kernel's own `tinyconfig` lacks: several CPUs, modules, debug information and the options that most kernels
-/// have set, and what a guest needs. The release ends as those of rpm distributions do.
+/// What the kernel's own `tinyconfig` lacks: several CPUs, modules, debug information, the options that most kernels
+/// have set, and what a guest needs. The release ends like those of rpm distributions.
 const FRAGMENT: &str = "
 CONFIG_LOCALVERSION=\"-1.mine.x86_64\"
 CONFIG_64BIT=y
@@ -97,7 +97,7 @@ fn done(arguments: &[&str]) -> Result<String> {
 /// `make` in a kernel's source, for a build in `out`.
 fn make(tree: &Path, out: &Path, targets: &str) -> Result<()> {
     let same = if tree == out { "" } else { "O=\"$1\"" };
-    // Nothing of what it says about itself is of use; what fails is on standard error.
+    // Its normal output is of no use; errors are on standard error.
     sh(
         tree,
         &format!("unset MAKEFLAGS MFLAGS MAKELEVEL; make -C \"$0\" {same} --silent {targets}"),
@@ -111,8 +111,8 @@ fn configure(tree: &Path, out: &Path) -> Result<()> {
     make(tree, out, "olddefconfig 2>/dev/null")
 }
 
-/// The source in `tree` below this test's files, extracted unless an earlier run has done that, and a kernel built of it
-/// in `out` there.
+/// The source in `tree` below this test's files, extracted unless an earlier run has done so, and a kernel built from
+/// it in `out`.
 fn built(tree: &str, out: &str) -> Result<[PathBuf; 2]> {
     let name = "SCHEDSWAP_TEST_LINUX_SOURCE";
     let tarball =
@@ -146,7 +146,7 @@ fn a_kernel_built_here_is_swapped() -> Result<()> {
     a_tree_that_was_changed_since_is_refused(&tree, dir.path())
 }
 
-/// `make O=`: the compiler is called from another directory, and finds the source by other names.
+/// `make O=`: the compiler is called from another directory, and sees the source under other names.
 #[test]
 #[ignore = "builds a kernel; part of `make soak`"]
 fn a_kernel_built_beside_its_source_is_swapped() -> Result<()> {
@@ -156,7 +156,7 @@ fn a_kernel_built_beside_its_source_is_swapped() -> Result<()> {
     is_swapped(&out, &dir.path().join("work"))
 }
 
-/// Takes the kernel that was built in `tree` from `dev_init` to swaps in a guest.
+/// Takes the kernel that was built in `tree` all the way from `dev_init` to swaps in a guest.
 fn is_swapped(tree: &Path, work: &Path) -> Result<()> {
     println!("{}", done(&["dev_init", text(tree)?, text(work)?])?);
     Tree::at(work).patch("examples/demo/schedswap_test.patch")?;

@@ -1,11 +1,11 @@
-//! Edits in every part of the scheduler, and everything new that an edit may bring, come into force and go.
+//! Edits in every part of the scheduler, with every kind of new code and data, take effect and are undone.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
 use schedswap_tests::{MODULE, build, guest};
 use std::time::Duration;
 
-/// One function in each file, all of them replaced on kernels seen so far, with what makes them run.
+/// One function in each file, replaced on all kernels seen so far, and what makes it run.
 const CHANGED: &[(&str, &str)] = &[
     ("core.c", "sched_fork"),
     ("fair.c", "task_tick_fair"),
@@ -23,13 +23,14 @@ fn said(file: &str) -> String {
 fn a_changed_function_of_each_file_runs() -> Result<()> {
     let module = build("files", |tree| {
         for (file, function) in CHANGED {
-            // Deferred, for most of these run with a run queue locked.
+            // Deferred, because most of these run with a run queue locked.
             tree.at_entry(file, function, &format!("printk_deferred_once(\"{}\\n\");", said(file)))?;
         }
         Ok(())
     })?;
     let guest = guest(&module, |_| ())?;
-    // Forks, ticks, real-time and deadline threads; idle CPUs; and a CPU that goes, which rebuilds the domains.
+    // Forks, ticks, real-time and deadline threads; idle CPUs; and a CPU that goes offline, which rebuilds the
+    // domains.
     let drive = "guest-load run --seconds 3 --threads 1 && sleep 0.3 \
                  && cd /sys/devices/system/cpu/cpu1 && echo 0 >online && echo 1 >online";
     guest.sh(drive)?;
@@ -49,11 +50,11 @@ fn a_changed_function_of_each_file_runs() -> Result<()> {
     Ok(())
 }
 
-/// New data in core.c, read by stats.c, which is another unit.
+/// New data in core.c, read by stats.c, which belongs to another unit.
 const DECLARATION: &str = "extern void schedswap_test_show(struct seq_file *seq);";
 
-/// A new static variable with a value of its own, a new per-CPU variable, and a timer that runs for as long as
-/// its feature is on, and is stopped before unloading.
+/// A new static variable with an initial value, a new per-CPU variable, and a timer that runs while its feature is
+/// on, and is stopped before unloading.
 const NEW: &str = r#"
 #include <schedswap/author.h>
 
@@ -124,7 +125,7 @@ fn new_variables_and_a_new_timer_work_and_end() -> Result<()> {
         tree.before("core.c", "sched_fork", NEW)?;
         tree.at_entry("core.c", "sched_fork", "schedswap_test_fork();")?;
         tree.before("stats.c", "show_schedstat", DECLARATION)?;
-        // The first item of the list is no CPU but the file's head.
+        // The first item of the list is not a CPU but the head of the file.
         tree.at_entry("stats.c", "show_schedstat", "if (v == (void *)1) schedswap_test_show(seq);")
     })?;
     let guest = guest(&module, |_| ())?;
@@ -154,7 +155,7 @@ fn new_variables_and_a_new_timer_work_and_end() -> Result<()> {
 
         guest.sh("loader uninstall")?;
     }
-    // The second time, everything was as new again: see the first assertions of the loop.
+    // The second time, everything was new again: see the first assertions of the loop.
     guest.shutdown()?;
     Ok(())
 }

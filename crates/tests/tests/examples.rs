@@ -1,7 +1,6 @@
 //! The schedulers of `examples/`: each is a folder with a series of patches, applied in the order of their names,
 //! and perhaps a script `steps.sh` that runs in the guest with `before`, `loaded` and `after` as its argument.
-//! Whatever the example is about, it has to pass `check`, to come and go under load, and to leave the kernel as it
-//! was.
+//! Each example has to pass `check`, to be swapped in and out under load, and to leave the kernel as it was.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -13,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const CYCLES: u32 = 10;
-/// For the guest's whole life, on a machine that is busy with other things too.
+/// For the guest's whole life, on a machine that is also busy with other work.
 const LIMIT: Duration = Duration::from_secs(1200);
-/// Where `steps.sh` lies in the guest.
+/// The path of `steps.sh` in the guest.
 const STEPS: &str = "/schedswap/steps.sh";
 
 #[test]
@@ -94,7 +93,7 @@ fn run_cycles(guest: &Guest) -> Result<()> {
         "{done} of {CYCLES} cycles done; longest stand-still by kind, in ms: {:?}",
         findings.longest_gap_ms
     );
-    // Were many refused, the cycles would have shown little.
+    // If many were refused, the cycles would have shown little.
     ensure!(done * 2 > CYCLES as usize, "only {done} of {CYCLES} cycles could be done");
     ensure!(findings.identical_bytes > Some(1 << 20), "memory was not compared");
     Ok(())

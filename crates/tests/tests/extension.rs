@@ -1,7 +1,7 @@
-//! State beyond the kernel's structures: everybody has their own, as long as they live and the scheduler runs.
+//! State beyond the kernel's structures: each object has its own record, as long as it lives and the scheduler runs.
 //!
-//! The scheduler is the author guide's example, which counts how often threads change CPUs, and checks of its own:
-//! every record knows whose it is, and it is counted how many are made and ended.
+//! The scheduler is the author guide's example, which counts how often threads change CPUs, with additional checks:
+//! every record knows its owner, and records made and ended are counted.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const EXAMPLE: &str = "examples/extension/hops.patch";
 
-/// States that hold nothing but whose they are, and what was found wrong with them.
+/// States that only hold their owner, and what was found wrong with them.
 const CHECKS: &str = r#"
 struct test_mine { unsigned long self; };
 static atomic64_t test_made, test_ended, test_wrong;
@@ -61,11 +61,11 @@ fn checked(tree: &Tree) -> Result<()> {
     tree.at_entry("core.c", "enqueue_task", "test_check(p);")?;
     tree.at_entry("core.c", "dequeue_task", "test_check(p);")?;
     tree.before("stats.c", "show_schedstat", "extern void test_show(struct seq_file *seq);")?;
-    // The first item of the list is no CPU but the file's head.
+    // The first item of the list is not a CPU but the head of the file.
     tree.at_entry("stats.c", "show_schedstat", "if (v == (void *)1) test_show(seq);")
 }
 
-/// Records made, ended, and found to be somebody else's.
+/// The number of records made, ended, and found to have another owner.
 #[derive(Debug)]
 struct Counts {
     made: u64,
@@ -85,7 +85,7 @@ fn counts(guest: &Guest) -> Result<Counts> {
     Ok(Counts { made, ended, wrong })
 }
 
-/// Of the slots of a kind: in use.
+/// How many slots of a kind are in use.
 fn used(guest: &Guest, kind: &str) -> Result<u64> {
     let text = guest.sh("cat /sys/kernel/schedswap/extension")?;
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{kind} used=")));
@@ -98,22 +98,22 @@ fn number(guest: &Guest, command: &str) -> Result<u64> {
     text.trim().parse().with_context(|| format!("{command} printed {text:?}"))
 }
 
-/// With the machine at rest there are as many records as there are objects, and all others have ended. What RCU has
-/// not freed yet takes a moment.
+/// When the machine is at rest there are as many records as objects, and all others have ended. It takes a moment
+/// until RCU has freed the last ones.
 fn nothing_is_left_over(guest: &Guest) -> Result<()> {
     let begun = Instant::now();
     loop {
-        // The shell and what it starts come and go with each look: one process for all that is counted.
+        // A shell and its commands come and go with each look, so one process does all the counting.
         let seen = guest
             .sh("set -- /proc/[0-9]*/task/*; echo $#; set -- $(find /sys/fs/cgroup -type d); echo $#; \
              cat /sys/kernel/schedswap/extension; head -3 /proc/schedstat")?;
         let (tasks, groups) = (used(guest, "thread")?, used(guest, "group")?);
         let Counts { made, ended, wrong } = counts(guest)?;
-        // Besides these: the idle threads; the shell itself is among the threads found, while it looks.
+        // In addition: the idle threads. The shell itself is among the threads found while it looks.
         let threads = number(guest, "set -- /proc/[0-9]*/task/*; echo $#")? + 4;
         // One for each directory that has a cpu controller, and the root's.
         let directories = number(guest, "find /sys/fs/cgroup -name cpu.weight | wc -l")? + 1;
-        ensure!(wrong == 0, "{wrong} records were somebody else's");
+        ensure!(wrong == 0, "{wrong} records had another owner");
         let balanced = made - ended == tasks + groups;
         if balanced && tasks.abs_diff(threads) <= 1 && groups == directories {
             return Ok(());
@@ -127,7 +127,7 @@ fn nothing_is_left_over(guest: &Guest) -> Result<()> {
     }
 }
 
-/// Makes and removes groups with something in them, forks, and forks in vain, until told to stop.
+/// Makes and removes groups with tasks in them, forks, and forks in vain, until told to stop.
 const CHURN: &str = r#"
 cd /sys/fs/cgroup || exit
 mkdir -p few && echo +pids >cgroup.subtree_control && echo 8 >few/pids.max || exit
@@ -189,7 +189,7 @@ fn everybody_has_their_own_state_and_none_is_left_over() -> Result<()> {
     eprintln!("{vain} forks were refused, {:?}", counts(&guest)?);
     nothing_is_left_over(&guest)?;
 
-    // Out and in again without being removed: what was there has ended, and everything begins anew.
+    // Swapped out and in again without being unloaded: the old records have ended, and everything begins anew.
     let made = counts(&guest)?.made;
     guest.sh("cd /sys/kernel/schedswap && echo 0 >enable && echo 1 >enable")?;
     let again = counts(&guest)?;
@@ -222,7 +222,7 @@ fn the_next_version_keeps_what_it_declares_alike() -> Result<()> {
         tree.patch(EXAMPLE)?;
         tree.at_entry("core.c", "sched_fork", "p->se.nr_migrations = 0;")
     })?;
-    // A thread's record has a member more; group's and run queue's are as they were.
+    // A thread's record has one more member; those of groups and run queues are as before.
     let three = build("hops-3", |tree| {
         tree.patch(EXAMPLE)?;
         tree.replace("hops.h", "struct task_hops {\n", "struct task_hops {\n\tu64 more;\n")
@@ -236,7 +236,7 @@ fn the_next_version_keeps_what_it_declares_alike() -> Result<()> {
         config.initramfs.program("taskset").expect("taskset (util-linux) is installed");
     })?;
     guest.sh(&format!("insmod {MODULE}"))?;
-    // Made after the load: all its moves have been counted.
+    // Made after the load, so all its moves have been counted.
     let spin = "(exec >/dev/null 2>&1; while :; do :; done) & \
                 for i in 1 2 3 4 5 6; do for cpu in 0 1; do taskset -p -c $cpu $! >/dev/null; sleep 0.1; done; done; echo $!";
     let pid = guest.sh(spin)?.trim().to_owned();
@@ -263,7 +263,7 @@ fn the_next_version_keeps_what_it_declares_alike() -> Result<()> {
     sleep(Duration::from_millis(300));
     assert_eq!(hops()?, 1);
 
-    // The first takes over again: the second version's records of groups are older than it, its own are gone.
+    // The first version takes over again: the second version's records of groups are older than it, its own are gone.
     guest.sh("for m in /sys/kernel/schedswap-*; do echo 1 >$m/enable && break; done")?;
     assert_eq!(hops()?, 0);
     guest.sh(&format!("kill {pid}"))?;
@@ -272,7 +272,7 @@ fn the_next_version_keeps_what_it_declares_alike() -> Result<()> {
     Ok(())
 }
 
-/// A scheduler that wants this much for every thread.
+/// A scheduler that needs this much for every thread.
 fn greedy(name: &str, bytes: u64) -> Result<Built> {
     build(name, |tree| {
         tree.before(
@@ -310,7 +310,7 @@ fn what_there_is_no_memory_for_is_refused() -> Result<()> {
 #[test]
 #[ignore = "slow: `make soak` runs it"]
 fn a_fork_for_which_there_is_no_memory_fails_and_nothing_else_does() -> Result<()> {
-    // 200 kB a thread: what there is fits twice over, a thousand more do not.
+    // 200 kB for each thread: the memory is enough for twice the present threads, but not for a thousand more.
     let module = greedy("hungry", 200 << 10)?;
     let guest = guest(&module, |config| (config.memory_mib, config.cpus) = (512, 2))?;
     guest.sh(&format!("insmod {MODULE}"))?;
@@ -338,7 +338,7 @@ fn a_member_in_the_padding_moves_the_number_elsewhere() -> Result<()> {
     };
     let free = chosen("extension-free", &|_| Ok(()))?;
     let taken = chosen("extension-taken", &|tree| {
-        // A new member behind the one that the padding is behind.
+        // A new member after the one that the padding follows.
         let layout = Layouts::of_kernel(image())?.layout("task_group").context("struct task_group")?;
         let is_it =
             |hole: &&Hole| hole.path.is_empty() && (hole.offset..hole.offset + hole.bytes).contains(&free);

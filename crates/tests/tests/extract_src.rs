@@ -1,4 +1,4 @@
-//! A kernel's source from each form that distributions publish it in, made by their own programs.
+//! A kernel's source from each form in which distributions publish it, made by their own programs.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_tests::schedswap;
@@ -12,7 +12,7 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-/// Extracts it, and holds the result against what it should be.
+/// Extracts it, and compares the result with what it should be.
 fn extracts_to(spelling: &str, package: &Path, dest: &Path, expected: &Path) -> Result<()> {
     let output = schedswap(&[spelling, text(package)?, text(dest)?])?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -72,7 +72,7 @@ fn debians_source_package_is_unpacked_with_its_patches() -> Result<()> {
     extracts_to("extract-src", &package, &dest, &published.patched)?;
     ensure!(dest.join("debian/changelog").is_file(), "that is where init reads Debian's version");
 
-    // A file that the .dsc names was not downloaded with it, or not to its end.
+    // A file that the .dsc names was not downloaded, or not completely.
     let orig = dir.path().join(format!("linux_{}.orig.tar.xz", published.version));
     let bytes = fs::read(&orig)?;
     fs::write(&orig, &bytes[..bytes.len() / 2])?;
@@ -103,7 +103,7 @@ fn a_tarball_is_unpacked_without_its_top_directory() -> Result<()> {
     sh(&upstream, "tar --create --gzip --file \"$0\" Makefile", &[&other])?;
     refuses(schedswap(&["extract-src", text(&other)?, text(&dest)?])?, &dest, &["no source of a kernel"])?;
 
-    // What is there already is not touched.
+    // What exists already is not touched.
     fs::create_dir(&dest)?;
     fs::write(dest.join("mine"), "")?;
     let tarball = dir.path().join("upstream.tar");

@@ -1,6 +1,6 @@
-//! The author guide's worked examples: each is a folder with a patch and a script `try.sh`, which loads the module that
-//! `$SCHEDSWAP_MODULE` names, looks whether it does what the guide says, and unloads it. One guest runs them all, one
-//! after the other; the kernel's memory must be as it was after each.
+//! The author guide's worked examples: each is a folder with a patch and a script `try.sh`, which loads the module
+//! named by `$SCHEDSWAP_MODULE`, checks that it does what the guide says, and unloads it. One guest runs them all,
+//! one after another; after each, the kernel's memory must be as before.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_tests::edit::Tree;
@@ -67,7 +67,7 @@ fn every_work_around_does_what_the_guide_says() -> Result<()> {
     Ok(())
 }
 
-/// The guide leads to every example, and to nothing that is not there.
+/// The guide links to every example, and every link leads to a file.
 #[test]
 fn the_guide_and_its_examples_belong_together() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -1,4 +1,4 @@
-//! A scheduler that was built by a schedswap whose modules hand over in another way (`SS_HANDOVER_ABI`) cannot be taken
+//! A scheduler that was built by a schedswap whose modules hand over differently (`SS_HANDOVER_ABI`) cannot be taken
 //! over from: the successor refuses, the loader says what to do instead, and what runs is not touched.
 
 use anyhow::{Context, Result, ensure};
@@ -6,7 +6,7 @@ use schedswap_payload::report::{Outcome, Report};
 use schedswap_tests::{MODULE, build, guest, memory, pristine};
 use std::fs;
 
-/// What a module's handover begins with, and the number behind it, as the runtime has them.
+/// How a module's handover begins, and the number after it, as in the runtime.
 const HEADER: &str = include_str!("../../../runtime/handover.h");
 const OTHER: &str = "/other/scheduler.ko";
 
@@ -16,7 +16,7 @@ fn constant(name: &str) -> Result<&'static str> {
     line.split_whitespace().next().context(line)
 }
 
-/// The module as another schedswap would have built it: it counts one more.
+/// The module as another schedswap would have built it: with the next number.
 fn of_another_abi(module: &[u8]) -> Result<Vec<u8>> {
     let magic = constant("SS_HANDOVER_MAGIC")?.trim_start_matches("0x").trim_end_matches("ULL");
     let magic = u64::from_str_radix(magic, 16)?.to_le_bytes();
@@ -56,14 +56,14 @@ fn a_scheduler_of_another_abi_is_not_taken_over_from() -> Result<()> {
     ensure!(said.contains("remove it first"), "the kernel does not say it: {said}");
     let plan = guest.run(&format!("loader plan {MODULE}"))?;
     ensure!(plan.status == 3 && plan.stderr.contains(words[1]), "{plan:?}");
-    // Past the loader: EPROTO.
+    // Without the loader: EPROTO.
     let insmod = guest.run(&format!("insmod {MODULE} replace=1"))?;
     ensure!(insmod.status != 0 && insmod.stderr.contains("Protocol error"), "{insmod:?}");
     ensure!(guest.sh(in_charge)? == before, "what runs has changed");
     memory().save(&guest, "after")?;
     memory().compare(&guest, "before", "after")?;
 
-    // What it said to do.
+    // What the message said to do.
     ensure!(loader("uninstall")?.outcome == Outcome::Ok);
     ensure!(loader(&format!("install {MODULE}"))?.outcome == Outcome::Ok);
     ensure!(guest.sh("cat /sys/kernel/schedswap/version")? == "pristine-1");

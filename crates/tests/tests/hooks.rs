@@ -1,5 +1,5 @@
-//! What the author has called around a swap, in which order, and what for: the author guide's example, which says so in
-//! the kernel log.
+//! The author's hooks around a swap: in which order they are called, and with which event. They belong to the author
+//! guide's example, which writes them to the kernel log.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -8,22 +8,22 @@ use schedswap_tests::{MODULE, build, guest, image};
 
 const EXAMPLE: &str = "examples/hooks/heartbeat.patch";
 
-/// Events, as `enum schedswap_event` numbers them.
+/// Events, numbered as in `enum schedswap_event`.
 const LOAD: u32 = 0;
 const TAKE_OVER: u32 = 1;
 const UNLOAD: u32 = 2;
 const HAND_OVER: u32 = 3;
 const REFUSED: u32 = 4;
 
-/// What has been said since the last time.
+/// The lines written since the last call.
 struct Log<'g> {
     guest: &'g Guest,
     seen: usize,
 }
 
 impl Log<'_> {
-    /// The lines of the hooks, without the time, are these and no others. What is deferred comes at the latest with the
-    /// next tick.
+    /// The lines of the hooks, without the time, are exactly these. Deferred ones come with the next tick at the
+    /// latest.
     fn says(&mut self, expected: &[(&str, u32, &str)]) -> Result<()> {
         self.guest.sh("sleep 0.3")?;
         let log = self.guest.sh("dmesg | sed -n 's/.*\\(heartbeat[^:]*: \\)/\\1/p'")?;
@@ -66,7 +66,7 @@ fn hooks_are_called_in_order_and_undone_when_refused() -> Result<()> {
     guest.sh(&format!("insmod {MODULE}"))?;
     log.says(&[ready, ("heartbeat: in the stop", LOAD, ""), ("heartbeat: begins", LOAD, "")])?;
 
-    // An unload that cannot be: the timer goes on. And one that can.
+    // An unload that is not possible, because the timer still runs; then one that is.
     let probe = a_window()?;
     guest.sh(&format!("echo 'p:kprobes/held {probe}' >/sys/kernel/tracing/kprobe_events"))?;
     ensure!(guest.run("echo 0 >/sys/kernel/schedswap/enable")?.status != 0, "a kprobe is in the way");
@@ -97,7 +97,7 @@ fn hooks_are_called_in_order_and_undone_when_refused() -> Result<()> {
     Ok(())
 }
 
-/// A place inside a window, where a probe keeps a swap from being undone.
+/// A place inside a window, where a probe prevents undoing the swap.
 fn a_window() -> Result<String> {
     let boundary = boundary::compute(image(), &Default::default())?;
     let found = boundary.functions.iter().find_map(|f| match &f.fate {

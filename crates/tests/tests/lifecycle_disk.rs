@@ -1,5 +1,5 @@
-//! A disk that is full when a package comes: dpkg or the loader says so, what ran goes on running, nothing is registered
-//! by half, and with more room the same package is installed.
+//! A disk that is full when a package is installed: dpkg or the loader says so, what ran goes on running, no
+//! registration is left half done, and with more space the same package is installed.
 
 use anyhow::{Result, ensure};
 use schedswap_guest::debian::Machine;
@@ -9,7 +9,7 @@ use schedswap_tests::{Packages, machine};
 const STATE: &str = "/var/lib/schedswap";
 const FILLER: &str = "/var/filler";
 const FULL: &str = "No space left on device";
-/// Where the packages lie: in memory, which has room.
+/// Where the packages are: in memory, which has space.
 const ONE: &str = "/run/one.deb";
 const TWO: &str = "/run/two.deb";
 
@@ -17,14 +17,14 @@ fn number(machine: &Machine, command: &str) -> Result<u64> {
     Ok(machine.sh(command)?.parse()?)
 }
 
-/// `dpkg -i`, which must fail; what it said.
+/// Runs `dpkg -i`, which must fail; returns its output.
 fn refused(machine: &Machine, package: &str) -> Result<String> {
     let output = machine.run(&format!("dpkg -i {package} 2>&1"))?;
     ensure!(output.status != 0, "{package} was installed: {}", output.stdout);
     Ok(output.stdout)
 }
 
-/// Of this payload, or of none, everything that is registered, and no temporary file.
+/// Everything that is registered belongs to this payload, or nothing is registered; there is no temporary file.
 fn assert_whole(machine: &Machine, active: Option<&Packages>) -> Result<()> {
     let registered = machine.sh(&format!("readlink {STATE}/$(uname -r)/active || true"))?;
     let expected = active.map(Packages::version).unwrap_or_default();
@@ -50,20 +50,20 @@ fn no_room_where_payloads_lie() -> Result<()> {
     let loader_kib = number(&machine, &format!("du -k /run/x{}/schedswap-loader | cut -f1", one.payload()))?;
     let give = |kib: u64| machine.sh(&format!("mount -o remount,size={kib}k {STATE}"));
 
-    // dpkg finds no room for the payload.
+    // dpkg finds no space for the payload.
     give(payload_kib / 2)?;
     let output = refused(&machine, ONE)?;
     ensure!(output.contains(FULL), "{output}");
     assert_own_runs(&machine)?;
     assert_whole(&machine, None)?;
-    // The loader finds none for what it keeps beside it.
+    // The loader finds no space for its own files beside it.
     give(payload_kib + loader_kib / 2)?;
     let output = refused(&machine, ONE)?;
     ensure!(output.contains(FULL) && output.contains("nothing half-written is left"), "{output}");
     assert_own_runs(&machine)?;
     assert_whole(&machine, None)?;
     machine.sh("! systemctl is-enabled schedswap.service")?;
-    // More room is all that it takes.
+    // More space is all that is needed.
     give(64 << 10)?;
     machine.sh("dpkg --configure -a")?;
     assert_runs(&machine, &one)?;
@@ -101,8 +101,8 @@ fn an_rpm_upgrade_without_room_leaves_the_old_one() -> Result<()> {
     machine.sh(&format!("mkdir {STATE} && mount -t tmpfs -o mode=755,size=64m tmpfs {STATE}"))?;
     machine.rpm_install(&one.rpm)?;
     assert_runs(&machine, &one)?;
-    // rpm itself sees to the room for what is in the package, with a twentieth to spare, and not to what the loader writes
-    // beside it.
+    // rpm itself makes sure that there is space for the package's content, with a twentieth to spare, but not for
+    // what the loader writes beside it.
     let payload_kib = number(&machine, &format!("du -sk {} | cut -f1", one.payload()))?;
     let loader_kib = number(&machine, &format!("du -k {STATE}/loader | cut -f1"))?;
     machine.sh(&format!("rm {STATE}/loader"))?;
@@ -112,7 +112,7 @@ fn an_rpm_upgrade_without_room_leaves_the_old_one() -> Result<()> {
     let output = machine.with_package("rpm -U --nodeps", &two.rpm)?;
     let output = format!("{}{}", output.stdout, output.stderr);
     ensure!(output.contains(FULL) && output.contains("nothing half-written is left"), "{output}");
-    // rpm has gone on all the same, and taken the old one's files away.
+    // rpm went on anyway, and removed the files of the old one.
     assert_runs(&machine, &one)?;
     assert_eq!(reads(&machine)?, "release=1 reads=1,1,1");
 
@@ -127,9 +127,9 @@ fn an_rpm_upgrade_without_room_leaves_the_old_one() -> Result<()> {
     Ok(())
 }
 
-/// Leaves nothing of the root file system, not even of what is kept for root.
+/// Uses up the whole root file system, including what is reserved for root.
 fn fill(machine: &Machine) -> Result<()> {
-    // Most of it without writing it; the last is found by trying.
+    // Most of it without writing it; the rest is found by trying.
     machine.sh(&format!(
         "sync; fallocate -l $(( $(stat -f -c '%f * %S' /) - (48 << 20) )) {FILLER}
          dd if=/dev/zero of={FILLER} oflag=append conv=notrunc bs=64k 2>/dev/null
@@ -139,8 +139,8 @@ fn fill(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// Installs a package on a full disk again and again, each time with a little more room, until it is installed; it
-/// breaks off wherever it happens to, in dpkg or in the loader. Before that, `what_ran` goes on running.
+/// Installs a package on a full disk again and again, each time with a little more space, until it is installed. It
+/// fails wherever it happens to, in dpkg or in the loader. Until then, `what_ran` goes on running.
 fn install_with_ever_more_room(machine: &Machine, package: &str, what_ran: &str) -> Result<u32> {
     fill(machine)?;
     for refusals in 0..40 {

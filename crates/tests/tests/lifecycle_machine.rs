@@ -1,11 +1,11 @@
-//! The machine that life-cycle tests work on: it boots, keeps its disk, and comes up again after a power cut.
+//! The machine that the life-cycle tests use: it boots, keeps its disk, and boots again after a power cut.
 
 use anyhow::Result;
 use schedswap_guest::console::Kind;
 use schedswap_guest::debian::Until;
 use schedswap_tests::{machine, other_kernel};
 
-/// What ext4 says when it was not unmounted.
+/// What ext4 logs if it was not unmounted.
 const REPLAYED: &str = "EXT4-fs (vda): recovery complete";
 
 #[test]
@@ -44,7 +44,7 @@ fn another_kernel_boots_from_the_same_disk() -> Result<()> {
     machine.kernel = other.clone();
     machine.reboot()?;
     assert_eq!(machine.sh("uname -r; cat /var/lib/kept")?, format!("{}\nkept", other.release));
-    // Its own modules are there, and depmod has run.
+    // The kernel's own modules are there, and depmod has run.
     machine.sh("modprobe dummy && test -d /sys/module/dummy")?;
     machine.power_off()?;
     Ok(())
@@ -82,7 +82,7 @@ fn a_unit_that_fails_is_named() -> Result<()> {
          WantedBy=multi-user.target\n' >/etc/systemd/system/broken.service; systemctl enable broken")?;
     let error = machine.reboot().unwrap_err().to_string();
     assert!(error.contains("broken.service") && error.contains("told why"), "{error}");
-    // It is on all the same, and to be looked into.
+    // The machine is on anyway, and can be examined.
     assert_eq!(machine.run("systemctl is-active broken")?.stdout, "failed\n");
     Ok(())
 }

@@ -32,7 +32,7 @@ fn rpm_installs_and_erases() -> Result<()> {
     machine.boot()?;
     machine.rpm_install(&Small { name: "small", version: "1" }.rpm(dir.path())?)?;
     assert_eq!(machine.sh("cat /usr/share/small/greeting; rpm -q small")?, "hello from 1\nsmall-1-1.noarch");
-    // As any rpm would: two of one name and file are a conflict.
+    // Like any two rpms with the same name and file, they conflict.
     let second = Small { name: "small", version: "2" }.rpm(dir.path())?;
     assert!(machine.with_package("rpm -i", &second)?.status != 0, "a file of two packages");
     assert_eq!(machine.with_package("rpm -U", &second)?.status, 0);

@@ -1,5 +1,5 @@
 //! A scheduler's packages over a machine's life: installed, upgraded, loaded at boot, removed. Two releases of one
-//! scheduler, which count in variables of their own, show that a switch hands the state over.
+//! scheduler, which count in their own variables, show that a switch hands the state over.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::debian::{Machine, Until};
@@ -22,7 +22,7 @@ fn a_deb_from_installation_to_removal() -> Result<()> {
     machine.sh("test $(readlink /usr/sbin/schedswap-loader) = /var/lib/schedswap/loader")?;
     machine.sh("systemctl is-enabled schedswap.service")?;
 
-    // Upgraded: one stop, and the count goes on.
+    // Upgraded: one stop, and the count continues.
     machine.dpkg_install(&two.deb)?;
     assert_runs(&machine, &two)?;
     assert_eq!(reads(&machine)?, "release=2 reads=2,2,2");
@@ -36,7 +36,7 @@ fn a_deb_from_installation_to_removal() -> Result<()> {
     machine.sh("systemctl restart schedswap.service")?;
     assert_runs(&machine, &two)?;
 
-    // Down again, which dpkg does when asked by name of the file.
+    // Downgraded, which dpkg does if it is given the file.
     machine.dpkg_install(&one.deb)?;
     assert_runs(&machine, &one)?;
 
@@ -50,8 +50,8 @@ fn a_deb_from_installation_to_removal() -> Result<()> {
     Ok(())
 }
 
-/// Runs a shell command as rpm's plugin `unshare` runs scripts, where a distribution has it on (rpm 4.20 and later):
-/// no network, and directories of their own for what is temporary and the users'.
+/// Runs a shell command as rpm's plugin `unshare` runs scripts where a distribution has enabled it (rpm 4.20 and
+/// later): without network, and with private directories for temporary files and homes.
 const NAMESPACES: &str = "unshare --mount --net sh -c 'mount -t tmpfs own /tmp && mount -t tmpfs own /home && \
                           exec sh -c \"$0\" \"$1\"'";
 
@@ -89,7 +89,7 @@ fn of_two_rpms_side_by_side_either_may_go() -> Result<()> {
         ensure!(output.status == 0, "rpm -i: {}{}", output.stdout, output.stderr);
         Ok(())
     };
-    // Both have one name: it takes the version as well.
+    // Both have the same name, so the version is needed as well.
     let erase = |packages: &Packages| -> Result<()> {
         let label = machine.with_package("rpm -qp", &packages.rpm)?.stdout;
         machine.rpm_erase(label.trim())?;
@@ -103,14 +103,14 @@ fn of_two_rpms_side_by_side_either_may_go() -> Result<()> {
     assert_eq!(reads(&machine)?, "release=2 reads=2,2,2");
     machine.sh(&format!("test -d {} && test -d {}", one.payload(), two.payload()))?;
 
-    // The one that runs: the kernel's own comes back, for nobody asked for the other.
+    // Removing the one that runs: the kernel's own scheduler comes back, because nobody asked for the other.
     erase(&two)?;
     assert_own_runs(&machine)?;
     machine.sh("test ! -e /var/lib/schedswap/$(uname -r)/active")?;
     machine.sh(&format!("schedswap-loader switch {}", one.version()))?;
     assert_runs(&machine, &one)?;
 
-    // The one that does not run: nothing changes.
+    // Removing the one that does not run: nothing changes.
     install(&two)?;
     assert_eq!(reads(&machine)?, "release=2 reads=1,1,1");
     erase(&one)?;
@@ -120,7 +120,7 @@ fn of_two_rpms_side_by_side_either_may_go() -> Result<()> {
 
     erase(&two)?;
     assert_own_runs(&machine)?;
-    // Nor is anything left of what the loader had put there itself.
+    // Nothing is left either of what the loader itself installed.
     machine.sh("test ! -e /var/lib/schedswap/loader && test ! -e /etc/systemd/system/schedswap.service")?;
     machine.power_off()?;
     Ok(())
@@ -160,7 +160,7 @@ fn a_boot_that_did_not_come_up_well_is_not_tried_again() -> Result<()> {
     let mut machine = machine()?;
     machine.boot()?;
     machine.dpkg_install(&one.deb)?;
-    // Cut off after loading and before the word that all is well.
+    // The power is cut after loading and before the boot is known to be healthy.
     machine.sh("systemctl disable --quiet schedswap-healthy.service && sync")?;
     machine.reboot()?;
     assert_runs(&machine, &one)?;
@@ -191,7 +191,7 @@ fn an_upgrade_that_is_refused_leaves_the_old_one_running() -> Result<()> {
     machine.boot()?;
     machine.dpkg_install(&one.deb)?;
     assert_eq!(reads(&machine)?, "release=1 reads=1,1,1");
-    // Somebody else's probe inside a window that the switch would have to write.
+    // A probe of another program, inside a window that the switch would have to write.
     machine.sh("echo 'p:held try_to_wake_up+5' >/sys/kernel/debug/tracing/kprobe_events || echo 'p:held try_to_wake_up+9' >/sys/kernel/debug/tracing/kprobe_events")?;
     let output = machine.with_package("dpkg -i", &two.deb)?;
     ensure!(output.status != 0, "the upgrade was not refused: {}", output.stdout);
@@ -210,7 +210,7 @@ fn an_upgrade_that_is_refused_leaves_the_old_one_running() -> Result<()> {
     Ok(())
 }
 
-/// What is cut off: the command, what runs before it and after it.
+/// What is interrupted: the command, and what runs before and after it.
 struct Step {
     command: String,
     before: String,
@@ -218,7 +218,7 @@ struct Step {
 }
 
 impl Step {
-    /// How long it takes. By the host's clock: that of a guest whose host is busy may go wrong, each boot in another way.
+    /// How long it takes, by the host's clock: that of a guest on a busy host may be wrong, differently in each boot.
     fn timed(&self, machine: &Machine) -> Result<u64> {
         let begun = Instant::now();
         machine.sh(&format!("({}) >/dev/null 2>&1", self.command))?;
@@ -226,8 +226,8 @@ impl Step {
     }
 }
 
-/// Cut off at some moment of an installation, an upgrade, a removal: the next boot is clean, and the same command, given
-/// again, gets to its end. As often as `SCHEDSWAP_TEST_CUTS` says.
+/// The power is cut at some moment of an installation, an upgrade or a removal: the next boot is clean, and the same
+/// command, run again, succeeds. As often as `SCHEDSWAP_TEST_CUTS` says.
 #[test]
 #[ignore = "slow: `make soak` runs it"]
 fn a_power_cut_in_the_middle() -> Result<()> {
@@ -251,7 +251,7 @@ fn a_power_cut_in_the_middle() -> Result<()> {
     for cut in 0..cuts {
         let kind = cut as usize % steps.len();
         let Step { command, before, after } = &steps[kind];
-        // Spread over all of the time that it takes, and a little behind.
+        // Spread over the whole time that it takes, and a little beyond.
         let after_ms = 20 + cut * 7919 % (takes_ms[kind] * 11 / 10);
         let context = format!("`{command}`, which takes {} ms, cut off after {after_ms} ms", takes_ms[kind]);
         let version = running(&machine)?;
@@ -261,13 +261,14 @@ fn a_power_cut_in_the_middle() -> Result<()> {
         let at_the_cut = running(&machine)?;
         machine.power_cut()?;
         if cut % 10 == 9 {
-            // Which takes a journal that was replayed.
+            // For that, a journal must have been replayed.
             machine.boot().context(context.clone())?;
             machine.power_off()?;
             machine.check_disk().context(context.clone())?;
         }
         machine.boot().context(context.clone())?;
-        // Clean: what runs is of before or after, and whole; or the kernel's own, where neither is.
+        // Clean: what runs is complete, and belongs to before or after; or the kernel's own scheduler runs, if
+        // neither is complete.
         let version = running(&machine)?;
         ensure!(
             [before.as_str(), after.as_str(), ""].contains(&version.as_str()),
@@ -292,7 +293,7 @@ fn two_installations_at_once() -> Result<()> {
     let (one, two) = (counting("1")?, counting("2")?);
     let mut machine = machine()?;
     machine.boot()?;
-    // Both payloads are there, as from packages; the loaders race for the lock.
+    // Both payloads are installed, as from packages; the loaders compete for the lock.
     machine.rpm_install(&one.rpm)?;
     let output = machine.with_package("rpm -i --nodeps --noscripts", &two.rpm)?;
     ensure!(output.status == 0, "{}", output.stderr);

@@ -1,4 +1,4 @@
-//! A swap when memory is short works, or is refused cleanly.
+//! A swap while memory is short works, or is refused cleanly.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -35,7 +35,8 @@ fn short_of_memory_it_works_or_is_refused_cleanly() -> Result<()> {
     Ok(())
 }
 
-/// More than there is, written again and again by four processes: whoever presses is killed, and comes again.
+/// More memory than there is, written again and again by four processes: one that needs too much is killed, and
+/// restarted.
 #[test]
 #[ignore = "slow: `make soak` runs it"]
 fn under_pressure_only_who_presses_is_killed() -> Result<()> {
@@ -45,12 +46,12 @@ fn under_pressure_only_who_presses_is_killed() -> Result<()> {
         config.memory_mib = 768;
         config.time_limit = 3 * limit;
         config.command_limit = limit;
-        // Who fills memory within one system call is in the kernel for long where emulation is slow; RCU of tasks, which
-        // waits for it, would say so after 10 s. In ticks.
+        // A process that fills memory within one system call stays in the kernel for long where emulation is slow;
+        // RCU-tasks waits for it, and would report that after 10 s. In ticks.
         config.append.push("rcupdate.rcu_task_stall_info=50000".into());
         config.initramfs.program("stress-ng").expect("stress-ng");
     })?;
-    // A report of its own, with a stack trace; what the kernel says of anybody else's memory is a complaint.
+    // A report with a stack trace; what the kernel reports about any other process's memory is a complaint.
     guest.expect_on_console("invoked oom-killer");
     let press_kib = number(&guest, AVAILABLE)? * 5 / 4;
     let pressing = guest.start(
@@ -70,7 +71,7 @@ fn under_pressure_only_who_presses_is_killed() -> Result<()> {
     let mut swapped = 0;
     let mut least_kib = u64::MAX;
     for _ in 0..CYCLES {
-        // As an operator's shell has it, and not spared as the agent that runs this.
+        // Like an operator's shell, and not protected as the agent is that runs this.
         let installed = guest.run(&format!("echo 0 >/proc/self/oom_score_adj; {INSTALL} {MODULE}"))?;
         least_kib = least_kib.min(number(&guest, AVAILABLE)?);
         if installed.status == 0 {
@@ -92,7 +93,7 @@ fn under_pressure_only_who_presses_is_killed() -> Result<()> {
     eprintln!("stress-ng ended with {}: {}", output.status, output.stderr);
     let others = guest.sh("dmesg | grep 'Killed process' | grep -v '(stress-ng' || true")?;
     ensure!(others.is_empty(), "killed as well: {others}");
-    // Afterwards all is as ever.
+    // Afterwards everything is as before.
     guest.sh(&format!("{INSTALL} {MODULE} && {UNINSTALL}"))?;
     guest.shutdown()?;
     Ok(())

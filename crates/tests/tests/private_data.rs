@@ -1,9 +1,9 @@
-//! Variables that the configuration makes the module's own: one that begins as the source says, and ones whose value
-//! comes from vmlinux at load and goes back at unload.
+//! Variables that the configuration makes the module's own: one that begins as the source says, and others whose
+//! value comes from vmlinux at load and goes back at unload.
 //!
-//! `max_load_balance_interval` follows the number of CPUs that are online, `sd_llc_size` is what each CPU's domains say;
-//! so the running kernel has other values than the source. Modules show theirs in debugfs; vmlinux's are read from
-//! its memory, without asking the module.
+//! `max_load_balance_interval` follows the number of online CPUs, and `sd_llc_size` each CPU's domains, so the
+//! running kernel has other values than the source. Modules show theirs in debugfs; vmlinux's are read from its
+//! memory, without asking the module.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -13,7 +13,7 @@ use schedswap_tests::{Built, MODULE, build_configured, guest, image, memory};
 const INTERVAL: &str = "max_load_balance_interval";
 const PER_CPU: &str = "sd_llc_size";
 
-/// What the edited source begins with; no number of CPUs leads to it.
+/// The initial value in the edited source; no number of CPUs leads to it.
 const IN_SOURCE: u64 = 123_457;
 
 fn edit(tree: &Tree) -> Result<()> {
@@ -53,7 +53,7 @@ fn boot(module: &Built) -> Result<Guest> {
     guest(module, |_| ())
 }
 
-/// Two CPUs go: at the first's end it is still counted. Returns what that makes of the interval.
+/// Two CPUs go offline: when the first one goes, it is still counted. Returns the resulting interval.
 fn take_two_cpus(guest: &Guest) -> Result<()> {
     guest.sh("for n in 3 2; do echo 0 >/sys/devices/system/cpu/cpu$n/online || exit 1; done")?;
     Ok(())
@@ -87,7 +87,7 @@ fn a_carried_variable_has_the_running_value_and_gives_it_back() -> Result<()> {
         "global_var:\n  force_private:\n    - {{name: {INTERVAL}, carry: true}}\n    - {{name: {PER_CPU}, carry: true}}\n"
     );
     let module = build_configured("carried", &config, edit)?;
-    // The next version does not carry, and shares what vmlinux has.
+    // The next version does not carry, and shares vmlinux's variable.
     let shared = build_configured("sharing", "", |tree| {
         show(tree)?;
         tree.replace("fair.c", "schedswap-test", "schedswap-next")
@@ -110,7 +110,7 @@ fn a_carried_variable_has_the_running_value_and_gives_it_back() -> Result<()> {
     assert_eq!(in_vmlinux(&guest)?, before, "the module has written vmlinux's");
 
     guest.sh("loader uninstall")?;
-    assert_eq!(in_vmlinux(&guest)?, changed, "vmlinux has not got it back");
+    assert_eq!(in_vmlinux(&guest)?, changed, "vmlinux did not get it back");
 
     // By way of the next version, too.
     guest.sh(&format!("loader install {MODULE}"))?;

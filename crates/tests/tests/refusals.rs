@@ -1,8 +1,8 @@
 //! What must be refused in a running kernel: each with the right words, and with nothing changed.
 //!
-//! One guest serves all cases: that a refusal leaves the kernel as it was is what lets the next case start from
-//! the same state, and each checks it: the kernel's text and scheduling classes byte by byte, its features, and
-//! whether a module is there.
+//! One guest serves all cases, because a refusal leaves the kernel as it was, so that the next case starts from the
+//! same state. Each case checks that: the kernel's text and scheduling classes byte by byte, its features, and
+//! whether a module is loaded.
 
 use anyhow::{Context, Result, bail, ensure};
 use schedswap_guest::{Guest, Running, memory::Memory};
@@ -19,9 +19,9 @@ const WRONG_ID_INSIDE: &str = "/schedswap/wrong-id-inside.ko";
 const WRONG_RELEASE: &str = "/schedswap/wrong-release.ko";
 const RENAMED: &str = "/schedswap/renamed.ko";
 
-/// Patience for what is meant to work: a busy host leaves threads in the way for long.
+/// Patience for what is meant to work: on a busy host threads are in the way for long.
 const PATIENT: &str = "--retries 30 --wait 1s";
-/// And for what is not: more than one attempt, soon over.
+/// Patience for what is not meant to work: more than one attempt, but soon over.
 const IMPATIENT: &str = "--retries 2 --wait 200ms";
 
 #[test]
@@ -61,7 +61,7 @@ fn boot(module: &Built, name: &str) -> Result<Guest> {
     let wrong_id = replace_all(&wrong_id_inside, &hex(&id), &hex(&other_id))?;
     let vermagic = |release: &[u8]| [b"vermagic=", release].concat();
     let wrong_release = replace_all(&bytes, &vermagic(release), &vermagic(other_release.as_bytes()))?;
-    // struct module's name, and what modinfo says of it; both are followed by a zero.
+    // struct module's name, and modinfo's; both are followed by a zero.
     let other_name = other_name(name);
     let in_struct = |name: &str| format!("\0{name}\0").into_bytes();
     let in_modinfo = |name: &str| format!("name={name}\0").into_bytes();
@@ -84,7 +84,7 @@ fn other_name(name: &str) -> String {
     format!("{}X", &name[..name.len() - 1])
 }
 
-/// Bytes with every `old` replaced by a `new` of the same length; at least one there must be.
+/// Bytes with every `old` replaced by a `new` of the same length; there must be at least one.
 fn replace_all(bytes: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     assert_eq!(old.len(), new.len());
     let mut bytes = bytes.to_vec();
@@ -99,7 +99,7 @@ fn replace_all(bytes: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What must hold of a kernel without, and with, the scheduler.
+/// What must be true of a kernel without, and with, the scheduler.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Stock,
@@ -122,7 +122,7 @@ impl Machine {
         self.save("stock")
     }
 
-    /// Keeps what the kernel's memory and its features are now.
+    /// Saves the kernel's memory and its features.
     fn save(&self, name: &str) -> Result<()> {
         self.guest.sh(&format!(
             "guest-load kcore save --ranges /tmp/ranges --anchor $(cat /tmp/anchor) /tmp/memory-{name} && \
@@ -148,7 +148,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Runs the loader; its exit status and report must agree.
+    /// Runs the loader; its exit status and its report must agree.
     fn loader(&self, arguments: &str) -> Result<Report> {
         let output = self.guest.run(&format!("loader --json {arguments}"))?;
         let report: Report = serde_json::from_str(output.stdout.trim())
@@ -162,7 +162,7 @@ impl Machine {
         Ok(report)
     }
 
-    /// Runs the loader, which must refuse and say each of `words` (in its own messages or the kernel's).
+    /// Runs the loader, which must refuse with each of `words` (in its own messages or the kernel's).
     fn refused(&self, arguments: &str, words: &[&str]) -> Result<Report> {
         let report = self.loader(arguments)?;
         ensure!(report.outcome == Outcome::Refused, "{arguments}: {report:?}");
@@ -171,7 +171,7 @@ impl Machine {
         Ok(report)
     }
 
-    /// Loads a module past the loader, switching at once, which must fail; the kernel log must say why.
+    /// Loads a module without the loader, switching at once, which must fail; the kernel log must say why.
     fn insmod_refused(&self, path: &str, words: &[&str]) -> Result<()> {
         let lines = || self.guest.sh("dmesg | wc -l");
         let before = lines()?;
@@ -196,7 +196,7 @@ impl Machine {
     fn wrong_build_id(&self) -> Result<()> {
         let running = image().build_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         self.refused(&format!("install {WRONG_ID}"), &[&running, "the module was built for", "other build"])?;
-        // The loader reads modinfo; the module checks for itself, whoever loads it.
+        // The loader reads modinfo; the module checks itself, whichever program loads it.
         let words = ["built for the kernel with build id", &running];
         self.refused(&format!("install {WRONG_ID_INSIDE}"), &[&words[..], &["refused to load"]].concat())?;
         self.insmod_refused(WRONG_ID, &[&words[..], &["Invalid argument"]].concat())?;
@@ -208,7 +208,7 @@ impl Machine {
         self.assert_unchanged(State::Stock)
     }
 
-    /// A function that is diverted behind ftrace's nop and that nothing else is named like.
+    /// A function with a unique name that is diverted after ftrace's nop.
     fn probed(&self) -> Result<(&BoundaryFunction, u64)> {
         let fits = |f: &&BoundaryFunction| {
             matches!(&f.fate, Fate::Divert(site) if site.after_fentry)
@@ -239,7 +239,7 @@ impl Machine {
         refused(window)?;
         self.remove_kprobe()?;
         self.assert_unchanged(State::Stock)?;
-        // Registered only, so that the bytes are intact; at whatever instruction comes second.
+        // Only registered, so the bytes are intact; at the second instruction, whichever it is.
         for offset in window + 1..window + 5 {
             if self.set_kprobe(&format!("{name}+{offset}")).is_ok() {
                 refused(window)?;
@@ -256,14 +256,14 @@ impl Machine {
     }
 
     fn remove_kprobe(&self) -> Result<()> {
-        // The event exists enabled or not; an enabled one cannot be removed.
+        // The event exists whether enabled or not; an enabled one cannot be removed.
         self.guest.sh(
             "echo 0 >/sys/kernel/tracing/events/kprobes/held/enable && echo >/sys/kernel/tracing/kprobe_events",
         )?;
         Ok(())
     }
 
-    /// The jump itself is an instruction that may be probed; unload must not write over the probe's int3.
+    /// The jump itself is an instruction that may be probed; unload must not overwrite the probe's int3.
     fn kprobe_in_a_jump(&self) -> Result<()> {
         let (function, window) = self.probed()?;
         let name = &function.name;
@@ -274,7 +274,7 @@ impl Machine {
         self.assert_unchanged(State::Loaded)
     }
 
-    /// Parks a thread; returns the command that holds it, the thread's id, and what is on its stack.
+    /// Parks a thread; returns the command that holds it, the thread's id, and its stack.
     fn park(&self) -> Result<(Running, u32, String)> {
         self.guest.sh("rm -f /run/parked /run/release")?;
         let command = "exec guest-load park --ready /run/parked --until-file /run/release";
@@ -293,7 +293,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Runs the loader, which must give up because of the parked thread after having tried again.
+    /// Runs the loader, which must give up because of the parked thread after several attempts.
     fn refused_for(&self, arguments: &str, thread: u32, function: &str) -> Result<()> {
         let named = format!("guest-load (thread {thread}) in {function}");
         let words = ["given up after 3 attempts", &named, "Nothing was changed"];
@@ -311,7 +311,7 @@ impl Machine {
 
     fn parked_thread(&self) -> Result<()> {
         let (parked, thread, stack) = self.park()?;
-        // Who is in the way by the kernel's own account: the first function of the stack that is to be diverted.
+        // The blocker by the kernel's own account: the first function on the stack that is to be diverted.
         let diverted = |name: &&str| {
             let mut functions = self.boundary.functions.iter();
             functions.any(|f| f.name == *name && matches!(f.fate, Fate::Divert(_)))
@@ -344,7 +344,7 @@ impl Machine {
             &["is loaded already (enabled)", "run `uninstall` first"],
         )?;
         self.insmod_refused(MODULE, &["File exists"])?;
-        // Under another name the kernel would take it; the module looks for itself.
+        // Under another name the kernel would accept it; the module checks itself.
         self.insmod_refused(RENAMED, &["refused: a scheduler is already loaded", "File exists"])?;
         self.guest.sh(&format!("! [ -e /sys/module/{} ]", other_name(&self.name)))?;
         self.assert_unchanged(State::Loaded)
@@ -363,7 +363,7 @@ fn functions_of(stack: &str) -> impl Iterator<Item = &str> {
     stack.lines().filter_map(|line| line.split_whitespace().nth(1)?.split('+').next())
 }
 
-/// Holds when the text says each of the words.
+/// Succeeds if the text contains each of the words.
 fn says(text: &str, words: &[&str]) -> Result<()> {
     match words.iter().find(|word| !text.contains(**word)) {
         Some(missing) => bail!("{missing:?} is not said in:\n{text}"),

@@ -1,5 +1,5 @@
-//! A kernel as rpm distributions (RHEL, Anolis, openEuler) package it. The files are those of the kernel under test; its
-//! packages are made here by rpmbuild, laid out as `kernel-core`, `kernel-devel` and `kernel-debuginfo` are, and its
+//! A kernel as rpm distributions (RHEL, Anolis, openEuler) package it. The files are those of the kernel under test;
+//! rpmbuild makes its packages here, laid out like `kernel-core`, `kernel-devel` and `kernel-debuginfo`, and its
 //! source is prepared from a source rpm.
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One rpm: its name, and the shell's commands that lay out its files. `$K` has Debian's, `$R` is the release.
+/// One rpm: its name, and the shell commands that lay out its files. `$K` holds Debian's files, `$R` is the release.
 type Rpm = (&'static str, &'static str);
 
 const CORE: Rpm = (
@@ -48,7 +48,7 @@ const DEBUGINFO: Rpm = (
 /// Makes the rpm and unpacks it below `root`.
 fn install(dir: &Path, root: &Path, (name, layout): Rpm, version: &str) -> Result<()> {
     let kernel = kernel()?;
-    // What is left out would make it another vmlinux (stripping, debugedit), or take minutes (compressing).
+    // The steps that are disabled would change the vmlinux (stripping, debugedit), or take minutes (compressing).
     let spec = format!(
         "%define __os_install_post %{{nil}}\n%define debug_package %{{nil}}\n%define _build_id_links none\n\
          %define _binary_payload w.ufdio\n\

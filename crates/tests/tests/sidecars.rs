@@ -1,5 +1,5 @@
-//! Functions outside kernel/sched that are replaced with the scheduler: one each of kernel/cgroup/cpuset.c,
-//! kernel/kthread.c and kernel/time/, which /proc shows, and one that no machine can do without a thread in.
+//! Functions outside kernel/sched that are replaced together with the scheduler: one each of kernel/cgroup/cpuset.c,
+//! kernel/kthread.c and kernel/time/, which /proc shows, and one in which every machine has a sleeping thread.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -15,7 +15,7 @@ const CPUSET: &str = "kernel/cgroup/cpuset.c";
 const KTHREAD: &str = "kernel/kthread.c";
 const TIMERS: &str = "kernel/time/timer_list.c";
 
-/// Where the work dir's tree has a file; edits count from the scheduler's directory.
+/// The path of a file in the work dir's tree; edits are relative to the scheduler's directory.
 fn path(unit: &str) -> String {
     format!("../../{unit}")
 }
@@ -35,7 +35,7 @@ fn init(work: &Path, named: &[(&str, &str)]) -> Result<Output> {
     schedswap(&["init", &kernel.release, &source, &work, "--sysroot", &sysroot, "--config", &text(&config)?])
 }
 
-/// The same where it has to be taken.
+/// The same; the configuration must be accepted.
 fn work_dir_with(name: &str, named: &[(&str, &str)]) -> Result<PathBuf> {
     let work = work_dir(name)?;
     let output = init(&work, named)?;
@@ -43,7 +43,7 @@ fn work_dir_with(name: &str, named: &[(&str, &str)]) -> Result<PathBuf> {
     Ok(work)
 }
 
-/// A pristine work dir of the test's own, in which what is compiled already need not be compiled again.
+/// A pristine work dir of the test's own, in which compiled objects need not be compiled again.
 fn work_dir(name: &str) -> Result<PathBuf> {
     let (shared, _lock) = schedswap_tests::work_dir()?;
     let dir = own()?.join(name);
@@ -55,7 +55,7 @@ fn work_dir(name: &str) -> Result<PathBuf> {
     Ok(dir.canonicalize()?)
 }
 
-/// What the edit below adds to three files of /proc, each with the words by which it is known.
+/// What the edit below adds to three files of /proc, each with the words that identify it.
 const SHOWN: [(&str, &str); 3] = [
     ("/proc/self/status", "schedswap-test: cpuset"),
     // The first kernel thread.
@@ -64,7 +64,7 @@ const SHOWN: [(&str, &str); 3] = [
 ];
 
 fn edit(tree: &Tree) -> Result<()> {
-    // One calls a function of its own unit that stays, one a new function.
+    // One calls a function of its own unit that stays, one calls a new function.
     tree.before(&path(CPUSET), "cpuset_task_status_allowed", NEW_FUNCTION)?;
     tree.at_entry(
         &path(CPUSET),
@@ -90,7 +90,7 @@ static noinline void schedswap_test_show(struct seq_file *m, nodemask_t mems)
 }
 "#;
 
-/// Which of the additions are there.
+/// Which of the additions are visible.
 fn shown(guest: &Guest) -> Result<Vec<&'static str>> {
     let mut shown = Vec::new();
     for (file, words) in SHOWN {
@@ -148,14 +148,14 @@ fn functions_outside_the_scheduler_are_replaced_with_it() -> Result<()> {
     Ok(())
 }
 
-/// The guide's, in a work dir without other edits. What it configures is among what that was made for.
+/// The guide's example, in a work dir without other edits. Its sidecar is among those of that work dir.
 fn example(work: &Path) -> Result<Built> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/sidecar/boundary.yaml");
     assert_eq!(fs::read_to_string(config)?, configuration(&[(CPUSET, "cpuset_task_status_allowed")]));
     build_in(work, "sidecar-example", |tree| tree.patch("examples/sidecar/asked-for.patch"))
 }
 
-/// kthreadd() is where the thread that makes kernel threads sleeps, on every machine, always.
+/// kthreadd() is where the thread that makes kernel threads sleeps, on every machine and always.
 #[test]
 fn a_sidecar_with_a_thread_inside_is_found_by_the_stack_check() -> Result<()> {
     let work = work_dir_with("sidecar-asleep", &[(KTHREAD, "kthreadd")])?;
@@ -174,7 +174,7 @@ fn a_sidecar_with_a_thread_inside_is_found_by_the_stack_check() -> Result<()> {
     Ok(())
 }
 
-/// Edits that would have no effect, or only half of one.
+/// Edits that would have no effect, or only half of it.
 #[test]
 fn what_is_not_named_cannot_be_changed() -> Result<()> {
     let work = work_dir_with("sidecar-refused", &[(CPUSET, "cpuset_task_status_allowed")])?;
@@ -203,7 +203,7 @@ fn what_cannot_be_a_sidecar_is_refused_by_name() -> Result<()> {
         ((CPUSET, "sched_fork"), &["sched_fork", "core.c"]),
         ((TIMERS, "timer_list_header"), &["inlined", "timer_list_show"]),
         (("kernel/cgroup/none.c", "f"), &["sidecar-wrong.yaml:2:", "no file kernel/cgroup/none.c"]),
-        // There, but not compiled into this kernel.
+        // It exists, but is not compiled into this kernel.
         (("kernel/time/test_udelay.c", "f"), &["no translation unit", "kernel/time/tick-common.c"]),
     ] {
         let output = init(&work, &[named])?;
@@ -216,7 +216,7 @@ fn what_cannot_be_a_sidecar_is_refused_by_name() -> Result<()> {
     Ok(())
 }
 
-/// The tree may be the developer's already when a sidecar is added to it.
+/// The developer may have edited the tree already when a sidecar is added to it.
 #[test]
 fn a_sidecar_can_be_added_to_an_edited_tree() -> Result<()> {
     let work = work_dir("sidecar-later")?;

@@ -1,6 +1,6 @@
-//! A stock kernel that takes signed modules only (`module.sig_enforce=1`), on firmware that vouches for our certificate:
-//! what `schedswap build --sign-key --sign-cert` made loads and swaps; what is not signed, is signed by somebody else,
-//! or was altered is refused by the kernel, and the loader says what to do.
+//! A stock kernel that accepts only signed modules (`module.sig_enforce=1`), on firmware that vouches for our
+//! certificate: what `schedswap build --sign-key --sign-cert` made loads and swaps; what is unsigned, signed with
+//! another key, or altered is refused by the kernel, and the loader says what to do.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -9,12 +9,12 @@ use schedswap_sched::module::sign::{self, MARK};
 use schedswap_tests::{MODULE, firmware, guest, kernel, keys, memory, pristine, signed};
 use std::fs;
 
-/// `EKEYREJECTED`: what the kernel says of all that it does not trust.
+/// `EKEYREJECTED`: what the kernel returns for everything that it does not trust.
 const REJECTED: &str = "os error 129";
-/// Modules that are to be refused: where they lie in the guest, what the loader and the kernel say.
+/// Modules that are to be refused: where they are in the guest, and what the loader and the kernel say.
 const UNSIGNED: Case = Case {
     path: "/refused/unsigned.ko",
-    words: &["this one is not: build it with --sign-key", "Loading of unsigned module is rejected"],
+    words: &["this one is not signed: build it with --sign-key", "Loading of unsigned module is rejected"],
 };
 const STRANGERS: Case = Case {
     path: "/refused/stranger.ko",
@@ -47,7 +47,7 @@ fn only_what_the_kernel_trusts_is_loaded() -> Result<()> {
     ensure!(module.ends_with(MARK), "the build did not sign");
     let unsigned = fs::read(pristine()?.module())?;
     let mut altered = module.clone();
-    // The least that can be altered; where it lies does not matter, but for the parts that the loader reads itself.
+    // The smallest possible alteration; its place does not matter, except that the loader must not read it.
     let middle = altered.len() / 2;
     altered[middle] ^= 1;
 
@@ -56,7 +56,7 @@ fn only_what_the_kernel_trusts_is_loaded() -> Result<()> {
         config.firmware = Some(firmware);
         config.cpus = 2;
         config.append.push("module.sig_enforce=1".into());
-        // Nothing unsigned may get in: that would be an E.
+        // Nothing unsigned may get in: that would set the taint flag E.
         config.allowed_taints = "O".into();
         for (case, bytes) in [
             (UNSIGNED, &unsigned),
@@ -74,7 +74,7 @@ fn only_what_the_kernel_trusts_is_loaded() -> Result<()> {
     for case in [UNSIGNED, STRANGERS, ALTERED] {
         refused(&guest, &case).context(case.path)?;
     }
-    // Asked beforehand, it says the same.
+    // Asked before, it says the same.
     let check = guest.run(&format!("loader check {}", UNSIGNED.path))?;
     ensure!(check.status == 3 && check.stdout.contains(UNSIGNED.words[0]), "{check:?}");
 
@@ -87,7 +87,7 @@ fn only_what_the_kernel_trusts_is_loaded() -> Result<()> {
     Ok(())
 }
 
-/// Whether the kernel asks the keyring that firmware fills: not all distributions have it do that.
+/// Whether the kernel uses the keyring that firmware fills: not all distributions configure that.
 fn trusts_firmware() -> Result<bool> {
     let source = kernel()?.source.join("kernel");
     let places = ["module/signing.c", "module_signing.c"].map(|file| source.join(file));
@@ -96,7 +96,7 @@ fn trusts_firmware() -> Result<bool> {
     Ok(fs::read_to_string(file)?.contains("VERIFY_USE_PLATFORM_KEYRING"))
 }
 
-/// The kernel refuses it, whoever asks; the loader says why, and nothing is loaded.
+/// The kernel refuses it, whichever program loads it; the loader says why, and nothing is loaded.
 fn refused(guest: &Guest, case: &Case) -> Result<()> {
     let Case { path, words } = case;
     let output = guest.run(&format!("loader --json install {path}"))?;

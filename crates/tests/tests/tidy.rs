@@ -1,5 +1,5 @@
-//! A house rule that no compiler holds: nothing in the tree is tied to one machine. (The order of the phases is held by
-//! the crates.)
+//! A house rule that no compiler checks: nothing in the tree is tied to one machine. (The crates enforce the order of
+//! the phases.)
 
 use std::fs;
 use std::path::{Path, PathBuf};

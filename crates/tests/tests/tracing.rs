@@ -1,5 +1,4 @@
-//! Tracers that are attached to functions which are replaced go on working, and stack traces through the stub are
-//! whole.
+//! Tracers that are attached to replaced functions go on working, and stack traces through the stub are complete.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
@@ -18,7 +17,7 @@ struct Hits {
 }
 
 fn hits(guest: &Guest) -> Result<Hits> {
-    // So few hits do not make the buffer run over.
+    // So few hits do not overflow the buffer.
     let text = guest.sh(&format!(
         "cd /sys/kernel/tracing; grep -c ' {TRACED} <-' trace; grep schedswap_probe kprobe_profile"
     ))?;
@@ -83,8 +82,8 @@ const DUMP: &str = "\
 const PLACE: &str =
     "\tif (sched_feat(HRTICK) || sched_feat(HRTICK_DL))\n\t\thrtick_clear(rq);\n\n\tlocal_irq_disable();";
 
-/// The frames of each stack trace in a kernel log, innermost first, without those that are marked `?`: the
-/// unwinder found them lying about but has not come by them.
+/// The frames of each stack trace in a kernel log, innermost first, without those marked `?`: the unwinder found
+/// these on the stack but did not reach them by unwinding.
 fn dumped_stacks(log: &str) -> Vec<Vec<String>> {
     let mut stacks = Vec::new();
     let mut lines = log.lines().map(|line| line.split_once("] ").map_or(line, |(_, text)| text).trim());
@@ -96,7 +95,7 @@ fn dumped_stacks(log: &str) -> Vec<Vec<String>> {
     stacks
 }
 
-/// Whether `stack` goes from the new `__schedule` through the stub to vmlinux's `schedule` and on to its very end.
+/// Whether `stack` goes from the new `__schedule` through the stub to vmlinux's `schedule` and on to its end.
 fn ensure_whole(stack: &[String], ends: &[&str]) -> Result<()> {
     let whole =
         stack.windows(2).any(|pair| pair[0].starts_with("__schedule.ss") && pair[1] == "ss_schedule_stub")
@@ -129,7 +128,7 @@ fn stack_traces_through_the_stub_are_whole() -> Result<()> {
     ensure_whole(programs[0], USER_ENDS)?;
     ensure_whole(threads[0], KERNEL_THREAD_ENDS)?;
 
-    // The event's own stack trace comes by another way to the same frames.
+    // The event's own stack trace reaches the same frames in another way.
     guest.sh(
         "cd /sys/kernel/tracing && echo >trace && echo 'stacktrace if prev_comm == \"sleep\"' \
          >events/sched/sched_switch/trigger && sleep 0.1 && echo '!stacktrace' >events/sched/sched_switch/trigger",

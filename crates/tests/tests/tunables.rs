@@ -1,33 +1,33 @@
-//! The scheduler's tunables keep their values across load, and what is written while the new scheduler is loaded
+//! The scheduler's tunables keep their values across a load, and what is written while the new scheduler is loaded
 //! survives its unload.
 //!
-//! Which there are is asked of the guest. Not among them, though files below the same directories:
+//! The guest is asked which tunables there are. Files below the same directories that are not among them:
 //! * `debug`, which is a report and read-only;
-//! * `features`, which differ between the two schedulers on purpose: the demo's test has them;
-//! * `domains/`, which is what the kernel has made of the machine: it is made anew when a CPU comes or goes.
+//! * `features`, which differ between the two schedulers on purpose: the demo's test covers them;
+//! * `domains/`, which the kernel computes from the machine, and again whenever a CPU comes or goes.
 
 use anyhow::{Result, ensure};
 use schedswap_guest::Guest;
 use schedswap_tests::{MODULE, guest, pristine};
 use std::collections::BTreeMap;
 
-/// `tunable_scaling` first: writing it computes others from it.
+/// `tunable_scaling` first: writing it recomputes others.
 const LIST: &str = "cd /sys/kernel/debug/sched 2>/dev/null && { ls -d $PWD/tunable_scaling; \
                     find $PWD -type f -perm -200 ! -path '*/domains/*' ! -name features ! -name tunable_scaling; }; \
                     find /proc/sys/kernel -type f -name 'sched_*' -perm -200";
 
-/// What is in all files, in one go: `path value`, one a line.
+/// The content of all files, read in one go: `path value`, one per line.
 fn read(guest: &Guest, files: &[String]) -> Result<BTreeMap<String, String>> {
     let text = guest.sh(&format!("for f in {}; do echo $f $(cat $f 2>&1); done", files.join(" ")))?;
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     Ok(pairs.map(|(file, value)| (file.to_owned(), value.to_owned())).collect())
 }
 
-/// Values to try instead of `value`, other than `before`: whether one is taken, only the kernel can tell.
+/// Values to try instead of `value`, other than `before`: only the kernel can tell which are accepted.
 fn candidates(value: &str, before: &str) -> Vec<String> {
     let mut candidates: Vec<String> = match (value, value.parse::<i64>()) {
         ("Y" | "N", _) => vec!["N".into(), "Y".into()],
-        // A percentage, a flag, a time in ns that must be a multiple of a tick's: each has some that it takes.
+        // A percentage, a flag, a time in ns that must be a multiple of a tick's: each accepts some of these.
         (_, Ok(n)) => [n + 1, n - 1, n + 2, n - 2, n * 2, n / 2, n + 8].map(|n| n.to_string()).to_vec(),
         // `none voluntary (full)`
         _ => value.split_whitespace().filter(|word| !word.starts_with('(')).map(str::to_owned).collect(),
@@ -36,8 +36,8 @@ fn candidates(value: &str, before: &str) -> Vec<String> {
     candidates
 }
 
-/// Gives every file another value than it has, and than `before` where the kernel has a third; returns what each
-/// then holds, and the files of which no value could be changed.
+/// Gives every file another value than it has, and than `before` if the kernel has a third one; returns the content
+/// of each afterwards, and the files whose value could not be changed.
 fn change(
     guest: &Guest,
     files: &[String],
@@ -69,10 +69,10 @@ fn values_are_kept_both_ways() -> Result<()> {
     ensure!(files.len() >= 15, "too few tunables: {defaults:#?}");
     ensure!(defaults.len() == files.len(), "{files:?} read as {defaults:?}");
 
-    // Values that are not the defaults, so that a scheduler that brings its own is found out.
+    // Values that are not the defaults, so that a scheduler that resets them is noticed.
     let (before, stuck) = change(&guest, &files, &defaults)?;
     eprintln!("{} tunables; not to be changed on this machine: {stuck:?}", files.len());
-    // It says EOPNOTSUPP where all CPUs have the same capacity.
+    // It returns EOPNOTSUPP if all CPUs have the same capacity.
     let excused = |file: &String| file.ends_with("/sched_energy_aware");
     ensure!(stuck.iter().all(excused), "the kernel takes no other value: {stuck:?} of {before:#?}");
 

@@ -1,5 +1,5 @@
-//! The initramfs of a machine that boots from a disk. It brings, into `/run`, all that is ours, so that the disk
-//! holds nothing but Debian and what a test puts there.
+//! The initramfs of a machine that boots from a disk. It brings everything of ours and puts it into `/run`, so that
+//! the disk holds only Debian and what a test puts there.
 
 use super::modules;
 use crate::{Initramfs, Result, Tools};
@@ -8,19 +8,16 @@ use schedswap_source::Bootable;
 const INIT: &str = include_str!("init.sh");
 const AGENT: &str = include_str!("agent.service");
 
-/// What reaches the disk; built into some kernels.
+/// What makes the disk reachable; built into some kernels.
 const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4"];
-/// What ext4 asks the kernel for by another name, so that it is nobody's dependency.
+/// ext4 asks the kernel for this one under another name, so no module lists it as a dependency.
 const MODULES_IF_ANY: &[&str] = &["crc32c_generic"];
 
 /// The kernel parameters of these machines, each with its reason.
 pub(super) const PARAMETERS: &[(&str, &str)] = &[
-    (
-        "systemd.log_target=kmsg",
-        "what systemd writes to the console itself would cut the kernel's lines in two",
-    ),
-    ("systemd.show_status=0", "the same"),
-    ("printk.devkmsg=on", "and all of it arrives"),
+    ("systemd.log_target=kmsg", "systemd's own messages on the console would cut the kernel's lines in two"),
+    ("systemd.show_status=0", "the same reason"),
+    ("printk.devkmsg=on", "systemd's messages in the kernel log all arrive"),
     ("systemd.gpt_auto=0", "there are no partitions to look for"),
     ("fsck.mode=skip", "the journal is replayed by the mount; tests check the disk when the machine is off"),
 ];
@@ -37,10 +34,10 @@ const MASKED: &[(&str, &str)] = &[
     ("systemd-pstore.service", "its storage is not emulated"),
 ];
 
-/// Under emulation a start takes its time.
+/// Under emulation, starting a unit takes time.
 const MANAGER: &str = "[Manager]\nDefaultTimeoutStartSec=300\nDefaultDeviceTimeoutSec=300\n";
 
-/// The one for a kernel.
+/// The initramfs for a kernel.
 pub(super) fn initramfs(kernel: &Bootable, tools: &Tools) -> Result<Initramfs> {
     let mut initramfs = Initramfs::default();
     for name in ["/bin", "/dev", "/proc", "/sys", "/run", "/disk", "/modules"] {

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# PID 1 of a machine that boots from a disk, until that is mounted; then it is the disk's own systemd.
+# PID 1 of a machine that boots from a disk, until the disk is mounted; after that, the disk's own systemd is PID 1.
 bb=/bin/busybox
 root=/disk
 
@@ -8,7 +8,7 @@ fail() {
     $bb reboot -f
 }
 
-# The disk of a serial number.
+# The disk with a serial number.
 disk() {
     for block in /sys/block/vd*; do
         [ "$($bb cat "$block/serial")" = "$1" ] && echo "/dev/${block##*/}" && return
@@ -21,18 +21,19 @@ $bb mount -t sysfs sysfs /sys
 $bb mount -t devtmpfs devtmpfs /dev
 $bb mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
 
-# Named so that each comes behind those it needs.
+# Their names put each one after those that it needs.
 for module in /modules/*.ko; do
     [ -e "$module" ] || break
     $bb insmod "$module" || fail "$module cannot be loaded"
 done
 
-# Read-only, as distributions do it: systemd mounts it again by /etc/fstab, and what comes too early is found out.
+# Read-only, as distributions do it: systemd mounts it again by /etc/fstab, so anything that writes too early is
+# found.
 $bb mount -t ext4 -o ro "$(disk root)" $root || fail "its root file system cannot be mounted"
 $bb mount -t ext4 -o ro "$(disk modules)" $root/usr/lib/modules || fail "its modules cannot be mounted"
 
 $bb cp -a /handover/. /run
-$bb ln -s "$(disk hatch)" /run/schedswap/hatch
+$bb ln -s "$(disk transfer)" /run/schedswap/transfer
 for mounted in proc sys dev run; do
     $bb mount --move /$mounted $root/$mounted
 done

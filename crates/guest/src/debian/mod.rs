@@ -1,4 +1,4 @@
-//! A machine with a disk of its own: Debian with systemd, that is switched off, cut off and booted again.
+//! A machine with a disk of its own: a Debian with systemd that is switched off, cut off and booted again.
 //!
 //! ```no_run
 //! use schedswap_guest::{Tools, debian::{Machine, RootImage}};
@@ -22,18 +22,18 @@
 //! # fn todo() -> (Bootable, Bootable) { unreachable!() }
 //! ```
 //!
-//! * [`RootImage`]: the file system that every machine begins with.
-//! * [`Machine`]: its disk, and the guest that works on it while it is on.
+//! * [`RootImage`]: the file system with which every machine begins.
+//! * [`Machine`]: its disk, and the guest that uses it while the machine is on.
 //!
-//! What a test needs in the guest (agent, kernel modules, the units that are masked) comes with each boot and is not
-//! on the disk.
+//! Whatever a test needs in the guest (agent, kernel modules, masks of units) comes with each boot and is not on the
+//! disk.
 
 mod cached;
 mod early;
-mod hatch;
 mod machine;
 mod modules;
 mod root_image;
+mod transfer_disk;
 
 pub use machine::{Machine, Until};
 pub use root_image::RootImage;

@@ -1,6 +1,6 @@
-//! A kernel's modules: those that its initramfs loads, and all of them on a disk.
+//! The modules of a kernel: those that its initramfs loads, and a disk with all of them.
 
-use super::cached::Place;
+use super::cached::CachedFile;
 use crate::{Error, Result, host};
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, SectionHeader};
@@ -13,19 +13,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::UNIX_EPOCH;
 
-/// A module, as the kernel takes it.
+/// A module in the form that the kernel loads.
 #[derive(Clone, Debug)]
 pub(super) struct Module {
     pub name: String,
     pub bytes: Vec<u8>,
 }
 
-/// How distributions compress modules: ending, program, package.
+/// How distributions compress modules: suffix, program, package.
 const COMPRESSED: &[(&str, &str, &str)] =
     &[(".ko.xz", "xz", "xz-utils"), (".ko.zst", "zstd", "zstd"), (".ko.gz", "gzip", "gzip")];
 
-/// The modules of these names and all that they need, in the order in which to load them. What is built in is left
-/// out.
+/// The named modules and all that they need, in the order in which to load them. Built-in ones are left out.
 pub(super) fn to_load(kernel: &Bootable, wanted: &[&str], if_any: &[&str]) -> Result<Vec<Module>> {
     let index = Index::of(kernel)?;
     let mut order = Order { kernel, index: &index, seen: BTreeSet::new(), modules: Vec::new() };
@@ -38,7 +37,7 @@ pub(super) fn to_load(kernel: &Bootable, wanted: &[&str], if_any: &[&str]) -> Re
     Ok(order.modules)
 }
 
-/// Where each module is, by its name.
+/// The file of each module, by the module's name.
 struct Index {
     files: BTreeMap<String, PathBuf>,
     built_in: BTreeSet<String>,
@@ -48,7 +47,7 @@ impl Index {
     fn of(kernel: &Bootable) -> Result<Index> {
         let mut files = BTreeMap::new();
         walk(&kernel.modules.join("kernel"), &mut files)?;
-        // Lines such as `kernel/fs/ext4/ext4.ko`.
+        // Lines like `kernel/fs/ext4/ext4.ko`.
         let path = kernel.modules.join("modules.builtin");
         let text = fs::read_to_string(&path).map_err(Error::io(format!("cannot read {}", path.display())))?;
         let built_in = text.lines().filter_map(|line| module_name(line.rsplit('/').next()?)).collect();
@@ -113,31 +112,31 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     host::run_bytes(Command::new(program).args(["--decompress", "--stdout"]).arg(file), package, &doing)
 }
 
-/// The names after `depends=` in a module's `.modinfo`, which is strings that each end with a zero byte.
+/// The names after `depends=` in a module's `.modinfo`, which consists of strings that each end with a zero byte.
 fn depends(bytes: &[u8]) -> std::result::Result<Vec<String>, String> {
     let reason = |error: object::read::Error| error.to_string();
     let header = FileHeader64::<LittleEndian>::parse(bytes).map_err(reason)?;
     let endian = header.endian().map_err(reason)?;
     let sections = header.sections(endian, bytes).map_err(reason)?;
     let (_, section): (SectionIndex, _) =
-        sections.section_by_name(endian, b".modinfo").ok_or("it has no section .modinfo")?;
+        sections.section_by_name(endian, b".modinfo").ok_or("it has no .modinfo section")?;
     let info = section.data(endian, bytes).map_err(reason)?;
     let value = info.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"depends="));
     let value = String::from_utf8_lossy(value.unwrap_or_default());
     Ok(value.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect())
 }
 
-/// The image of a disk with `/lib/modules` of one kernel, `depmod` done, from the cache or made now.
+/// The image of a disk with `/lib/modules` of one kernel, with `depmod` run, from the cache or made now.
 pub(super) fn disk_image(cache: &Cache, kernel: &Bootable, progress: &dyn Progress) -> Result<PathBuf> {
-    // One release is built more than once; its list of modules tells.
+    // One release may be built more than once; the list of its modules tells the builds apart.
     let list = kernel.modules.join("modules.order");
     let built = fs::metadata(&list).map_err(Error::io(format!("cannot read {}", list.display())))?;
     let seconds = built.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let name = format!("modules-{}-{}.ext4", kernel.release, seconds.unwrap_or_default().as_secs());
-    let place = Place::lock(cache, &name)?;
+    let place = CachedFile::lock(cache, &name)?;
     place.get_or_make(|staging, image| {
         progress.begin(&format!("making a disk of the modules of {}", kernel.release), None);
-        // depmod wants the full path below a root of its own.
+        // depmod wants the full path below a root directory.
         let tree = staging.join("lib/modules").join(&kernel.release);
         fs::create_dir_all(&tree).map_err(Error::io(format!("cannot make {}", tree.display())))?;
         let mut copy = Command::new("cp");
@@ -172,7 +171,7 @@ mod tests {
         assert_eq!(module_name("x.ko.bak"), None);
     }
 
-    /// A kernel of three modules: `a` needs `b`, `b` needs `c-c`; d is built in.
+    /// A kernel with three modules: `a` needs `b`, `b` needs `c-c`; d is built in.
     fn kernel(dir: &Path) -> Bootable {
         let place = dir.join("kernel/sub");
         fs::create_dir_all(&place).unwrap();

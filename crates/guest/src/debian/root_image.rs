@@ -1,7 +1,7 @@
-//! The root file system: a small Debian with systemd, dpkg and rpm, made once and kept in the cache. Machines
-//! work on overlays of it.
+//! The root file system: a small Debian with systemd, dpkg and rpm, made once and kept in the cache. Machines use
+//! overlays of it.
 
-use super::cached::Place;
+use super::cached::CachedFile;
 use crate::{Error, Result, host};
 use schedswap_host::progress::Progress;
 use schedswap_source::{Cache, suite_sources};
@@ -11,47 +11,47 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Run in the new root directory.
+/// Run with the new root directory as its argument.
 const CUSTOMIZE: &str = include_str!("customize.sh");
 const OPTIONS: &[&str] = &[
     "--quiet",
     "--variant=apt",
     "--format=tar",
     "--aptopt=Acquire::Languages \"none\"",
-    // It would empty /etc/machine-id once more.
+    // This hook would empty /etc/machine-id again.
     "--skip=cleanup/reproducible",
 ];
-/// Beside what is essential, and apt.
+/// Installed in addition to the essential packages and apt.
 const PACKAGES: &[&str] = &["systemd", "systemd-sysv", "udev", "dbus", "rpm", "kmod", "procps"];
-/// Left out, which halves the files: nobody reads in the guest.
+/// Left out, which halves the number of files: nobody reads documentation in the guest.
 const LEFT_OUT: &[&str] = &[
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/doc/*",
     "path-exclude=/usr/share/info/*",
-    // The whole image is thrown away if the machine dies on the way.
+    // If the machine dies meanwhile, the whole image is thrown away, so nothing has to be flushed.
     "force-unsafe-io",
 ];
-/// How large the disk is; what is not used takes no room.
+/// The size of the disk; unused space takes no room.
 const SIZE: &str = "4G";
-/// Makes the image `$3` of the archive `$1`, unpacked to the directory `$2`. Tables are written now, or the guest's
-/// kernel would do it in the background.
+/// Makes the image `$3` from the archive `$1`, unpacked to the directory `$2`. mke2fs writes all tables now;
+/// otherwise the guest's kernel would do so in the background.
 const MAKE_IMAGE: &str = "tar --extract --file \"$1\" --directory \"$2\" --same-permissions --numeric-owner && \
      /sbin/mke2fs -q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 -d \"$2\" \"$3\" \"$4\"";
 
-/// A root file system's image.
+/// The image of a root file system.
 #[derive(Clone, Debug)]
 pub struct RootImage {
     pub(super) file: PathBuf,
 }
 
 impl RootImage {
-    /// That of a suite, from the cache or made now, which takes minutes.
+    /// The image of a suite, from the cache or made now, which takes minutes.
     ///
     /// # Errors
-    /// When the machine's archives have no such suite, or a program is missing or fails.
+    /// If the machine's archives do not have this suite, or if a program is missing or fails.
     pub fn of_suite(suite: &str, cache: &Cache, progress: &dyn Progress) -> Result<RootImage> {
-        let place = Place::lock(cache, &format!("{suite}-{:016x}.ext4", recipe()))?;
+        let place = CachedFile::lock(cache, &format!("{suite}-{:016x}.ext4", recipe()))?;
         let file = place.get_or_make(|tree, image| make(suite, tree, image, progress))?;
         Ok(RootImage { file })
     }
@@ -62,8 +62,8 @@ impl RootImage {
     }
 }
 
-/// Changes with all that the image is made by. Should it differ between two builds of this library, an image is made
-/// once more.
+/// Changes with everything from which the image is made. If it differs between two builds of this library, an image
+/// is made again.
 fn recipe() -> u64 {
     let mut hasher = DefaultHasher::new();
     (CUSTOMIZE, OPTIONS, PACKAGES, LEFT_OUT, SIZE, MAKE_IMAGE).hash(&mut hasher);
@@ -92,7 +92,7 @@ fn make(suite: &str, tree: &Path, image: &Path, progress: &dyn Progress) -> Resu
     progress.end("");
 
     progress.begin("making its disk", None);
-    // Its files belong to root, whoever makes it.
+    // Its files belong to root, whichever user makes it.
     let root = rustix::process::geteuid().is_root();
     let mut shell = Command::new(if root { "sh" } else { "fakeroot" });
     if !root {

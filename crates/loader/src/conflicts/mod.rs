@@ -1,8 +1,8 @@
-//! Who else is at the functions of a scheduler: patchers, which stop an install, and tracers, which do not.
+//! Other users of a scheduler's functions: patchers, which prevent an install, and tracers, which do not.
 //!
-//! The module checks its windows itself, byte by byte and with the kernel's locks held. What is here names the holder
-//! before anything is loaded, and finds those that the module cannot see, because they act before its windows: a
-//! patcher at a function's very entry would go on running its copy of the old scheduler's function.
+//! The module checks its windows itself, byte by byte and with the kernel's locks held. This code names the other
+//! users before anything is loaded, and finds those that the module cannot see, because they act before its windows:
+//! a patcher at a function's entry would go on running its copy of the old scheduler's function.
 
 mod patchers;
 mod tracers;
@@ -14,24 +14,24 @@ use schedswap_payload::report::{Conflict, Holder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The functions that a scheduler replaces, each with its place among those of its name, from 1.
+/// The functions that a scheduler replaces, each with its position among those of its name, counted from 1.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Functions {
     sympos_by_name: BTreeMap<String, BTreeSet<u32>>,
 }
 
 impl Functions {
-    /// Those of a manifest.
+    /// The functions of a manifest.
     pub fn of(functions: &[DivertedFunction]) -> Functions {
         let mut found = Functions::default();
         for function in functions {
-            // In a manifest 0 says that the name is unique; sysfs counts from 1.
+            // In a manifest, 0 says that the name is unique; sysfs counts from 1.
             found.add(&function.name, function.sympos.max(1));
         }
         found
     }
 
-    /// Those of a loaded scheduler, from the names of its files `vmlinux/<function>,<sympos>`.
+    /// The functions of a loaded scheduler, from the names of its files `vmlinux/<function>,<sympos>`.
     pub fn of_loaded(dir: &Path) -> Functions {
         let mut found = Functions::default();
         for (name, sympos) in entries(&dir.join("vmlinux")).iter().filter_map(|entry| split_sympos(entry)) {
@@ -44,14 +44,15 @@ impl Functions {
         self.sympos_by_name.entry(name.to_owned()).or_default().insert(sympos);
     }
 
-    /// Whether it replaces that one. Who does not say which of a name it means might mean any.
+    /// Whether it replaces this function. A user that does not say which function of that name it means might mean
+    /// any of them.
     fn contains(&self, name: &str, sympos: Option<u32>) -> bool {
         let found = self.sympos_by_name.get(name);
         found.is_some_and(|all| sympos.is_none_or(|sympos| all.contains(&sympos)))
     }
 }
 
-/// Everybody else who is at these functions, or at the scheduler as a whole.
+/// All other users of these functions, or of the scheduler as a whole.
 pub fn find(paths: &Paths, functions: &Functions) -> Vec<Conflict> {
     let mut found = patchers::find(paths, functions);
     found.extend(tracers::find(paths, functions));
@@ -59,21 +60,21 @@ pub fn find(paths: &Paths, functions: &Functions) -> Vec<Conflict> {
     found
 }
 
-/// Refuses for those that the module would not see, or would not be able to name. Kprobes are left to it: it knows its
-/// windows to the byte.
+/// Refuses if there are users that the module would not see, or could not name. Kprobes are left to the module, which
+/// knows its windows to the byte.
 pub fn refuse(paths: &Paths, functions: &Functions) -> Result<(), LoaderError> {
     let mut conflicts = find(paths, functions);
     conflicts.retain(|conflict| conflict.refuses && conflict.holder != Holder::Kprobe);
     if conflicts.is_empty() { Ok(()) } else { Err(LoaderError::Conflicts { conflicts }) }
 }
 
-/// `function,n`, where n counts from 1.
+/// `function,n`, with n counted from 1.
 fn split_sympos(entry: &str) -> Option<(&str, u32)> {
     let (name, sympos) = entry.rsplit_once(',')?;
     Some((name, sympos.parse().ok()?))
 }
 
-/// Names in a directory, sorted; none if it is not there.
+/// Sorted names in a directory; none if it does not exist.
 fn entries(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -81,7 +82,7 @@ fn entries(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The content of a file, without the line's end; `None` if it cannot be read.
+/// The content of a file, without the end of the line; `None` if it cannot be read.
 fn line_of(path: &Path) -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }

@@ -1,4 +1,4 @@
-//! Those who replace functions, or the scheduler, as the files below `/sys/kernel` tell.
+//! Patchers that replace functions or the whole scheduler, as the files below `/sys/kernel` show them.
 
 use super::{Functions, entries, line_of, split_sympos};
 use crate::paths::Paths;
@@ -45,7 +45,7 @@ fn kpatches(dir: &Path, functions: &Functions) -> Vec<Conflict> {
     patches.iter().filter_map(of_patch).collect()
 }
 
-/// `plugsched/<module>/enable`. It replaces the scheduler as a whole, so its functions need not be compared.
+/// `plugsched/<module>/enable`. It replaces the whole scheduler, so its functions need not be compared.
 fn plugsched(dir: &Path) -> Vec<Conflict> {
     let of_module = |name: &String| Conflict {
         holder: Holder::Plugsched,
@@ -56,7 +56,7 @@ fn plugsched(dir: &Path) -> Vec<Conflict> {
     entries(dir).iter().filter(|name| dir.join(name).is_dir()).map(of_module).collect()
 }
 
-/// `manual_<fix>/<function>/`: hot fixes that write into functions by themselves.
+/// `manual_<fix>/<function>/`: hot fixes that write into functions themselves.
 fn manual_fixes(kernel: &Path, functions: &Functions) -> Vec<Conflict> {
     let names = entries(kernel).into_iter().filter(|name| name.starts_with("manual_"));
     names
@@ -71,7 +71,7 @@ fn sched_ext(dir: &Path) -> Option<Conflict> {
     Some(Conflict { holder: Holder::SchedExt, name, functions: Vec::new(), refuses: true })
 }
 
-/// The functions of a directory that has one directory each, `function` or `function,n`.
+/// The functions in a directory that has one subdirectory for each, `function` or `function,n`.
 fn held_in(dir: &Path, functions: &Functions) -> Vec<String> {
     let is_held = |entry: &&String| match split_sympos(entry) {
         Some((name, sympos)) => functions.contains(name, Some(sympos)),
@@ -81,7 +81,7 @@ fn held_in(dir: &Path, functions: &Functions) -> Vec<String> {
     entries(dir).iter().filter(is_held).map(name).collect()
 }
 
-/// A patch that holds none of the functions is none.
+/// A patch that holds none of the functions is not a conflict.
 fn conflict(holder: Holder, name: &str, functions: Vec<String>, refuses: bool) -> Option<Conflict> {
     (!functions.is_empty()).then(|| Conflict { holder, name: name.to_owned(), functions, refuses })
 }
@@ -92,7 +92,7 @@ mod tests {
     use schedswap_payload::manifest::DivertedFunction;
     use std::fs;
 
-    /// What is found below a `/sys/kernel` with these files; a path that ends in `/` is a directory.
+    /// The conflicts found below a `/sys/kernel` with these files; a path that ends in `/` is a directory.
     fn found(files: &[(&str, &str)]) -> Vec<Conflict> {
         let root = tempfile::tempdir().unwrap();
         for (path, content) in files {

@@ -1,11 +1,11 @@
-//! Those who are called when a function runs: kprobes, and the users of ftrace.
+//! Tracers that are called when a function runs: kprobes, and users of ftrace.
 
 use super::Functions;
 use crate::paths::Paths;
 use schedswap_payload::report::{Conflict, Holder};
 use std::fs;
 
-/// Both kinds. What cannot be read, because debugfs is not mounted, is not there.
+/// Both kinds. If debugfs is not mounted, nothing is found.
 pub fn find(paths: &Paths, functions: &Functions) -> Vec<Conflict> {
     let read = |path: &str| fs::read_to_string(paths.of(path)).ok();
     let kprobes = read("sys/kernel/debug/kprobes/list").unwrap_or_default();
@@ -17,8 +17,8 @@ pub fn find(paths: &Paths, functions: &Functions) -> Vec<Conflict> {
     found
 }
 
-/// Where a window ends at the latest, from the function's entry: an endbr64, ftrace's nop, the jump. An optimised
-/// kprobe's own jump goes on for 4 bytes, but only forwards: it matters where it begins.
+/// The latest end of a window, counted from the function's entry: an endbr64, ftrace's nop, the jump. The jump of an
+/// optimised kprobe continues for 4 more bytes, but only forwards, so what matters is where it begins.
 const WINDOW_END: u64 = 4 + 5 + 5;
 
 /// Lines such as
@@ -33,12 +33,12 @@ fn kprobes_among(list: &str, functions: &Functions) -> Vec<Conflict> {
         let rest: Vec<&str> = words.collect();
         let is = |flag: &str| rest.iter().any(|word| word.contains(flag));
         let is_in_a_module = rest.iter().any(|word| !word.starts_with('['));
-        // Gone: the module it was in is.
+        // Gone: it was in a module that has been unloaded.
         if is_in_a_module || is("[GONE]") || !functions.contains(name, None) {
             return None;
         }
-        // One that ftrace serves sits on ftrace's nop, which is left as it is. Behind the window is code that never
-        // runs while the scheduler is replaced: the probe is silent there, and in nobody's way.
+        // One that ftrace serves is at ftrace's nop, which stays as it is. The code after the window never runs while
+        // the scheduler is replaced: a probe there stays silent, and is not in the way.
         let may_cover_the_window = offset < WINDOW_END && !is("[FTRACE]");
         Some(Conflict {
             holder: Holder::Kprobe,
@@ -50,9 +50,8 @@ fn kprobes_among(list: &str, functions: &Functions) -> Vec<Conflict> {
     list.lines().filter_map(parse).collect()
 }
 
-/// Lines such as
-/// `schedule_tail (1) R I     \ttramp: 0xffffffffc0a30000 (klp_ftrace_handler+0x0/0x1d0) ->…`, with a line of its own
-/// for whom ftrace calls directly: `\tdirect-->bpf_trampoline_6442503238_1+0x0/0x5e` (`t_show` in
+/// Lines like `schedule_tail (1) R I     \ttramp: 0xffffffffc0a30000 (klp_ftrace_handler+0x0/0x1d0) ->…`, followed by
+/// a line for a function that ftrace calls directly: `\tdirect-->bpf_trampoline_6442503238_1+0x0/0x5e` (`t_show` in
 /// `kernel/trace/ftrace.c`).
 fn traced_among(list: &str, functions: &Functions) -> Vec<Conflict> {
     let mut found = Vec::new();
@@ -63,7 +62,7 @@ fn traced_among(list: &str, functions: &Functions) -> Vec<Conflict> {
             text.push_str(more);
         }
         let mut words = text.split_whitespace();
-        // A name, for a module's function its module, and how many are there.
+        // A name, the module if it is a module's function, and the number of users.
         let (Some(name), Some(count)) = (words.next(), words.next()) else { continue };
         if !count.starts_with('(') || !functions.contains(name, None) {
             continue;
@@ -71,8 +70,8 @@ fn traced_among(list: &str, functions: &Functions) -> Vec<Conflict> {
         let flags: Vec<&str> =
             words.take_while(|word| word.len() == 1 && word.as_bytes()[0].is_ascii_uppercase()).collect();
         let (is_direct, may_change_ip) = (flags.contains(&"D"), flags.contains(&"I"));
-        // A kprobe with something to do afterwards asks for IPMODIFY and then goes on where it would have gone.
-        // Before 6.0 every direct call came with it. A livepatch always changes where the function goes.
+        // A kprobe with a post handler asks for IPMODIFY, but continues where the function would have. Before 6.0
+        // every direct call had the flag. A livepatch always changes where the function continues.
         let is_livepatch = ["klp_ftrace_handler", "kpatch_ftrace_handler"].iter().any(|by| text.contains(by));
         let is_harmless = !is_livepatch && (is_direct || text.contains("kprobe_ftrace_handler"));
         let by = words_after(&text, "direct-->").or(words_after(&text, "tramp:")).unwrap_or_default();
@@ -91,7 +90,7 @@ fn traced_among(list: &str, functions: &Functions) -> Vec<Conflict> {
     found
 }
 
-/// What a marker names: the symbol in parentheses behind an address, or the one that follows at once.
+/// The symbol after a marker: the one in parentheses after an address, or the one that follows directly.
 fn words_after(text: &str, marker: &str) -> Option<String> {
     let rest = text.split_once(marker)?.1.trim_start();
     let symbol = match rest.split_once('(') {

@@ -1,4 +1,4 @@
-//! The programs that know each form.
+//! The program that handles each form.
 
 use std::fs;
 use std::path::Path;
@@ -7,16 +7,16 @@ use std::process::{Command, Stdio};
 use super::super::SourceError;
 use super::super::apt::{failed, spawn_error};
 
-/// Lines of a program's messages that an error shows: a `%prep` of a distribution's kernel says thousands.
+/// How many lines of a program's messages an error shows: the `%prep` of a distribution's kernel prints thousands.
 const LINES_SHOWN: usize = 30;
 const BASH: &str = "/bin/bash";
 
-/// The real `%prep` of the package's spec, in directories of our own: nothing is built, so what it would be built
-/// with need not be there.
+/// Runs the real `%prep` of the package's spec in private directories. Nothing is built, so the build's own
+/// requirements need not be installed.
 pub(super) fn rpmbuild(package: &Path, dir: &Path) -> Result<(), SourceError> {
     let mut command = Command::new("rpmbuild");
     command.args(["-rp", "--nodeps"]);
-    // Each by itself, because ~/.rpmmacros may set each.
+    // Each is set, because ~/.rpmmacros may set each.
     for (name, place) in [
         ("_topdir", "."),
         ("_builddir", "BUILD"),
@@ -31,14 +31,14 @@ pub(super) fn rpmbuild(package: &Path, dir: &Path) -> Result<(), SourceError> {
         fs::create_dir_all(&place).map_err(SourceError::io(&place))?;
         command.arg("--define").arg(format!("{name} {}", place.display()));
     }
-    // Where these packages come from, /bin/sh is bash, and their specs are written for it.
+    // Where these packages come from, /bin/sh is bash, and their specs rely on it.
     if Path::new(BASH).is_file() {
         command.arg("--define").arg(format!("_buildshell {BASH}"));
     }
     run(command.arg(package), "rpm (Debian) or rpm-build (elsewhere)", package, dir)
 }
 
-/// Debian's patches are part of the unpacking: the kernel's source package is of the format 3.0 (quilt).
+/// Unpacking also applies Debian's patches: the kernel's source package has the format 3.0 (quilt).
 pub(super) fn dpkg_source(package: &Path, dir: &Path) -> Result<(), SourceError> {
     let mut command = Command::new("dpkg-source");
     run(command.arg("--extract").arg(package).arg(dir.join("tree")), "dpkg-dev", package, dir)
@@ -48,7 +48,7 @@ pub(super) fn tar(package: &Path, dir: &Path) -> Result<(), SourceError> {
     let mut command = Command::new("tar");
     command.arg("--extract").arg("--no-same-owner").arg("--directory").arg(dir);
     if package.extension().is_some_and(|extension| extension == "xz") {
-        // tar would run it on one CPU.
+        // tar itself would run it on one CPU.
         command.arg("--use-compress-program=xz --threads=0");
     }
     run(command.arg("--file").arg(package), "tar", package, dir)

@@ -1,6 +1,6 @@
-//! Preparing a kernel's source from what distributions publish it in. What their packages do to the pristine source
-//! (dozens of patches, in an order, some only for an architecture) is done by their own means: a source rpm's
-//! `%prep` by `rpmbuild`, a Debian source package's patches by `dpkg-source`.
+//! Preparing a kernel's source from the form in which a distribution publishes it. What its package does to the
+//! pristine source (dozens of patches, in an order, some for one architecture only) is done by the distribution's own
+//! tools: a source rpm's `%prep` by `rpmbuild`, a Debian source package's patches by `dpkg-source`.
 
 mod by_program;
 mod packed;
@@ -13,16 +13,16 @@ use super::headers::remove_if_there;
 pub use packed::Packed;
 use schedswap_host::progress::Progress;
 
-/// How deep below the build directory an rpm may have its tree: `BUILD/kernel-5.14.0/linux-5.14.0/`, and since
-/// rpm 4.20 one more.
+/// How deep below the build directory an rpm may have its tree: `BUILD/kernel-5.14.0/linux-5.14.0/`; rpm 4.20 added
+/// one level.
 const RPM_DEPTH: usize = 4;
 
-/// Prepares the kernel's source that `package` holds in `dest`, which must be empty or not there. `dest` is there
-/// only once it is complete; until then the tree grows beside it, in a directory that the next call removes.
+/// Prepares the kernel's source that `package` holds in `dest`, which must be empty or not exist. `dest` appears only
+/// once it is complete; until then the tree grows beside it, in a directory that the next call removes.
 ///
 /// # Errors
-/// What is no source of a kernel is refused by what it is instead; a failure of `rpmbuild`, `dpkg-source` or `tar`
-/// comes with the end of what it said.
+/// [`SourceError::NotPackedSource`] says what `package` is instead of a kernel's source;
+/// [`SourceError::ProgramFailed`] carries the end of what `rpmbuild`, `dpkg-source` or `tar` printed.
 pub fn extract(package: &Path, dest: &Path, progress: &dyn Progress) -> Result<Packed, SourceError> {
     let package = std::path::absolute(package).map_err(SourceError::io(package))?;
     let dest = std::path::absolute(dest).map_err(SourceError::io(dest))?;
@@ -31,7 +31,8 @@ pub fn extract(package: &Path, dest: &Path, progress: &dyn Progress) -> Result<P
     let partial = partial(&dest);
     remove_if_there(&partial).map_err(SourceError::io(&partial))?;
     let made = prepare(packed, &package, &dest, &partial, progress);
-    // What is left of a success is rpmbuild's own; of a failure, nothing may be taken for a source.
+    // After success only rpmbuild's own files are left there; after a failure, what is left must not be taken for a
+    // source.
     let removed = remove_if_there(&partial).map_err(SourceError::io(&partial));
     made.and(removed).map(|()| packed)
 }
@@ -71,7 +72,8 @@ fn refuse_taken(dest: &Path) -> Result<(), SourceError> {
     }
 }
 
-/// Beside `dest`, because a file system cannot rename into another; named so that nobody else's is removed.
+/// Beside `dest`, because a rename cannot cross file systems; with a name that no other program uses, so that no
+/// other program's files are removed.
 fn partial(dest: &Path) -> PathBuf {
     let mut name = dest.as_os_str().to_owned();
     name.push(".schedswap-partial");
@@ -130,7 +132,7 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let error = the_tree(package, dir.path()).unwrap_err().to_string();
-        assert!(error.contains("no source of a kernel"), "{error}");
+        assert!(error.contains("holds no source of a kernel"), "{error}");
         tree(&dir.path().join("BUILD/vanilla"));
         tree(&dir.path().join("BUILD/linux"));
         let error = the_tree(package, dir.path()).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! What a kernel's source is packed in, told by the file's content: names are whatever somebody saved it as.
+//! How a kernel's source is packed, told from the file's content: a file may be saved under any name.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,9 +17,9 @@ pub enum Packed {
     Tarball,
 }
 
-/// More than the header of each kind; a `.dsc`'s fields begin within a signature's first lines.
+/// More than the header of each kind; the fields of a signed `.dsc` begin after a few lines.
 const LOOKED_AT: u64 = 4096;
-/// How a tar archive, or what compresses one, begins: offset and bytes.
+/// How a tar archive, or a compressed file, begins: offset and bytes.
 const TAR: [(usize, &[u8]); 5] = [
     (0, b"\x1f\x8b"),         // gzip
     (0, b"BZh"),              // bzip2
@@ -32,7 +32,7 @@ impl Packed {
     pub(super) fn of(path: &Path) -> Result<Packed, SourceError> {
         let not = |found: &'static str| SourceError::NotPackedSource { path: path.to_owned(), found };
         if path.is_dir() {
-            return Err(not("is a directory: if that is the source, it needs no preparing"));
+            return Err(not("is a directory; if it holds the source, use it as it is"));
         }
         let mut start = Vec::new();
         let read = File::open(path).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut start));
@@ -42,12 +42,14 @@ impl Packed {
         if has(0, b"\xed\xab\xee\xdb") {
             return match start.get(6..8) {
                 Some([0, 1]) => Ok(Packed::SourceRpm),
-                _ => Err(not("is an rpm of programs: the source is in the package that ends with .src.rpm")),
+                _ => Err(not(
+                    "is an rpm of programs; the source is in the package whose name ends with .src.rpm",
+                )),
             };
         }
         if has(0, b"!<arch>\n") {
             return Err(not(
-                "is a package of programs or files: unpack it by dpkg-deb -x and give the tar file \
+                "is a package of programs or files; unpack it with dpkg-deb -x and give the tar file \
                             inside, or the source package's .dsc",
             ));
         }
@@ -57,15 +59,15 @@ impl Packed {
         }
         match TAR.iter().any(|(at, bytes)| has(*at, bytes)) {
             true => Ok(Packed::Tarball),
-            false => Err(not("is something else")),
+            false => Err(not("is not a source rpm, .dsc or tar file")),
         }
     }
 
-    /// What is done about it, for whoever waits.
+    /// What is being done, for progress messages.
     pub(super) fn doing(self) -> &'static str {
         match self {
-            Packed::SourceRpm => "preparing by rpmbuild",
-            Packed::Dsc => "unpacking by dpkg-source",
+            Packed::SourceRpm => "preparing with rpmbuild",
+            Packed::Dsc => "unpacking with dpkg-source",
             Packed::Tarball => "unpacking",
         }
     }
@@ -91,7 +93,7 @@ mod tests {
         assert_eq!(of(b"\xfd7zXZ\0rest"), Ok(Packed::Tarball));
         assert_eq!(of(&[&[0; 257], &b"ustar\0"[..]].concat()), Ok(Packed::Tarball));
         assert!(of(b"!<arch>\ndebian-binary").unwrap_err().contains("dpkg-deb -x"));
-        assert!(of(b"").unwrap_err().contains("something else"));
+        assert!(of(b"").unwrap_err().contains("is not a source rpm"));
         assert!(Packed::of(dir.path()).unwrap_err().to_string().contains("is a directory"));
     }
 }

@@ -1,21 +1,23 @@
-//! Getting a compiler's packages: those that apt would install for it, but for what every Debian has.
+//! Getting a compiler's packages: all that apt would install for it, except what every Debian has.
 
 use super::super::apt::{Apt, Listed, machine_sources};
 use super::super::architecture::{Architecture, runs_here};
 use super::super::archive::Archives;
 use super::super::fetch::fill;
-use super::super::plan::{Content, Extent, Plan, PlannedPackage, read_lists};
+use super::super::plan::{Content, Extent, Plan, PlannedPackage};
+use super::super::release::{Suites, read_lists};
 use super::super::unpack::emulator_names;
 use super::super::{Cache, Kernel, SourceError};
 use super::{Toolchain, WantedCompiler, wrap};
 use schedswap_host::progress::Progress;
 use std::fs;
 
-/// Gets the compiler into the cache, unless it is there. It is looked for in `suite`, else in the suite that the
-/// kernel was fetched from, else in those that this machine uses.
+/// Gets the compiler into the cache, unless it is there. It is looked for in `suite`, else in the suite from which
+/// the kernel was fetched, else in the suites that this machine uses.
 ///
 /// # Errors
-/// When it is no compiler of Debian's, or the suite has another revision of it, and as its programs fail.
+/// [`SourceError::UnknownCompiler`] if it is not one of Debian's compilers, [`SourceError::NoCompiler`] if the suite
+/// has another revision of it; and when apt or another program fails.
 pub fn get(
     wanted: &WantedCompiler,
     kernel: &Kernel,
@@ -34,7 +36,7 @@ pub fn get(
         let get =
             |which| fill(&plan(wanted, &compiler, kernel, (suite, which), cache, progress)?, cache, progress);
         match get(Companions::Too) {
-            // An archive of security updates that is being taken down. The compiler needs none of them.
+            // A security archive that is being taken down. The compiler needs none of its packages.
             Err(SourceError::Gone { package, version, .. }) => {
                 progress.begin("without the suite's updates", None);
                 progress.end(&format!("{package} {version} is gone from the archive"));
@@ -65,7 +67,7 @@ pub fn get(
     }
 }
 
-/// Whether what a suite has been given since it was released is looked into.
+/// Whether to look into the updates that a suite got after its release.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Companions {
     Too,
@@ -101,39 +103,14 @@ fn plan(
     let lists = cache.apt().join(directory);
     let apt = Apt::prepare(&lists, &derived, foreign)?;
     let suites = read_lists(&apt, name, &derived, progress)?;
-    // The kernel's own tools (objtool, modpost) are of the same suite, and need its libraries.
+    // The kernel's own tools (objtool, modpost) are from the same suite, and need its libraries.
     let tools: Vec<String> = record
         .iter()
         .flat_map(|record| &record.packages)
         .filter(|package| runs_here(package))
         .cloned()
         .collect();
-    let with_tools =
-        |specs: Vec<String>| -> Vec<String> { specs.into_iter().chain(tools.iter().cloned()).collect() };
-    let set = |specs: &[String], native: Option<Architecture>| {
-        let closure = match native {
-            None => apt.with_dependencies(specs),
-            Some(native) => apt.with_dependencies_on(native, specs),
-        };
-        let closure = closure.map_err(|error| SourceError::NoCompiler {
-            wanted: wanted.text().to_owned(),
-            package: specs.join(" "),
-            suites: suites.read.join(", "),
-            said: error.to_string(),
-        })?;
-        let essential = apt.essential(&closure)?;
-        let listed = closure.into_iter().filter(|p| !tools.contains(&p.name) && !essential.contains(&p.name));
-        planned(&apt, listed.collect(), foreign)
-    };
-    let packages = match (foreign, Architecture::of_machine()) {
-        (Some(foreign), Some(native)) => {
-            let mut packages = set(&[compiler.spec()], None)?;
-            let binutils = format!("binutils-{}", foreign.triplet().replace('_', "-"));
-            packages.extend(set(&with_tools(vec![binutils]), Some(native))?);
-            packages
-        }
-        _ => set(&with_tools(vec![compiler.spec()]), None)?,
-    };
+    let packages = ToolchainPackages { apt: &apt, suites: &suites, wanted, tools: &tools }.all(compiler)?;
     drop(lock);
     Ok(Plan {
         release: super::place(wanted, cache).map_or(String::new(), |place| place.name()),
@@ -148,14 +125,64 @@ fn plan(
     })
 }
 
-/// What lists of the suites that this machine uses are called.
+/// Finds the packages of a toolchain in lists that have been read.
+struct ToolchainPackages<'a> {
+    apt: &'a Apt,
+    suites: &'a Suites,
+    wanted: &'a WantedCompiler,
+    /// The packages of the kernel's own tools, which the kernel's sysroot has already.
+    tools: &'a [String],
+}
+
+impl ToolchainPackages<'_> {
+    /// The compiler with its assembler and linker; for another machine, these are built for this machine.
+    fn all(&self, compiler: &Listed) -> Result<Vec<PlannedPackage>, SourceError> {
+        let with_tools = |specs: Vec<String>| -> Vec<String> {
+            specs.into_iter().chain(self.tools.iter().cloned()).collect()
+        };
+        match (self.wanted.foreign(), Architecture::of_machine()) {
+            (Some(foreign), Some(native)) => {
+                let mut packages = self.with_dependencies(&[compiler.spec()], None)?;
+                let binutils = format!("binutils-{}", foreign.triplet().replace('_', "-"));
+                packages.extend(self.with_dependencies(&with_tools(vec![binutils]), Some(native))?);
+                Ok(packages)
+            }
+            _ => self.with_dependencies(&with_tools(vec![compiler.spec()]), None),
+        }
+    }
+
+    /// The packages and what they need, except the kernel's own tools and what every Debian has. `native` is set for
+    /// programs that run on this machine if the toolchain is another machine's.
+    fn with_dependencies(
+        &self,
+        specs: &[String],
+        native: Option<Architecture>,
+    ) -> Result<Vec<PlannedPackage>, SourceError> {
+        let closure = match native {
+            None => self.apt.with_dependencies(specs),
+            Some(native) => self.apt.with_dependencies_on(native, specs),
+        };
+        let closure = closure.map_err(|error| SourceError::NoCompiler {
+            wanted: self.wanted.text().to_owned(),
+            package: specs.join(" "),
+            suites: self.suites.read.join(", "),
+            said: error.to_string(),
+        })?;
+        let essential = self.apt.essential(&closure)?;
+        let is_needed =
+            |package: &Listed| !self.tools.contains(&package.name) && !essential.contains(&package.name);
+        planned(self.apt, closure.into_iter().filter(is_needed).collect(), self.wanted.foreign())
+    }
+}
+
+/// The directory name for the lists of the suites that this machine uses.
 const MACHINE: &str = "machine";
 
 /// The package of user-mode emulators, statically linked.
 const EMULATORS: &str = "qemu-user-static";
 
-/// Puts the emulator that runs a foreign toolchain's programs beside them. It is this machine's suite's: one of the
-/// kernel's suite may not run on a kernel as new as this machine's (5.2, of bullseye, does not).
+/// Puts the emulator that runs a foreign toolchain's programs beside them. It comes from this machine's suite: an
+/// emulator of the kernel's suite may not run on a kernel as new as this machine's (5.2, of bullseye, does not).
 fn get_emulator(
     foreign: Architecture,
     toolchain: &Toolchain,
@@ -172,7 +199,8 @@ fn get_emulator(
         let apt = Apt::prepare(&lists, &derived, None)?;
         let suites = read_lists(&apt, MACHINE, &derived, progress)?;
         let mut listed = apt.with_dependencies_on(native, &[EMULATORS.to_owned()])?;
-        // What it depends on is for binaries that are not static; in some suites, the package that has them.
+        // Its other dependencies are for binaries that are not static; in some suites the dependency is the package
+        // that has them.
         listed.retain(|package| EMULATORS.starts_with(&package.name));
         let version = listed.first().map_or(String::new(), |package| package.version.clone());
         let packages = planned(&apt, listed, Some(foreign))?;

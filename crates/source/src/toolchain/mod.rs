@@ -1,12 +1,13 @@
-//! The compiler that a kernel was built by, from the archive, beside the machine's own.
+//! The compiler that built a kernel, from the archive, beside the machine's own.
 //!
-//! Its packages are unpacked below the cache, like a kernel's, and nothing is installed. Their programs run with
-//! the C library that they came with, whatever the machine's is: `wrap` has how. So no privilege is needed, no
-//! directory is mounted, and every path means the same inside and outside.
+//! Its packages are unpacked below the cache, like a kernel's; nothing is installed. Their programs run with the C
+//! library that they came with, whatever the machine has (see `wrap`). So this needs no privilege and no mount, and
+//! every path means the same inside and outside.
 //!
-//! Of a kernel for another machine it is that machine's compiler: the cross compiler that the archive has for this one
-//! is of another revision and makes other code. It runs by user-mode emulation. Its assembler and linker have no
-//! such patches, so they are this machine's own build of them, which is ten times as fast; the gate would tell.
+//! A kernel of another machine needs that machine's own compiler: the archive's cross compiler for this machine is
+//! another revision and generates other code. It runs under user-mode emulation. Its assembler and linker carry no
+//! patches that would matter, so this machine's own builds of them are used, which are ten times as fast; if they
+//! differed, the comparison with vmlinux would show it.
 
 mod get;
 mod wanted;
@@ -27,14 +28,14 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// The one that the cache has for a compiler, if it is complete.
+    /// The toolchain for a compiler, if the cache has it completely.
     pub fn cached(wanted: &WantedCompiler, cache: &Cache) -> Option<Toolchain> {
         let place = place(wanted, cache)?.complete()?;
         let toolchain = Toolchain { directory: place.directory().to_owned() };
         toolchain.programs().is_dir().then_some(toolchain)
     }
 
-    /// The directory that goes before all others of `PATH`.
+    /// The directory to put first in `PATH`.
     pub fn programs(&self) -> PathBuf {
         self.directory.join("bin")
     }
@@ -43,13 +44,13 @@ impl Toolchain {
         self.directory.join("root")
     }
 
-    /// Programs of this machine's, where the compiler is another machine's.
+    /// This machine's own programs, if the compiler is another machine's.
     fn native(&self) -> PathBuf {
         self.directory.join("native")
     }
 
-    /// A script that runs `program` of the kernel's build, which was made for the suite that the compiler is of, with that suite's
-    /// libraries. `None` for what is no program, or one that needs no libraries.
+    /// A script that runs `program` of the kernel's build with the libraries of the suite for which it was built,
+    /// which is that of the compiler. `None` if it is not a program, or needs no libraries.
     pub(super) fn wrapper(&self, program: &Path) -> Result<Option<String>, SourceError> {
         let native = self.native();
         let root = if native.is_dir() { native } else { self.root() };
@@ -57,7 +58,7 @@ impl Toolchain {
     }
 }
 
-/// Where the cache has a compiler, or would have it. `None` if it is no compiler of Debian's.
+/// Where the cache has a compiler, or would have it. `None` if it is not one of Debian's.
 fn place(wanted: &WantedCompiler, cache: &Cache) -> Option<CachedKernel> {
     let (package, version) = wanted.package()?;
     let architecture = wanted.foreign().map(|foreign| format!("_{}", foreign.name()));

@@ -1,4 +1,4 @@
-//! Which compiler a kernel was built by, and whether it is at hand.
+//! Which compiler built a kernel, and whether it is at hand.
 
 use std::fs;
 use std::path::Path;
@@ -8,20 +8,20 @@ use super::super::architecture::Architecture;
 use super::super::fetch::compiler_of;
 use super::super::{Kernel, SourceError};
 
-/// A compiler in the words of a kernel's configuration, which are the first line that it prints of itself:
+/// A compiler as a kernel's configuration names it, which is the first line that the compiler prints about itself:
 /// `gcc-10 (Debian 10.2.1-6) 10.2.1 20210110`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WantedCompiler {
     text: String,
-    /// What it runs on and compiles for, where that is not this machine.
+    /// What it runs on and compiles for, if that is not this machine.
     foreign: Option<Architecture>,
 }
 
 impl WantedCompiler {
-    /// What `CONFIG_CC_VERSION_TEXT` says. `None` for a kernel whose configuration does not say it.
+    /// What `CONFIG_CC_VERSION_TEXT` says. `None` if the kernel's configuration does not say it.
     ///
     /// # Errors
-    /// When the configuration cannot be read.
+    /// [`SourceError::Io`] if the configuration cannot be read.
     pub fn of(kernel: &Kernel) -> Result<Option<WantedCompiler>, SourceError> {
         let config = fs::read_to_string(&kernel.config).map_err(SourceError::io(&kernel.config))?;
         let architecture = Architecture::of_config(&config);
@@ -34,12 +34,12 @@ impl WantedCompiler {
         &self.text
     }
 
-    /// What it runs on and compiles for, where that is not this machine.
+    /// What it runs on and compiles for, if that is not this machine.
     pub(super) fn foreign(&self) -> Option<Architecture> {
         self.foreign
     }
 
-    /// How the kernel's build calls it here.
+    /// The command by which the kernel's build calls it on this machine.
     fn command(&self) -> Option<String> {
         let command = self.text.split_whitespace().next()?;
         match self.foreign {
@@ -51,7 +51,7 @@ impl WantedCompiler {
         }
     }
 
-    /// Whether the program of that name says that it is this compiler: the one in `programs`, else the machine's.
+    /// Whether the program of that name says that it is this compiler: the program in `programs`, else the machine's.
     pub fn is_at_hand(&self, programs: Option<&Path>) -> bool {
         let Some(command) = self.command() else { return false };
         let program =
@@ -60,7 +60,7 @@ impl WantedCompiler {
         output.is_ok_and(|output| {
             let said = String::from_utf8_lossy(&output.stdout);
             let line = said.lines().next().unwrap_or_default();
-            // It begins with the command, which is longer where it compiles for another machine.
+            // The line begins with the command, which is longer if it compiles for another machine.
             let is_same =
                 |(_, revision)| self.text.split_once(' ').is_some_and(|(_, wanted)| wanted == revision);
             line == self.text || self.foreign.is_some() && line.split_once(' ').is_some_and(is_same)
@@ -70,7 +70,7 @@ impl WantedCompiler {
     /// Debian's package of it and that package's version: `gcc-10` and `10.2.1-6`.
     pub fn package(&self) -> Option<(&str, &str)> {
         let command = self.text.split_whitespace().next()?;
-        // A cross compiler's command begins with the machine that it compiles for.
+        // The command of a cross compiler begins with the machine for which it compiles.
         let package = &command[command.find("gcc-")?..];
         let (_, rest) = self.text.split_once("(Debian ")?;
         Some((package, rest.split_once(')')?.0))
@@ -113,7 +113,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = "gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0".to_owned();
         let wanted = WantedCompiler { text, foreign: Some(Architecture::Arm64) };
-        // This machine's own, which makes other code.
+        // This machine's own compiler, which generates other code.
         says_of_itself(&dir.path().join("gcc-12"), wanted.text());
         assert!(!wanted.is_at_hand(Some(dir.path())));
         for (revision, is_it) in [("12.2.0-14+deb12u1", true), ("12.2.0-14", false)] {

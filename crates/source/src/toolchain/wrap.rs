@@ -1,12 +1,13 @@
 //! Running programs with the C library that they came with.
 //!
-//! The dynamic loader can be run as a program, is then told where libraries are, and tells nobody else: programs
-//! that a program starts are not affected. So each program gets a script that does so. Programs that are called by
-//! name have theirs in a directory of its own. Those that the compiler's driver calls by path (`cc1`) have it in
-//! their place, and are themselves one directory below: the driver goes by where it is itself, so it stays.
+//! The dynamic loader can be run as a program. It then takes the place of libraries as an argument, and does not pass
+//! it on: programs that a program starts are not affected. So each program gets a script that calls the loader. The
+//! scripts of programs that are called by name are in a directory of their own. Programs that the compiler's driver
+//! calls by path (`cc1`) are moved one directory down, and the script takes their place. The driver itself stays
+//! where it is, because it finds its programs relative to itself.
 //!
-//! Programs of another machine have the emulator in front of the loader. Of these only those are called by name whose
-//! names say for which machine they are, so that none takes the place of one of this machine's.
+//! For programs of another machine the script calls the emulator, and that the loader. Of these only programs whose
+//! names say for which machine they are get a script by name, so none hides a program of this machine.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,21 +23,21 @@ use super::super::SourceError;
 use super::super::sysroot;
 use super::super::unpack::emulator_names;
 
-/// Where programs are that other programs call by path.
+/// Where the programs are that other programs call by path.
 const INTERNAL: [&str; 2] = ["usr/lib", "usr/libexec"];
-/// What such a directory's own programs are moved to.
+/// The directory into which such programs are moved.
 const MOVED: &str = ".programs";
 
-/// Gives every program below `root` its script: those in `usr/bin` into `bin`, the others in place. What was done
-/// before is not done again.
+/// Gives every program below `root` its script: those in `usr/bin` into `bin`, the others in place. Work that was
+/// done before is not done again.
 pub(super) fn wrap_all(root: &Path, bin: &Path) -> Result<(), SourceError> {
     let root = Root::of(root);
     root.wrap_internal()?;
     appear(bin, |bin| root.wrap_into(bin, ""))
 }
 
-/// The same for a compiler of `machine`'s, and for what of this machine's runs in place of its assembler and linker:
-/// the programs below `native` whose names begin with `triplet`. The driver looks for these beside itself.
+/// The same for a compiler of `machine`. This machine's own programs replace its assembler and linker: those below
+/// `native` whose names begin with `triplet`. The driver looks for them beside itself.
 pub(super) fn wrap_foreign(
     root: &Path,
     native: &Path,
@@ -62,7 +63,7 @@ pub(super) fn wrap_foreign(
     })
 }
 
-/// A directory that appears with all that belongs in it: that it is there says that everything is done.
+/// Fills a directory that appears only once it is complete: if it exists, everything is done.
 fn appear(bin: &Path, fill: impl FnOnce(&Path) -> Result<(), SourceError>) -> Result<(), SourceError> {
     let partial = bin.with_extension("partial");
     if partial.exists() {
@@ -81,20 +82,20 @@ pub(super) struct Root<'a> {
     emulator: Option<&'a Path>,
 }
 
-/// What a wrapped program is told that it is called.
+/// What a wrapped program gets as its own name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Called {
-    /// By its own path: the compiler's driver goes by it to find what belongs to it.
+    /// Its own path: the compiler's driver uses it to find its other programs.
     Itself,
-    /// As the script was: objtool goes by it to find the one for the architecture, beside itself.
+    /// The script's path: objtool uses it to find the objtool for the architecture, beside itself.
     AsTheScript,
 }
 
-/// How loaders are told that, if they are new enough (glibc 2.33).
+/// The loader's option for that, in glibc 2.33 and later.
 const ARGV0: &str = "--argv0";
 
 impl<'a> Root<'a> {
-    /// Packages of this machine's.
+    /// Packages of this machine.
     pub fn of(directory: &'a Path) -> Root<'a> {
         Root { directory, emulator: None }
     }
@@ -103,7 +104,7 @@ impl<'a> Root<'a> {
     pub fn wrapper(self, program: &Path, called: Called) -> Result<Option<String>, SourceError> {
         let root = self.directory;
         let Some(interpreter) = interpreter(program)? else { return Ok(None) };
-        // Where /lib is a link to usr/lib, the link belongs to a package that nothing here depends on.
+        // Where /lib is a link to usr/lib, the link belongs to a package on which nothing here depends.
         let in_usr = Path::new("/usr").join(interpreter.strip_prefix("/").unwrap_or(&interpreter));
         let places = [interpreter.clone(), in_usr];
         let missing = || SourceError::NoLoader {
@@ -129,7 +130,7 @@ impl<'a> Root<'a> {
         )))
     }
 
-    /// Scripts for the programs in `usr/bin` whose names begin so, by name.
+    /// Scripts for the programs in `usr/bin` whose names begin with `prefix`, by name.
     fn scripts(self, prefix: &str) -> Result<Vec<(String, String)>, SourceError> {
         let mut scripts = Vec::new();
         for program in entries(&self.directory.join("usr/bin"))? {
@@ -181,11 +182,11 @@ fn offers_argv0(loader: &Path) -> Result<bool, SourceError> {
     Ok(bytes.windows(ARGV0.len()).any(|window| window == ARGV0.as_bytes()))
 }
 
-/// The dynamic loader that a program asks for; `None` for anything else.
+/// The dynamic loader that a program asks for; `None` for any other file.
 fn interpreter(path: &Path) -> Result<Option<PathBuf>, SourceError> {
     let file = match File::open(path) {
         Ok(file) => ReadCache::new(file),
-        // A link to what another package has.
+        // A link to a file of another package.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(SourceError::io(path)(error)),
     };
@@ -205,7 +206,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
     found.map_err(SourceError::io(directory))
 }
 
-/// Writes a program of a shell's.
+/// Writes an executable shell script.
 pub(in super::super) fn write_script(path: &Path, text: &str) -> Result<(), SourceError> {
     fs::write(path, text).map_err(SourceError::io(path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(SourceError::io(path))
@@ -216,7 +217,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// A root with this machine's own `true`, its loader and its libraries, as another suite's would lie there.
+    /// A root with this machine's own `true`, its loader and its libraries, laid out like another suite's.
     fn root(directory: &Path) -> PathBuf {
         let root = directory.join("root");
         let program = fs::canonicalize("/bin/true").unwrap();
@@ -258,7 +259,7 @@ mod tests {
     fn programs_run_with_the_loader_they_came_with() {
         let dir = tempfile::tempdir().unwrap();
         let (root, bin) = (root(dir.path()), dir.path().join("bin"));
-        // What was broken off goes on: the second time nothing is moved twice.
+        // An interrupted run can be repeated: the second time nothing is moved again.
         for _again in 0..2 {
             wrap_all(&root, &bin).unwrap();
             for program in [bin.join("true"), root.join("usr/lib/gcc/x/1/cc1")] {
@@ -292,7 +293,7 @@ mod tests {
         let of_x = ("x", "x");
         let error = wrap_foreign(&foreign, &native, of_x, &bin).unwrap_err().to_string();
         assert!(error.contains("usr/bin/qemu-x-static"), "{error}");
-        // It says what it is given to run.
+        // It says that it was used to run the program.
         write_script(&native.join("usr/bin/qemu-x-static"), "#!/bin/sh\necho emulated\nexec \"$@\"\n")
             .unwrap();
         wrap_foreign(&foreign, &native, of_x, &bin).unwrap();

@@ -1,4 +1,4 @@
-//! What can be told of the container's files without running them.
+//! What can be checked in the container's files without running them.
 
 use super::{BASES, repository, stages};
 use anyhow::{Context, Result, ensure};
@@ -48,7 +48,7 @@ fn every_step_is_a_script_and_every_script_a_step() -> Result<()> {
         for step in &stage.steps {
             let Step::Run(script) = step else { continue };
             ensure!(script.starts_with("container/"), "RUN {script} is none of the scripts");
-            ensure!(mode_in_git(script)? == ["100755"], "{script} is no executable file in git");
+            ensure!(mode_in_git(script)? == ["100755"], "{script} is not an executable file in git");
             run.insert(script.clone());
         }
     }
@@ -72,7 +72,7 @@ fn scripts_are_what_a_bare_debian_can_run() -> Result<()> {
     Ok(())
 }
 
-/// Ends of the names of hosts.
+/// Top-level domains.
 const DOMAINS: [&str; 6] = ["com", "dev", "io", "net", "org", "test"];
 
 fn hosts(text: &str) -> Vec<&str> {

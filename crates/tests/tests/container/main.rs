@@ -1,4 +1,4 @@
-//! The SDK's container: its files, and its steps done in chroots of every base.
+//! The SDK's container: its files, and its steps run in chroots of every base.
 
 mod files;
 mod sdk;
@@ -7,7 +7,7 @@ use schedswap_tests::container::{Stage, parse};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The bases that are documented, and the suite that each image holds.
+/// The documented bases, and the suite that each image holds.
 const BASES: [(&str, &str); 3] =
     [("debian:11", "bullseye"), ("debian:12", "bookworm"), ("debian:13", "trixie")];
 

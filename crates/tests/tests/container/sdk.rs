@@ -1,6 +1,6 @@
-//! The image of each base made in a chroot, by the Containerfile's own steps, and used.
+//! The image of each base, made in a chroot by the Containerfile's own steps, and used.
 //!
-//! It is made of a clone, as a clean checkout is: of what is committed.
+//! It is made from a clone, like a clean checkout, so only from what is committed.
 
 use super::{BASES, repository, stages};
 use anyhow::{Context as _, Result, ensure};
@@ -24,7 +24,7 @@ fn suite_of(base: &str) -> Result<&'static str> {
     Ok(found.with_context(|| format!("{base} is none of the bases"))?.1)
 }
 
-/// The checkout, and the first stage's packages. They are made once for a commit.
+/// The checkout, and the first stage's packages. They are made once for each commit.
 fn first_stage() -> Result<Context> {
     let lock = File::create(dir()?.join("lock"))?;
     lock.lock()?;
@@ -49,7 +49,7 @@ fn first_stage() -> Result<Context> {
 
     let stage = stages("debian:12")?.into_iter().next().context("a stage")?;
     let chroot = Chroot::of_suite(suite_of(&stage.base)?, "build")?;
-    // With the crates in the checkout, it takes the distribution's archive and nothing else.
+    // With the crates in the checkout, only the distribution's archive is needed.
     make(&stage, &chroot, &context, |script| script == "container/packages.sh")?;
     let out = made.join("build/src/out");
     fs::create_dir_all(&out)?;
@@ -61,7 +61,7 @@ fn first_stage() -> Result<Context> {
     Ok(context)
 }
 
-/// A base's image, and the directory that it starts in.
+/// A base's image, and the directory in which it starts.
 fn image(base: &str) -> Result<(Chroot, String)> {
     let context = first_stage()?;
     let stage = stages(base)?.into_iter().next_back().context("a stage")?;
@@ -72,7 +72,7 @@ fn image(base: &str) -> Result<(Chroot, String)> {
     Ok((chroot, dir))
 }
 
-/// The SDK is there, whole, and finds the suite's newest kernel through the base's own sources.
+/// The SDK is complete, and finds the suite's newest kernel through the base's own sources.
 fn sdk_is_installed(chroot: &Chroot, suite: &str) -> Result<()> {
     let version = chroot.sh("/", "schedswap --version")?;
     assert_eq!(version.trim(), concat!("schedswap ", env!("CARGO_PKG_VERSION")));
@@ -99,7 +99,8 @@ fn put(chroot: &Chroot, file: &Path) -> Result<String> {
     Ok(inside)
 }
 
-/// A scheduler's deb, with its scripts. The kernel is not the container's, so it is registered and not loaded.
+/// A scheduler's deb, with its scripts. The kernel is not the container's, so the scheduler is registered and not
+/// loaded.
 fn dpkg_takes(chroot: &Chroot, packages: &Packages) -> Result<()> {
     let (deb, name) = (put(chroot, &packages.deb)?, packages.deb_name());
     let active = format!("/var/lib/schedswap/{}/active", packages.manifest.kernel_release);
@@ -114,8 +115,8 @@ fn dpkg_takes(chroot: &Chroot, packages: &Packages) -> Result<()> {
     Ok(())
 }
 
-/// The same as rpm, which knows nothing of what dpkg has installed. Debian 13's has a plugin that runs scripts in
-/// namespaces of their own, which an engine's containers may not make.
+/// The same as an rpm; rpm does not know what dpkg has installed. Debian 13's has a plugin that runs scripts in their
+/// own namespaces, which the engines' containers may not create.
 fn rpm_takes(chroot: &Chroot, packages: &Packages) -> Result<()> {
     let (rpm, name) = (put(chroot, &packages.rpm)?, packages.rpm_name());
     let active = format!("/var/lib/schedswap/{}/active", packages.manifest.kernel_release);
@@ -129,7 +130,7 @@ fn rpm_takes(chroot: &Chroot, packages: &Packages) -> Result<()> {
         !chroot.path(&packages.payload()).exists() && !chroot.path(&active).exists(),
         "it is still there"
     );
-    // The SDK's own one, too.
+    // The SDK's own package, too.
     let own = chroot.sh("/opt/schedswap", "rpm --query --list --package out/*.rpm")?;
     ensure!(own.lines().any(|path| path == "/usr/bin/schedswap"), "{own}");
     Ok(())
@@ -141,7 +142,7 @@ fn registered(chroot: &Chroot, active: &str) -> Result<String> {
     Ok(target.display().to_string())
 }
 
-/// Installed on this base; its tools take the packages of a scheduler that was built elsewhere.
+/// Installed on this base; the base's tools accept the packages of a scheduler that was built elsewhere.
 fn serves(base: &str) -> Result<Chroot> {
     let (chroot, dir) = image(base)?;
     assert_eq!(dir, "/schedulers");
@@ -164,7 +165,7 @@ fn on_debian_13() -> Result<()> {
     serves("debian:13").map(drop)
 }
 
-/// The whole work on that suite's newest kernel, by the compiler that the image has.
+/// The complete work on that suite's newest kernel, with the image's compiler.
 #[test]
 #[ignore = "slow: `make soak` runs it"]
 fn on_debian_12_and_its_kernel() -> Result<()> {
@@ -176,7 +177,7 @@ fn on_debian_12_and_its_kernel() -> Result<()> {
     let cache = "/root/.cache/schedswap";
     chroot.show(Cache::from_environment()?.root(), cache);
 
-    // The gate passes, or it would be refused.
+    // The gate passes, otherwise it would be refused.
     let gate =
         chroot.sh("/schedulers", &format!("schedswap init {release} {cache}/kernels/{release}/src demo"))?;
     eprintln!("{gate}");

@@ -1,4 +1,4 @@
-//! What is in the packages, and that it is the same each time.
+//! The content of the packages, and that it is the same each time.
 
 use super::made::{DATE, build, build_at, copy, dir, fresh, made, payload_dir, unpack_deb, unpack_rpm};
 use anyhow::{Context, Result, ensure};
@@ -14,7 +14,7 @@ fn files(dir: &Path) -> Result<BTreeMap<String, (u32, Sha256)>> {
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
         let path = entry?.path();
         let name = path.file_name().context("a name")?.to_string_lossy().into_owned();
-        ensure!(path.is_file(), "{name} is no file");
+        ensure!(path.is_file(), "{name} is not a file");
         let mode = path.metadata()?.permissions().mode() & 0o7777;
         found.insert(name, (mode, Sha256::of(&fs::read(&path)?)));
     }
@@ -45,7 +45,7 @@ fn both_formats_hold_what_the_manifest_vouches_for_and_nothing_else() -> Result<
     assert_eq!(names, [&licences[..], &["schedswap-loader", "scheduler.ko"]].concat());
     assert_eq!(fs::metadata(rpm.join(&payload).join("scheduler.ko"))?.mtime(), i64::from(DATE));
 
-    // Nothing outside but Debian's documents.
+    // Nothing outside except Debian's documents.
     for (tree, others) in [(&deb, &["usr", "var"][..]), (&rpm, &["var"])] {
         let mut tops: Vec<_> = fs::read_dir(tree)?
             .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
@@ -88,14 +88,14 @@ fn the_same_sources_make_the_same_packages_at_another_place() -> Result<()> {
     let place = dir()?.display().to_string();
     ensure!(!String::from_utf8_lossy(&one).contains(&place), "the module tells where it was built");
 
-    // The environment's date goes before the commit's, and makes other packages.
+    // The environment's date takes precedence over the commit's, and makes other packages.
     let stated = build_at(&elsewhere, "demo", "1", &summary, Some(DATE))?;
     ensure!(fs::read(&stated.deb)? == fs::read(&made.first.deb)?);
     build_at(&elsewhere, "demo", "1", &summary, Some(DATE + 1))?;
-    ensure!(fs::read(&stated.deb)? != fs::read(&made.first.deb)?, "the deb has not the date asked for");
-    ensure!(fs::read(&stated.rpm)? != fs::read(&made.first.rpm)?, "the rpm has not the date asked for");
+    ensure!(fs::read(&stated.deb)? != fs::read(&made.first.deb)?, "the deb ignores SOURCE_DATE_EPOCH");
+    ensure!(fs::read(&stated.rpm)? != fs::read(&made.first.rpm)?, "the rpm ignores SOURCE_DATE_EPOCH");
 
-    // What is in no commit is said to be so.
+    // The package says that it contains uncommitted changes.
     let file = elsewhere.join("kernel/sched/idle.c");
     fs::write(&file, fs::read_to_string(&file)? + "\n/* mine */\n")?;
     build(&elsewhere, "demo", "1", &["--format", "deb,rpm"])?;

@@ -1,4 +1,4 @@
-//! Names, fields, owners and changelogs, as dpkg-deb and rpm read them; and what rpmlint and lintian say.
+//! Names, fields, owners and changelogs, as dpkg-deb and rpm read them; and the complaints of rpmlint and lintian.
 
 use super::assert_has;
 use super::made::{CHANGE, DATE, DATE_TEXT, fresh, made, run, unpack_deb};
@@ -99,7 +99,7 @@ fn an_rpm_as_rpm_reads_it() -> Result<()> {
         &query(&["--changelog"])?,
         &["Nov 14 2023 Ann Author <ann@example.org> - ", &format!("- {CHANGE}")],
     );
-    // What a scriptlet needs; nothing else but rpm itself.
+    // What a scriptlet needs; nothing else except rpm itself.
     let needs = query(&["--requires"])?;
     ensure!(needs.lines().all(|need| need == "/bin/sh" || need.starts_with("rpmlib(")), "{needs}");
     ensure!(!needs.contains("PayloadIsZstd") && !needs.contains("PayloadIsXz"), "{needs}");
@@ -110,10 +110,10 @@ fn an_rpm_as_rpm_reads_it() -> Result<()> {
     Ok(())
 }
 
-/// What rpmlint says and why that is so.
+/// What rpmlint reports, and why that is as intended.
 const RPMLINT: &[(&str, &str)] = &[
     ("no-signature", "who distributes it signs it"),
-    ("statically-linked-binary", "the loader runs before anything else; a module is no program"),
+    ("statically-linked-binary", "the loader runs before anything else; a module is not a program"),
     ("missing-PT_GNU_STACK-section", "of a kernel module"),
     ("unstripped-binary-or-object", "a module needs its symbols"),
     ("no-url-tag", "it has no home"),
@@ -122,7 +122,7 @@ const RPMLINT: &[(&str, &str)] = &[
     ("summary-not-capitalized", "Debian wants it otherwise, and it is the user's"),
 ];
 
-/// The same of lintian.
+/// The same for lintian.
 const LINTIAN: &[(&str, &str)] =
     &[("shared-library-lacks-prerequisites", "a static program at no fixed address is taken for a library")];
 

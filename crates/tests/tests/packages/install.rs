@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Whether a payload is there, whole.
+/// Whether a payload is there completely.
 fn is_whole(root: &Path, version: &str) -> Result<bool> {
     let dir = root.join(payload_dir(version)?);
     if !dir.exists() {
@@ -32,11 +32,11 @@ fn rpm_installs_versions_side_by_side_and_upgrades() -> Result<()> {
         ensure!(is_whole(&root, version)?, "{version} is not there");
     }
     run(rpm_at(&root).args(["--verify", "--all", "--nodeps"]))?;
-    // One of them goes; the others stay whole, in directories that they share with it.
+    // One of them is removed; the others stay complete, in directories that they share with it.
     let full = run(Command::new("rpm").args(["-qp", "--qf", "%{NVRA}"]).arg(&made.second.rpm))?;
     rpm(&["--erase", "--noscripts"], Path::new(&full))?;
     ensure!(is_whole(&root, "demo-1")? && !is_whole(&root, "demo-2")? && is_whole(&root, "other-1")?);
-    // The newer release takes the older one's place.
+    // The newer release replaces the older one.
     rpm(&["--upgrade", "--nodeps", "--noscripts"], &made.second.rpm)?;
     ensure!(!is_whole(&root, "demo-1")? && is_whole(&root, "demo-2")?);
     Ok(())

@@ -1,4 +1,4 @@
-//! Packages to look at: of a work dir of their own, whose commits have a date that is known.
+//! Packages to examine, built in their own work dir, whose commits have a known date.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_tests::edit::Tree;
@@ -89,7 +89,7 @@ pub fn copy(work: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `schedswap build`; the packages it says it made.
+/// Runs `schedswap build`; returns the packages that it says it made.
 pub fn build(work: &Path, name: &str, release: &str, more: &[&str]) -> Result<Pair> {
     build_at(work, name, release, more, None)
 }
@@ -111,7 +111,7 @@ pub fn build_at(work: &Path, name: &str, release: &str, more: &[&str], epoch: Op
     Ok(Pair { deb: package(".deb")?, rpm: package(".rpm")? })
 }
 
-/// Runs it and returns what it printed; an error has what it said.
+/// Runs it and returns its output; an error contains what it printed.
 pub fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("running {command:?}"))?;
     ensure!(
@@ -139,7 +139,7 @@ pub fn unpack_rpm(rpm: &Path, to: &Path) -> Result<()> {
     run(rpm_at(to).args(["--install", "--nodeps", "--noscripts"]).arg(rpm)).map(drop)
 }
 
-/// rpm on another root. Debian's wants to be told that this is meant.
+/// rpm on another root. Debian's rpm has to be told that this is intended.
 pub fn rpm_at(root: &Path) -> Command {
     let mut rpm = Command::new("rpm");
     rpm.arg("--root").arg(root).args(["--dbpath", "/var/lib/rpm"]);

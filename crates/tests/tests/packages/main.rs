@@ -8,7 +8,7 @@ mod scripts;
 mod sdk;
 mod signing;
 
-/// Said of a package by a tool.
+/// A complaint of a tool about a package.
 fn assert_has(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "{word:?} is not in:\n{text}");

@@ -1,4 +1,4 @@
-//! The packages' scripts, run as the package managers run them, with a loader that writes down how it is called.
+//! The packages' scripts, run as the package managers run them, with a loader that records how it is called.
 
 use super::made::{fresh, made, payload_dir, run};
 use anyhow::{Result, ensure};
@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A payload directory whose loader writes down its arguments and ends with a status.
+/// A payload directory whose loader records its arguments and exits with a status.
 struct Recorder {
     dir: PathBuf,
 }
@@ -33,7 +33,7 @@ impl Recorder {
         fs::write(&file, script.replace(&installed, &self.dir.display().to_string()))?;
         let calls = self.dir.join("calls");
         fs::write(&calls, "")?;
-        // As rpm runs its own; dpkg executes them, which leads to the same shell.
+        // As rpm runs its scripts; dpkg executes them, which leads to the same shell.
         let output = Command::new("sh").arg(&file).args(arguments).output()?;
         Ok((output.status.code(), fs::read_to_string(&calls)?))
     }
@@ -49,7 +49,7 @@ fn dpkg_installs_removes_and_takes_back() -> Result<()> {
     run(Command::new("dpkg-deb").arg("--control").arg(&made().first.deb).arg(&control))?;
     let script = |name: &str| fs::read_to_string(control.join(name));
     let (postinst, prerm) = (script("postinst")?, script("prerm")?);
-    // Debian policy 6.5: the ways in which they are called.
+    // Debian policy 6.5: the ways in which scripts are called.
     let install = recorder.call("install");
     for arguments in [
         &["configure", "1"][..],
@@ -69,7 +69,7 @@ fn dpkg_installs_removes_and_takes_back() -> Result<()> {
     ] {
         assert_eq!(recorder.run(&prerm, arguments)?, (Some(0), calls.to_owned()), "{arguments:?}");
     }
-    // What the loader refuses, dpkg has to know.
+    // dpkg has to learn about a refusal of the loader.
     fs::write(recorder.dir.join("status"), "3")?;
     assert_eq!(recorder.run(&postinst, &["configure", ""])?.0, Some(3));
     assert_eq!(recorder.run(&prerm, &["remove"])?.0, Some(3));
@@ -87,7 +87,7 @@ fn scriptlet(rpm: &Path, tag: &str) -> Result<String> {
 fn rpm_installs_and_removes_whatever_the_count() -> Result<()> {
     let (recorder, rpm) = (Recorder::new("rpm-scripts")?, &made().first.rpm);
     let (post, preun) = (scriptlet(rpm, "POSTIN")?, scriptlet(rpm, "PREUN")?);
-    // How many of that name there are afterwards: 1 or 2 with --upgrade, any number with --install.
+    // How many packages of that name there are afterwards: 1 or 2 with --upgrade, any number with --install.
     for count in ["1", "2", "3"] {
         assert_eq!(recorder.run(&post, &[count])?, (Some(0), recorder.call("install")), "{count}");
     }

@@ -16,13 +16,13 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// `make install` below a directory, of what is built already. The loader stands for the command where that has to
-/// be static: `make packages` builds one, which takes long.
+/// `make install` below a directory, of what is already built. The loader takes the place of the command where a
+/// static program is needed: `make packages` builds one, which takes long.
 fn install(destdir: &Path, program: &Path) -> Result<()> {
     let mut make = Command::new("make");
     make.args(["--silent", "--old-file=all", "install", "PREFIX=/usr"]);
     make.arg(format!("DESTDIR={}", destdir.display())).arg(format!("program={}", program.display()));
-    // Those of a make that runs this test.
+    // Those of the make that runs this test.
     make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
     run(make.current_dir(repository())).map(drop)
 }
@@ -65,7 +65,7 @@ fn make_install_puts_everything_where_it_belongs() -> Result<()> {
     ] {
         assert_eq!(found.get(name), Some(&mode), "{name} in {found:?}");
     }
-    // What was installed runs, and its completions are those of a shell.
+    // The installed command runs, and its completions are valid for the shell.
     let version = run(Command::new(destdir.join("usr/bin/schedswap")).arg("--version"))?;
     assert_has(&version, &["schedswap "]);
     run(Command::new("bash").arg("-n").arg(destdir.join("usr/share/bash-completion/completions/schedswap")))?;
@@ -74,7 +74,7 @@ fn make_install_puts_everything_where_it_belongs() -> Result<()> {
     Ok(())
 }
 
-/// What rpmlint and lintian say of it, and why that is so.
+/// What rpmlint and lintian report, and why that is as intended.
 const KNOWN: &[(&str, &str)] = &[
     ("no-signature", "who distributes it signs it"),
     ("statically-linked-binary", "it serves every distribution"),
@@ -138,7 +138,7 @@ fn both_packages_hold_what_make_install_installs() -> Result<()> {
     assert_eq!(unpacked, fs::read_to_string(tree.join(page))?);
     assert_has(&run(Command::new("dpkg-deb").arg("--field").arg(deb).arg("Depends"))?, &["make", "xz-utils"]);
     assert_has(&run(Command::new("rpm").args(["-qp", "--requires"]).arg(rpm))?, &["make\n", "xz\n"]);
-    // System directories are not the package's.
+    // The package does not own system directories.
     let listed = run(Command::new("rpm").args(["-qp", "--qf", "[%{FILENAMES}\n]"]).arg(rpm))?;
     ensure!(!listed.lines().any(|path| path == "/usr/bin" || path == "/usr/share"), "{listed}");
     assert_has(&listed, &["/usr/libexec/schedswap\n"]);

@@ -23,7 +23,7 @@ fn parts(signed: &[u8]) -> Result<(&[u8], &[u8])> {
     Ok(rest.split_at(rest.len() - length))
 }
 
-/// What OpenSSL says of a signature.
+/// What OpenSSL says about a signature.
 fn is_verified(dir: &Path, module: &[u8], cms: &[u8], signer: &Signer) -> Result<bool> {
     let (content, message) = (dir.join("content"), dir.join("message"));
     fs::write(&content, module)?;
@@ -71,13 +71,13 @@ fn a_signature_verifies_and_no_altered_module_does() -> Result<()> {
     Ok(())
 }
 
-/// Users may have no /sbin on their path.
+/// A user's path may not contain /sbin.
 fn modinfo_program() -> Command {
     let found = ["/sbin/modinfo", "/usr/sbin/modinfo"].into_iter().find(|path| Path::new(path).exists());
     Command::new(found.unwrap_or("modinfo"))
 }
 
-/// A file of the kernel's packages or source, if this one ships it.
+/// A file of the kernel's packages or source, if this kernel ships it.
 fn kernel_file(root: &Path, ending: &str) -> Result<Option<PathBuf>> {
     let found = run(Command::new("find").arg(root).args(["-path", &format!("*/{ending}")]))?;
     Ok(found.lines().next().map(PathBuf::from))
@@ -144,7 +144,7 @@ fn a_certificate_may_be_der_and_a_key_may_have_a_passphrase() -> Result<()> {
     build.arg(&locked).arg("--sign-cert").arg(&plain.certificate).env("KBUILD_SIGN_PIN", "sesame");
     let said: serde_json::Value = serde_json::from_str(&run(&mut build)?)?;
     ensure!(said["signed"] == true, "{said}");
-    // The signed module is the one that is packed and vouched for.
+    // The signed module is the one that is packed and listed with its digest.
     let (root, rpm) = (dir.join("root"), said["packages"][0].as_str().context("a package")?);
     fs::create_dir(&root)?;
     unpack_rpm(Path::new(rpm), &root)?;
@@ -177,7 +177,7 @@ fn a_key_that_does_not_serve_is_refused_by_name() -> Result<()> {
     }
     let missing = Signer { certificate: dir.join("none"), ..one };
     assert!(matches!(sign::sign(b"a module", &missing), Err(sign::Error::Io { .. })));
-    // One without the other is wrong usage.
+    // Giving only one of them is wrong usage.
     let work = made().work.display().to_string();
     let output = schedswap(&["build", &work, "--sign-key", "key.pem"])?;
     assert_eq!(output.status.code(), Some(2));

@@ -1,4 +1,4 @@
-//! What `check` and `plan` look at: an installed payload, or a loose module.
+//! What `check` and `plan` examine: an installed payload, or a separate module.
 
 use crate::conflicts::Functions;
 use crate::error::LoaderError;
@@ -10,38 +10,38 @@ use crate::registry::Registry;
 use schedswap_payload::Manifest;
 use std::path::{Path, PathBuf};
 
-/// Opened, and found fit to be used.
-pub enum Target {
+/// A scheduler that was opened and may be used.
+pub enum Candidate {
     /// An installed payload.
     Payload(Payload),
-    /// A module from somewhere else, with the manifest beside it if there is one.
+    /// A module from elsewhere, with the manifest beside it if there is one.
     Loose(Option<Manifest>, ModuleFile),
 }
 
-impl Target {
-    /// Opens what lies at `path`.
-    pub fn open(machine: &Machine, path: &Path) -> Result<Target, LoaderError> {
+impl Candidate {
+    /// Opens what is at `path`.
+    pub fn open(machine: &Machine, path: &Path) -> Result<Candidate, LoaderError> {
         if machine.paths.payload_place(path).is_some() || !machine.is_live {
-            return Ok(Target::Payload(payload_dir::open(machine, path)?));
+            return Ok(Candidate::Payload(payload_dir::open(machine, path)?));
         }
         let (manifest, module) = module_file::open(path)?;
         payload_dir::check_loose(manifest.as_ref(), &module)?;
-        Ok(Target::Loose(manifest, module))
+        Ok(Candidate::Loose(manifest, module))
     }
 
     /// Its module.
     pub fn module(&self) -> &ModuleFile {
         match self {
-            Target::Payload(payload) => &payload.module,
-            Target::Loose(_, module) => module,
+            Candidate::Payload(payload) => &payload.module,
+            Candidate::Loose(_, module) => module,
         }
     }
 
-    /// What it replaces, as far as a manifest says.
+    /// The functions that it replaces, if a manifest lists them.
     pub fn functions(&self) -> Functions {
         match self {
-            Target::Payload(payload) => Functions::of(&payload.manifest.functions),
-            Target::Loose(manifest, _) => {
+            Candidate::Payload(payload) => Functions::of(&payload.manifest.functions),
+            Candidate::Loose(manifest, _) => {
                 manifest.as_ref().map(|manifest| Functions::of(&manifest.functions)).unwrap_or_default()
             }
         }
@@ -50,15 +50,15 @@ impl Target {
     /// `<name>-<release>`.
     pub fn version(&self) -> Option<String> {
         match self {
-            Target::Payload(payload) => Some(payload.name.clone()),
-            Target::Loose(Some(manifest), _) => Some(format!("{}-{}", manifest.name, manifest.release)),
-            Target::Loose(None, module) => module.info.version.clone(),
+            Candidate::Payload(payload) => Some(payload.name.clone()),
+            Candidate::Loose(Some(manifest), _) => Some(format!("{}-{}", manifest.name, manifest.release)),
+            Candidate::Loose(None, module) => module.info.version.clone(),
         }
     }
 }
 
-/// What is meant when `named` is all that was said: nothing means the payload that the loader lies in, else the one
-/// that is registered for this kernel.
+/// The path that `named` means: nothing means the payload in whose directory the loader is, else the one that is
+/// registered for this kernel.
 pub fn path_of(machine: &Machine, named: Option<&Path>) -> Result<PathBuf, LoaderError> {
     let kernel = machine.host.release();
     if let Some(named) = named {

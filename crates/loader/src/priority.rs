@@ -1,41 +1,41 @@
-//! The loader's own place in the queue while it loads a module and asks for a switch.
+//! The loader's own priority while it loads a module and asks for a switch.
 //!
-//! The stack check walks all threads outside the stop, and logs those that run meanwhile. On a machine whose
-//! CPUs have more to do than they can, a loader of normal priority takes so long over it that the log overflows
-//! and half of the threads are checked again inside the stop, where everybody waits for them.
+//! The stack check walks all threads outside the stop, and logs those that run meanwhile. On an overloaded machine, a
+//! loader of normal priority takes so long that the log overflows and half of the threads are checked again inside
+//! the stop, while the whole machine waits.
 #![allow(unsafe_code)]
 
-/// While it lives, the calling thread runs before all threads of normal priority.
-pub struct Urgent {
-    /// Policy and parameter to go back to; `None` if nothing was changed.
+/// While it exists, the calling thread runs before all threads of normal priority.
+pub struct RaisedPriority {
+    /// The policy and parameter to restore; `None` if nothing was changed.
     before: Option<(i32, Parameter)>,
 }
 
-/// The kernel's `struct sched_param`. C libraries have others; musl's functions for them only say that POSIX means
-/// something else by them than Linux does.
+/// The kernel's `struct sched_param`. C libraries define others; musl's functions for them only return an error,
+/// because POSIX gives them another meaning than Linux does.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Parameter {
     priority: libc::c_int,
 }
 
-/// The lowest real-time priority: before normal threads, behind every real-time thread of the machine's own.
+/// The lowest real-time priority: before normal threads, after every real-time thread of the machine.
 const PRIORITY: i32 = 1;
 
-impl Urgent {
-    /// From now on. Where the kernel does not allow it (a container, a cgroup without real-time budget), or the
-    /// loader was started with a real-time policy already, nothing changes.
-    pub fn now() -> Urgent {
+impl RaisedPriority {
+    /// Raises the priority. If the kernel does not allow it (a container, a cgroup without real-time budget), or the
+    /// loader was started with a real-time policy, nothing changes.
+    pub fn raise() -> RaisedPriority {
         let before = current().filter(|(policy, _)| is_normal(*policy));
         let raised = before.filter(|_| set(libc::SCHED_FIFO, Parameter { priority: PRIORITY }));
-        Urgent { before: raised }
+        RaisedPriority { before: raised }
     }
 }
 
-impl Drop for Urgent {
+impl Drop for RaisedPriority {
     fn drop(&mut self) {
         if let Some((policy, parameter)) = &self.before {
-            // Lowering one's own priority is always allowed. The nice value was kept all along.
+            // A thread may always lower its own priority. The nice value has not changed.
             set(*policy, *parameter);
         }
     }
@@ -72,11 +72,12 @@ mod tests {
     fn the_policy_is_as_before_afterwards() {
         let policy = || current().unwrap().0;
         assert!(set(libc::SCHED_BATCH, Parameter { priority: 0 }));
-        let urgent = Urgent::now();
-        // Who may not use real-time policies stays what he was; then there is nothing more to see here.
-        let expected = if urgent.before.is_some() { libc::SCHED_FIFO } else { libc::SCHED_BATCH };
+        let raised = RaisedPriority::raise();
+        // If this user may not use real-time policies, the policy stays as it was, and there is nothing more to
+        // check.
+        let expected = if raised.before.is_some() { libc::SCHED_FIFO } else { libc::SCHED_BATCH };
         assert_eq!(policy(), expected);
-        drop(urgent);
+        drop(raised);
         assert_eq!(policy(), libc::SCHED_BATCH);
     }
 
@@ -86,7 +87,7 @@ mod tests {
         if !set(libc::SCHED_RR, round_robin) {
             return;
         }
-        assert!(Urgent::now().before.is_none());
+        assert!(RaisedPriority::raise().before.is_none());
         assert_eq!(current().map(|(policy, p)| (policy, p.priority)), Some((libc::SCHED_RR, 5)));
         set(libc::SCHED_OTHER, Parameter::default());
     }

@@ -1,34 +1,34 @@
-//! Files for a machine that runs, faster than over the serial port: a disk that the host writes and the guest reads
-//! past its own cache. It has no file system, only one file at a time.
+//! Hands files to a running machine faster than the serial port does: the host writes to a disk, which the guest
+//! reads without its page cache. The disk has no file system and holds one file at a time.
 
 use crate::{Disk, Error, Guest, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The most that fits; the disk's file takes as much room as was written.
+/// The most that fits; the disk's file takes only as much space as was written.
 const SIZE_BYTES: u64 = 1 << 30;
-/// What the guest reads at once.
+/// How much the guest reads at once.
 const BLOCK_BYTES: u64 = 1 << 16;
 /// For one file, under emulation.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// The host's side.
-pub(super) struct Hatch {
+pub(super) struct TransferDisk {
     file: PathBuf,
 }
 
-impl Hatch {
-    pub(super) fn new(dir: &Path) -> Result<Hatch> {
-        let file = dir.join("hatch");
+impl TransferDisk {
+    pub(super) fn new(dir: &Path) -> Result<TransferDisk> {
+        let file = dir.join("transfer");
         File::create(&file)
             .and_then(|created| created.set_len(SIZE_BYTES))
             .map_err(Error::io(format!("cannot write {}", file.display())))?;
-        Ok(Hatch { file })
+        Ok(TransferDisk { file })
     }
 
     pub(super) fn disk(&self) -> Disk {
-        Disk::shared(&self.file, "hatch")
+        Disk::shared(&self.file, "transfer")
     }
 
     /// Copies a file of this machine into the guest, with its permissions.
@@ -41,7 +41,7 @@ impl Hatch {
                 from.display()
             )));
         }
-        // In place: the emulator has this file open.
+        // Written in place: the emulator has this file open.
         let write = |bytes: &[u8]| {
             let file = File::options().write(true).open(&self.file)?;
             std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0)
@@ -51,7 +51,7 @@ impl Hatch {
         let to = quoted(to);
         let command = format!(
             "set -e; mkdir -p \"$(dirname {to})\"
-             dd if=/run/schedswap/hatch iflag=direct bs={BLOCK_BYTES} count={blocks} status=none | head -c {len} >{to}
+             dd if=/run/schedswap/transfer iflag=direct bs={BLOCK_BYTES} count={blocks} status=none | head -c {len} >{to}
              test \"$(stat -c %s {to})\" = {len}; chmod {mode:o} {to}"
         );
         let output = guest.run_within(&command, LIMIT)?;
@@ -62,7 +62,7 @@ impl Hatch {
     }
 }
 
-/// One word for a shell.
+/// Quotes one word for a shell.
 pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
