@@ -135,13 +135,13 @@ fn a_directory_of_somebody_else_is_left_alone() -> Result<()> {
     let (dir, kernel) = (tempfile::tempdir()?, kernel()?);
     fs::write(dir.path().join("letter"), "mine")?;
     let arguments = ["init", &kernel.release, text(&kernel.source)?, text(dir.path())?, "--sysroot"];
-    let words = [text(dir.path())?, "is not empty and is no work dir"];
+    let words = [text(dir.path())?, "is not empty and is not a schedswap work dir"];
     ends_saying(FAILED, &[&arguments[..], &[text(&kernel.sysroot)?]].concat(), &words)?;
     let names: Vec<_> =
         fs::read_dir(dir.path())?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
     assert_eq!(names, ["letter"]);
     // Nor is it taken for a work dir.
-    ends_saying(FAILED, &["build", text(dir.path())?], &["is no work dir of schedswap", "schedswap init"])?;
+    ends_saying(FAILED, &["build", text(dir.path())?], &["is not a schedswap work dir", "schedswap init"])?;
     Ok(())
 }
 

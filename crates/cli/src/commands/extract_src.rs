@@ -15,8 +15,8 @@ use std::path::PathBuf;
 
 /// Prepare a kernel's source: unpack what its distribution publishes, with the distribution's patches applied
 ///
-/// A source rpm is prepared by rpmbuild, which does what the package's own %prep says; a Debian source package by
-/// dpkg-source; a tar file is unpacked. Nothing is built or installed. The directory is there only once it is complete.
+/// rpmbuild prepares a source rpm, as the package's own %prep says, and dpkg-source a Debian source package; a tar file
+/// is unpacked. Nothing is built or installed. The directory appears only once it is complete.
 #[derive(Args)]
 pub struct ExtractSrcArgs {
     /// A source rpm, a .dsc with the files that it names beside it, or a tar file

@@ -20,16 +20,16 @@ use crate::progress::Shown;
 
 /// Get the compiler that built a kernel into the cache, if this machine has another one
 ///
-/// Only the same revision of the compiler makes the same code. It is taken from the archives that this machine's apt
-/// is set up with, together with the assembler and linker of its suite and the libraries that these and the kernel's
-/// build tools need, and is run from the cache: nothing is installed, and no privilege is needed. `init` and
-/// `build` use it from then on.
+/// Only the same revision of the compiler makes the same code. It comes from the archives that this machine's apt is set
+/// up with, together with the assembler and linker of its suite and the libraries that these and the kernel's build
+/// tools need, and runs from the cache: nothing is installed, and no privilege is needed. `init` and `build` use it from
+/// then on.
 #[derive(clap::Args)]
 pub struct ToolchainArgs {
     /// The kernel, as `uname -r` prints it there
     release: String,
 
-    /// The suite that has the compiler [default: the one that the kernel was fetched from, else this machine's]
+    /// The suite that has the compiler [default: the one that the kernel was fetched from, or else this machine's]
     #[arg(long, value_name = "SUITE")]
     suite: Option<String>,
 
@@ -52,7 +52,11 @@ pub fn run(args: ToolchainArgs) -> anyhow::Result<Outcome> {
     let search = Search { sysroot: args.sysroot, cache: Some(cache.clone()), ..Search::default() };
     let kernel = locate(&args.release, &search)?;
     let Some(wanted) = WantedCompiler::of(&kernel)? else {
-        bail!("{} does not say by which compiler the kernel was built", kernel.config.display());
+        bail!(
+            "{} does not say which compiler built the kernel: CONFIG_CC_VERSION_TEXT is missing; give the .config that \
+             the kernel was built with",
+            kernel.config.display()
+        );
     };
     println!("{}", wanted.text());
     if wanted.is_at_hand(None) {
