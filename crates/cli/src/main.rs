@@ -30,8 +30,8 @@ The usual order:
 For a kernel that you have built yourself, `schedswap dev-init <kernel-tree> <work-dir>` replaces the first two. \
 `schedswap extract-src <kernel.src.rpm or .dsc> <kernel-src>` prepares the source that a distribution publishes.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check: the kernel's source or compiler is not the \
-one that built it, an edit cannot work, a module does not pass its proofs, or the loader refuses it in a guest.";
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check: the source or the compiler is not the one \
+that the kernel was built with, an edit cannot work, a module does not pass its proofs, or the loader refuses it in a guest.";
 
 #[derive(Subcommand)]
 enum Command {

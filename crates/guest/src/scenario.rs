@@ -117,6 +117,10 @@ pub struct Spans {
 pub enum Event<'a> {
     /// The load is up, with this many sleepers, and every kind of it gets on.
     LoadRuns(u64),
+    /// The load is watched on the kernel's own scheduler.
+    BaselineBegins,
+    /// The swaps begin.
+    BaselineEnds,
     /// A cycle is over.
     Cycle(&'a Cycle),
 }
@@ -146,7 +150,13 @@ impl Scenario {
         self.check_progress(guest)?;
         report(Event::LoadRuns(threads));
         let features = features(guest)?;
+        if !self.baseline.is_zero() {
+            report(Event::BaselineBegins);
+        }
         self.watch_without_swaps(guest)?;
+        if !self.baseline.is_zero() {
+            report(Event::BaselineEnds);
+        }
 
         let mut new_features = Vec::new();
         let mut cycles = Vec::new();

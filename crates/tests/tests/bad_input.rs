@@ -15,6 +15,7 @@ use std::time::Duration;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
+const REFUSED: i32 = 3;
 
 /// Runs the command, wants that status, and returns what it said on standard error.
 fn ends_with(status: i32, arguments: &[&str]) -> Result<String> {
@@ -87,6 +88,20 @@ fn a_vmlinux_of_another_release_is_refused_by_both_names() -> Result<()> {
     let arguments = ["init", "0.0.0-other", text(&kernel.source)?, text(&work)?];
     let told = format!("is the kernel {}, not 0.0.0-other", kernel.release);
     ends_saying(FAILED, &[&arguments[..], &places.concat()].concat(), &[&told, text(&kernel.vmlinux)?])?;
+    Ok(())
+}
+
+/// What `--allow-different` lets through is refused by a safety check without it.
+#[test]
+fn a_source_of_another_version_is_refused_by_a_safety_check() -> Result<()> {
+    let (dir, kernel) = (tempfile::tempdir()?, kernel()?);
+    let (source, work) = (dir.path().join("source"), dir.path().join("work"));
+    fs::create_dir_all(source.join("kernel/sched"))?;
+    fs::write(source.join("kernel/sched/core.c"), "")?;
+    fs::write(source.join("Makefile"), "VERSION = 4\nPATCHLEVEL = 0\nSUBLEVEL = 99\n")?;
+    let arguments = ["init", &kernel.release, text(&source)?, text(&work)?, "--no-config"];
+    let arguments = [&arguments[..], &["--sysroot", text(&kernel.sysroot)?]].concat();
+    ends_saying(REFUSED, &arguments, &["the source is version 4.0.99", "--allow-different to continue"])?;
     Ok(())
 }
 

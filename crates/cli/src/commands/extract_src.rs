@@ -10,8 +10,7 @@ use crate::outcome::Outcome;
 use crate::progress::Shown;
 use clap::Args;
 use schedswap_sdk::workdir;
-
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Prepare a kernel's source: unpack what its distribution publishes, with the distribution's patches applied
 ///
@@ -25,12 +24,27 @@ pub struct ExtractSrcArgs {
     /// The directory to make; what `init` takes as KERNEL_SRC
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Extracted<'a> {
+    source: &'a Path,
+    version: &'a str,
 }
 
 /// Runs the command.
 pub fn run(args: ExtractSrcArgs) -> anyhow::Result<Outcome> {
     schedswap_source::extract(&args.package, &args.dir, &Shown::on_stderr())?;
     let version = workdir::source_version(&args.dir)?;
-    println!("{} is the source of Linux {version}", args.dir.display());
+    if args.json {
+        let extracted = Extracted { source: &args.dir, version: &version };
+        println!("{}", serde_json::to_string_pretty(&extracted)?);
+    } else {
+        println!("{} is the source of Linux {version}", args.dir.display());
+    }
     Ok(Outcome::Done)
 }

@@ -11,6 +11,7 @@
 //!   compiler  gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0
 //! ```
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use indicatif::HumanBytes;
@@ -53,7 +54,9 @@ pub fn run(args: FetchArgs) -> anyhow::Result<Outcome> {
         None => Cache::from_environment()?,
     };
     let shown = Shown::on_stderr();
-    let progress: &dyn Progress = if args.json { &Silent } else { &shown };
+    // A script that reads JSON wants no lines beside it; a person who tries it out wants the bar.
+    let is_script = args.json && !std::io::stderr().is_terminal();
+    let progress: &dyn Progress = if is_script { &Silent } else { &shown };
     let Some(fetched) = newest_complete(&wanted, &args, &cache, progress)? else {
         return Ok(Outcome::Done);
     };
@@ -97,7 +100,9 @@ fn get(
 ) -> Result<Option<Fetched>, SourceError> {
     let plan = schedswap_source::plan(request, cache, progress)?;
     for suite in &plan.unread {
-        eprintln!("warning: the package list of {suite} could not be read, so its kernels are not considered");
+        eprintln!(
+            "warning: the package list of {suite} could not be read, so its kernels are not considered"
+        );
     }
     if args.dry_run {
         print_plan(&plan, args.json);

@@ -41,6 +41,18 @@ pub struct ToolchainArgs {
     /// ~/.cache/schedswap]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Printed {
+    compiler: String,
+    /// Where its programs are; absent if it is this machine's own.
+    programs: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -58,12 +70,23 @@ pub fn run(args: ToolchainArgs) -> anyhow::Result<Outcome> {
             kernel.config.display()
         );
     };
-    println!("{}", wanted.text());
-    if wanted.is_at_hand(None) {
-        println!("  is this machine's own");
+    if !args.json {
+        println!("{}", wanted.text());
+    }
+    let programs = if wanted.is_at_hand(None) {
+        None
+    } else {
+        let progress = Shown::on_stderr();
+        Some(toolchain::get(&wanted, &kernel, args.suite.as_deref(), &cache, &progress)?.programs())
+    };
+    if args.json {
+        let printed = Printed { compiler: wanted.text().to_owned(), programs };
+        println!("{}", serde_json::to_string_pretty(&printed)?);
         return Ok(Outcome::Done);
     }
-    let toolchain = toolchain::get(&wanted, &kernel, args.suite.as_deref(), &cache, &Shown::on_stderr())?;
-    println!("  programs  {}", toolchain.programs().display());
+    match programs {
+        None => println!("  is this machine's own"),
+        Some(programs) => println!("  programs  {}", programs.display()),
+    }
     Ok(Outcome::Done)
 }

@@ -99,7 +99,7 @@ pub struct UnitRow {
 }
 
 /// What `init` did and found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
     /// `uname -r`.
     pub release: String,

@@ -4,6 +4,7 @@ mod json;
 mod report;
 
 use crate::outcome::Outcome;
+use crate::progress::Shown;
 use crate::work_dir::open;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -12,6 +13,7 @@ use report::{cycle_line, summary};
 use schedswap_guest::memory::Memory;
 use schedswap_guest::scenario::{Cycle, CycleResult, Event, Findings, MODULE_PATH, Scenario};
 use schedswap_guest::{Config, Guest, Initramfs, Stream, Tools, Usage};
+use schedswap_host::progress::Progress;
 use schedswap_kernel::vmlinux::Machine;
 use schedswap_payload::manifest;
 use schedswap_sdk::Workdir;
@@ -106,7 +108,7 @@ pub fn run(args: TryArgs) -> anyhow::Result<Outcome> {
         bail!("there is no {}; run `schedswap build {}` first", module.display(), args.work_dir.display());
     }
     let mut config = guest_config(&args, &work, &module)?;
-    let memory = if args.run.is_none() { Some(Memory::of(&work.image()?)) } else { None };
+    let memory = if args.run.is_none() { Some(memory_of(&work)?) } else { None };
     if let Some(memory) = &memory {
         memory.put_into(&mut config.initramfs);
     }
@@ -133,6 +135,15 @@ pub fn run(args: TryArgs) -> anyhow::Result<Outcome> {
         (None, Some(findings)) => outcome(findings),
         (None, None) => Outcome::Done,
     })
+}
+
+/// What no swap may leave changed.
+fn memory_of(work: &Workdir) -> anyhow::Result<Memory> {
+    let progress = Shown::on_stderr();
+    progress.begin("reading vmlinux", None);
+    let memory = Memory::of(&work.image()?);
+    progress.end("");
+    Ok(memory)
 }
 
 fn show_usage(usage: Usage) {
@@ -237,16 +248,12 @@ fn swap(args: &TryArgs, guest: &Guest, memory: Option<Memory>) -> anyhow::Result
         limit: Duration::from_secs(args.time_limit),
     };
     let what = if args.no_load { "no load" } else { "mixed load" };
+    let progress = Shown::on_stderr();
+    progress.begin(&format!("{what} and {} sleeping threads", args.threads), None);
     let findings = scenario.run(guest, |event| match event {
-        Event::LoadRuns(sleepers) => {
-            eprintln!("{what} and {sleepers} sleeping threads");
-            if !scenario.baseline.is_zero() {
-                eprintln!(
-                    "watching them on the kernel's own scheduler for {} s",
-                    scenario.baseline.as_secs()
-                );
-            }
-        }
+        Event::LoadRuns(_) => progress.end(""),
+        Event::BaselineBegins => progress.begin("the same on the kernel's own scheduler", None),
+        Event::BaselineEnds => progress.end(""),
         Event::Cycle(cycle) => println!("{}", cycle_line(cycle, args.cycles)),
     })?;
     Ok(findings)

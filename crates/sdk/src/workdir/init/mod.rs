@@ -189,22 +189,11 @@ impl Run<'_> {
         steps.run(Step::Binding, (), None, |_| self.prove_binding(&commands, &boundary))?;
         steps.run(Step::Tree, (), None, |_| self.set_up_tree(&origins))?;
 
+        let done = steps.done;
         let addresses: Addresses = read_json(&paths.addresses())?;
-        let stay = boundary.functions.iter().filter(|f| matches!(f.fate, Fate::Stay(_))).count();
-        Ok(Summary {
-            release: kernel.release,
-            build_id: kernel.build_id,
-            units: unit_rows(&gate),
-            origins,
-            replaced: boundary.functions.len() - stay,
-            stay,
-            placed: (addresses.known_by(KnownBy::Relocation), addresses.known_by(KnownBy::SymbolTable)),
-            unplaced: missed(&addresses).map(|u| (u.unit.clone(), u.name.clone())).collect(),
-            allowed_different,
-            configuration: config.boundary.file.clone(),
-            notes: boundary.notes,
-            done: steps.done,
-        })
+        let configuration = config.boundary.file.clone();
+        let rest = Summary { allowed_different, configuration, done, origins, ..Summary::default() };
+        Ok(summary(kernel, &gate, boundary, &addresses, rest))
     }
 
     fn origins_path(&self) -> PathBuf {
@@ -225,5 +214,27 @@ impl Run<'_> {
             });
         }
         Ok(self.image.get_or_init(|| image))
+    }
+}
+
+/// What was found; `rest` has what was done.
+fn summary(
+    kernel: KernelFacts,
+    gate: &Gate,
+    boundary: Boundary,
+    addresses: &Addresses,
+    rest: Summary,
+) -> Summary {
+    let stay = boundary.functions.iter().filter(|f| matches!(f.fate, Fate::Stay(_))).count();
+    Summary {
+        release: kernel.release,
+        build_id: kernel.build_id,
+        units: unit_rows(gate),
+        replaced: boundary.functions.len() - stay,
+        stay,
+        placed: (addresses.known_by(KnownBy::Relocation), addresses.known_by(KnownBy::SymbolTable)),
+        unplaced: missed(addresses).map(|u| (u.unit.clone(), u.name.clone())).collect(),
+        notes: boundary.notes,
+        ..rest
     }
 }
