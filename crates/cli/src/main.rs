@@ -18,6 +18,7 @@ pub struct Cli {
     command: Command,
 }
 
+/// A paragraph is one line here: clap wraps it to the terminal's width.
 const AFTER_HELP: &str = "\
 The usual order:
   schedswap fetch bookworm/cloud-amd64
@@ -26,10 +27,11 @@ The usual order:
   schedswap build <work-dir>
   schedswap try <work-dir>
 
-A kernel that you have built yourself: `schedswap dev-init <kernel-tree> <work-dir>` in place of the first two. A
-distribution's source: `schedswap extract-src <kernel.src.rpm or .dsc> <kernel-src>`.
+For a kernel that you have built yourself, `schedswap dev-init <kernel-tree> <work-dir>` replaces the first two. \
+`schedswap extract-src <kernel.src.rpm or .dsc> <kernel-src>` prepares the source that a distribution publishes.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check.";
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check: the source or the compiler is not the one \
+that the kernel was built with, an edit cannot work, a module does not pass its proofs, or the loader refuses it in a guest.";
 
 #[derive(Subcommand)]
 enum Command {

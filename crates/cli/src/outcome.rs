@@ -1,5 +1,6 @@
 //! How a command ends: its exit status, and how an error is shown.
 
+use schedswap_sdk::{pipeline, workdir};
 use std::process::ExitCode;
 
 /// How a command that did not fail ended.
@@ -15,18 +16,6 @@ pub enum Outcome {
 
 const FAILED: u8 = 1;
 const REFUSED: u8 = 3;
-
-/// An error that is a safety check's refusal rather than a failure.
-#[derive(Debug)]
-pub struct Refusal(pub String);
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// Shows an error on standard error and yields the exit status.
 pub fn report(result: anyhow::Result<Outcome>) -> ExitCode {
@@ -44,7 +33,34 @@ pub fn report(result: anyhow::Result<Outcome>) -> ExitCode {
                 }
             }
             eprintln!("schedswap: {}", shown.join(": "));
-            ExitCode::from(if error.downcast_ref::<Refusal>().is_some() { REFUSED } else { FAILED })
+            ExitCode::from(if is_refusal(&error) { REFUSED } else { FAILED })
         }
+    }
+}
+
+/// Whether a safety check of the library, or the loader's in a guest, refused.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let by_work_dir = error.downcast_ref::<workdir::Error>().is_some_and(workdir::Error::is_refusal);
+    let by_pipeline = error.downcast_ref::<pipeline::Error>().is_some_and(pipeline::Error::is_refusal);
+    let in_guest =
+        error.downcast_ref::<schedswap_guest::Error>().is_some_and(schedswap_guest::Error::is_refusal);
+    by_work_dir || by_pipeline || in_guest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_safety_check_refuses_is_told_from_what_fails() {
+        let source =
+            || workdir::Error::WrongSource { found: "6.1.190".into(), banner: "Linux 6.1.192".into() };
+        assert!(is_refusal(&source().into()));
+        assert!(is_refusal(&anyhow::Error::from(pipeline::Error::Workdir(source()))));
+        assert!(is_refusal(&anyhow::Error::from(source()).context("in a context")));
+        assert!(is_refusal(&pipeline::Error::Refused(Vec::new()).into()));
+        assert!(is_refusal(&workdir::Error::WrongBinding(Vec::new()).into()));
+        assert!(!is_refusal(&workdir::Error::NotAWorkDir { path: "/".into() }.into()));
+        assert!(!is_refusal(&anyhow::anyhow!("refused")));
     }
 }

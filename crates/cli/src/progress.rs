@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use schedswap_host::progress::Progress;
 
-/// Above this, what is counted is bytes; no phase has so many of anything else.
+/// A total above this counts bytes; no phase has as many of anything else.
 const SURELY_BYTES: u64 = 1 << 20;
 
 /// Shows the progress of one command.

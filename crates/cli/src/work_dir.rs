@@ -1,24 +1,24 @@
-//! What `init` and `dev-init` have in common: making a work dir for a kernel, however that was found.
+//! The work dir of a command: `init` and `dev-init` make one for a kernel, the others open one.
 
-use crate::outcome::{Outcome, Refusal};
+use crate::outcome::Outcome;
 use crate::progress::Shown;
 use anyhow::Context;
 use clap::Args;
 use schedswap_sched::config::{self, Config};
-use schedswap_sdk::workdir;
-use schedswap_source::{Cache, Kernel, Toolchain, WantedCompiler};
-use std::path::PathBuf;
+use schedswap_sdk::{InitOptions, Workdir, init};
+use schedswap_source::{Cache, Kernel};
+use std::path::{Path, PathBuf};
 
 /// How a work dir is made.
 #[derive(Args)]
 pub struct WorkDirArgs {
-    /// Go on although functions that would be replaced are not identical; remembered in the work dir
+    /// Continue although functions that would be replaced are not identical; the work dir remembers this
     #[arg(long)]
     allow_different: bool,
-    /// Override the computed boundary as FILE says, instead of what kernels/ has for the release
+    /// Override the computed boundary as FILE says, and not as kernels/ says for the release
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Override nothing, whatever kernels/ has
+    /// Override nothing, even if kernels/ has a file for the release
     #[arg(long, conflicts_with = "config")]
     no_config: bool,
     /// Print JSON
@@ -27,7 +27,7 @@ pub struct WorkDirArgs {
 }
 
 impl WorkDirArgs {
-    /// What overrides the computed boundary: the file that is named, else what there is for the kernel.
+    /// What overrides the computed boundary: the file that is named, or else the one that kernels/ has for the release.
     pub fn configuration(&self, release: &str) -> Result<Config, config::Error> {
         let file = match &self.config {
             Some(file) => Some(file.clone()),
@@ -45,45 +45,33 @@ impl WorkDirArgs {
         work: PathBuf,
         boundary: Config,
     ) -> anyhow::Result<Outcome> {
-        let options = workdir::Options {
-            toolchain: toolchain_of(&kernel, Cache::from_environment().ok().as_ref())?,
-            kernel,
-            source,
-            work,
-            allow_different: self.allow_different,
-            boundary,
-        };
-        let (work, summary) = match workdir::init(&options, &Shown::on_stderr()) {
-            Ok(made) => made,
-            Err(workdir::Error::Different(refusal)) => return Err(Refusal(refusal.to_string()).into()),
-            Err(other) => return Err(other.into()),
-        };
+        let mut options = InitOptions::new(kernel, source, work);
+        options.allow_different = self.allow_different;
+        options.boundary = boundary;
+        if let Some(missing) = options.find_toolchain(Cache::from_environment().ok().as_ref())? {
+            eprintln!(
+                "warning: the kernel was built by {}, which is not installed here; `schedswap toolchain {}` gets it",
+                missing.text(),
+                options.kernel.release
+            );
+        }
+        let (work, summary) = init(&options, &Shown::on_stderr())?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&summary).context("cannot write JSON")?);
         } else {
             println!("{summary}");
-            println!(
-                "{} is ready: edit kernel/sched/ there, then run `schedswap build {}`",
-                work.root().display(),
-                work.root().display()
-            );
+            let root = work.root().display();
+            println!("{root} is ready: edit kernel/sched/ there, then run `schedswap build {root}`");
         }
         Ok(Outcome::Done)
     }
 }
 
-/// The compiler from the cache, if the machine's own is not the one that built the kernel.
-fn toolchain_of(kernel: &Kernel, cache: Option<&Cache>) -> anyhow::Result<Option<Toolchain>> {
-    let Some(wanted) = WantedCompiler::of(kernel)?.filter(|wanted| !wanted.is_at_hand(None)) else {
-        return Ok(None);
-    };
-    let found = cache.and_then(|cache| Toolchain::cached(&wanted, cache));
-    if found.is_none() {
-        eprintln!(
-            "warning: the kernel was built by {}, which this machine has not; `schedswap toolchain {}` gets it",
-            wanted.text(),
-            kernel.release
-        );
+/// Opens a work dir for a command, with the warning that belongs to it.
+pub fn open(path: &Path) -> anyhow::Result<Workdir> {
+    let work = Workdir::open(path)?;
+    if let Some(warning) = work.warning() {
+        eprintln!("warning: {warning}");
     }
-    Ok(found)
+    Ok(work)
 }

@@ -104,6 +104,14 @@ pub enum Error {
         /// Its output and error output.
         output: String,
     },
+    /// The loader's safety checks refused in the guest, other than because threads were in the way.
+    #[error("in the guest, the loader refused and changed nothing (`{command}`): {output}")]
+    LoaderRefused {
+        /// What it was run with.
+        command: String,
+        /// Its reasons.
+        output: String,
+    },
     /// The agent in the guest speaks another version of the protocol.
     #[error(
         "the guest-load program speaks version {found} of the channel, this library speaks version {expected}: \
@@ -190,6 +198,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a safety check refused, as opposed to something that failed.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::LoaderRefused { .. })
+    }
+
     /// For `map_err` on I/O.
     pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let doing = doing.into();

@@ -4,8 +4,8 @@ use super::memory::Memory;
 use super::{Error, Guest, Output, Result};
 use schedswap_payload::report::{Attempt, Outcome, Report};
 use schedswap_payload::sysfs::{Blocker, Timing};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,10 +14,16 @@ pub const MODULE_PATH: &str = "/schedswap/scheduler.ko";
 /// Where the load writes how it gets on.
 const STATUS: &str = "/run/guest-load.json";
 const STOP_FILE: &str = "/run/guest-load-stop";
+/// Tells the load that the swaps begin.
+const MARK_FILE: &str = "/run/guest-load-swaps";
 /// One load or unload, with the loader's retries.
 const SWITCH_LIMIT: Duration = Duration::from_secs(180);
-/// How long every kind of load has to get on.
+/// How long every kind of load has to get on, in seconds in which others work.
 const PROGRESS_SECONDS: u64 = 60;
+/// The same by this machine's clock, where the guest may get little of its CPUs.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(600);
+/// How much slower than this machine's clock the guest's may go, which may count instructions.
+const BASELINE_PATIENCE: u32 = 20;
 /// Tries of an unload that finds threads in the way; the loader itself retries within each.
 const UNLOADS: u32 = 5;
 /// Tries of taking a CPU off line.
@@ -37,6 +43,9 @@ pub struct Scenario {
     pub threads: u64,
     /// Put the mixed load on; without it, only the sleepers are there.
     pub load: bool,
+    /// How long to watch the load on the kernel's own scheduler before the first swap, at least, in the guest's time:
+    /// what it is compared with.
+    pub baseline: Duration,
     /// How long the scheduler stays loaded in each cycle, at least.
     pub hold: Duration,
     /// A CPU that goes off and on line in each cycle, while the scheduler is loaded.
@@ -65,9 +74,9 @@ pub struct Cycle {
     pub cycle: u32,
     /// How it went.
     pub result: CycleResult,
-    /// Who was in the way, at whatever try, on the way in or out.
+    /// The threads that were in the way, at any try, on the way in or out.
     pub busy_by: Vec<Blocker>,
-    /// Tries that found somebody in the way.
+    /// Tries that found a thread in the way.
     pub busy_tries: u32,
     /// The load's times; absent when busy.
     #[serde(flatten)]
@@ -81,46 +90,73 @@ pub struct Cycle {
 pub struct Findings {
     /// Every cycle.
     pub cycles: Vec<Cycle>,
-    /// Features that the new scheduler has and the kernel's own has not.
+    /// Features that the new scheduler has and the kernel's own does not have.
     pub new_features: Vec<String>,
     /// Bytes of kernel memory compared and found identical; `None` when not asked for.
     pub identical_bytes: Option<u64>,
     /// What the load had done at the end, by kind; empty without load.
     pub counters: BTreeMap<String, u64>,
-    /// The longest time a kind of load stood still, in ms.
-    pub longest_gap_ms: BTreeMap<String, u64>,
+    /// How long the load was watched, in ms of the guest's time.
+    pub watched_ms: Spans,
+    /// The longest time for which a kind of load stood still, in ms. A kind that stands still on any scheduler
+    /// (SCHED_IDLE among threads that compute) does so before the first swap too.
+    pub longest_gap_ms: BTreeMap<String, Spans>,
+}
+
+/// Two measurements of the same: on the kernel's own scheduler, and during the cycles.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Spans {
+    /// Before the first swap.
+    pub before: u64,
+    /// From the first swap to the end of the load.
+    pub during: u64,
 }
 
 /// What is reported while it happens.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The load is up, with this many sleepers.
+    /// The load is up, with this many sleepers, and every kind of it gets on.
     LoadRuns(u64),
+    /// The load is watched on the kernel's own scheduler.
+    BaselineBegins,
+    /// The swaps begin.
+    BaselineEnds,
     /// A cycle is over.
     Cycle(&'a Cycle),
 }
 
 /// The part of the load's status file that is reported.
-#[derive(Default, serde::Deserialize)]
+#[derive(Default, Deserialize)]
 struct LoadStatus {
     counters: BTreeMap<String, u64>,
-    longest_gap_ms: BTreeMap<String, u64>,
+    watched_ms: Spans,
+    longest_gap_ms: BTreeMap<String, Spans>,
 }
 
 impl Scenario {
-    /// Runs it; the module must lie at [`MODULE_PATH`] and the loader in the guest's PATH. Fails as soon as
-    /// anything is not as it should be, except that a busy cycle is no failure.
+    /// Runs it; the module must lie at [`MODULE_PATH`] and the loader in the guest's PATH.
+    ///
+    /// # Errors
+    /// Anything that is not as it should be, as soon as it is seen. A busy cycle is not an error.
     pub fn run(&self, guest: &Guest, mut report: impl FnMut(Event<'_>)) -> Result<Findings> {
         // Memory is read while nothing else runs: it is 14 MB, and the guest may have little of the host.
         self.save_memory(guest, "before")?;
         let only = if self.load { "" } else { " --sleepers-only" };
         let threads = self.threads;
-        let command =
-            format!("guest-load run --threads {threads} --until-file {STOP_FILE} --status {STATUS}{only}");
+        let command = format!(
+            "guest-load run --threads {threads} --until-file {STOP_FILE} --mark-file {MARK_FILE} --status {STATUS}{only}"
+        );
         let running = guest.start(&command, self.limit)?;
         self.check_progress(guest)?;
         report(Event::LoadRuns(threads));
         let features = features(guest)?;
+        if !self.baseline.is_zero() {
+            report(Event::BaselineBegins);
+        }
+        self.watch_without_swaps(guest)?;
+        if !self.baseline.is_zero() {
+            report(Event::BaselineEnds);
+        }
 
         let mut new_features = Vec::new();
         let mut cycles = Vec::new();
@@ -143,8 +179,21 @@ impl Scenario {
             new_features,
             identical_bytes,
             counters: status.counters,
+            watched_ms: status.watched_ms,
             longest_gap_ms: status.longest_gap_ms,
         })
+    }
+
+    /// Lets the load run on the kernel's own scheduler, then tells it that the swaps begin.
+    fn watch_without_swaps(&self, guest: &Guest) -> Result<()> {
+        let seconds = self.baseline.as_secs_f64();
+        let limit = self.baseline * BASELINE_PATIENCE + PROGRESS_LIMIT;
+        let command = format!("sleep {seconds}; touch {MARK_FILE}");
+        let output = guest.run_within(&command, limit)?;
+        if output.status != 0 {
+            return Err(Error::CommandFailed { command, status: output.status, output: output.stderr });
+        }
+        Ok(())
     }
 
     fn cycle(
@@ -203,11 +252,10 @@ impl Scenario {
     /// Every kind of load gets on, or the one that does not is named.
     fn check_progress(&self, guest: &Guest) -> Result<()> {
         let command = format!("guest-load progress --status {STATUS} --seconds {PROGRESS_SECONDS}");
-        let limit = Duration::from_secs(PROGRESS_SECONDS * 2);
         if self.threads == 0 && !self.load {
             return Ok(());
         }
-        let output = guest.run_within(&command, limit)?;
+        let output = guest.run_within(&command, PROGRESS_LIMIT)?;
         if output.status != 0 {
             return Err(Error::CommandFailed { command, status: output.status, output: output.stderr });
         }
@@ -266,6 +314,10 @@ impl Cycle {
         match (report.outcome, switched) {
             (Outcome::Ok, Some(timing)) => Ok(Some(timing)),
             (Outcome::Refused, None) if gave_up => Ok(None),
+            (Outcome::Refused, _) => {
+                let output = [report.errors, report.kernel_log].concat().join("\n");
+                Err(Error::LoaderRefused { command: command.to_string(), output })
+            }
             _ => Err(failed([report.errors, report.kernel_log].concat().join("\n"))),
         }
     }

@@ -190,6 +190,7 @@ fn the_scenario_counts_busy_cycles_and_finds_a_feature_not_put_back() {
         cycles: 3,
         threads: 50,
         load: false,
+        baseline: Duration::ZERO,
         hold: Duration::ZERO,
         hotplug: None,
         memory: None,

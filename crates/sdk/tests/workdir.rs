@@ -4,7 +4,7 @@
 
 use schedswap_host::progress::Progress;
 use schedswap_sched::compile;
-use schedswap_sdk::workdir::{Error, Options, Step, Workdir, init};
+use schedswap_sdk::workdir::{Error, InitOptions, Step, Workdir, init};
 use schedswap_source::{Search, locate};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ impl Progress for Shown {
     }
 }
 
-fn options(work: &Path) -> Option<Options> {
+fn options(work: &Path) -> Option<InitOptions> {
     let variable = |name: &str| std::env::var_os(format!("SCHEDSWAP_TEST_{name}")).map(PathBuf::from);
     let (Some(sysroot), Some(release), Some(source)) =
         (variable("SYSROOT"), variable("RELEASE"), variable("SOURCE"))
@@ -34,7 +34,7 @@ fn options(work: &Path) -> Option<Options> {
     };
     let search = Search { sysroot: Some(sysroot), ..Search::default() };
     let kernel = locate(release.to_str().unwrap(), &search).unwrap();
-    Some(Options {
+    Some(InitOptions {
         kernel,
         toolchain: None,
         source,
@@ -44,7 +44,7 @@ fn options(work: &Path) -> Option<Options> {
     })
 }
 
-fn refused(options: &Options) -> Error {
+fn refused(options: &InitOptions) -> Error {
     match init(options, &Shown) {
         Ok(_) => panic!("not refused"),
         Err(error) => error,
@@ -115,7 +115,7 @@ fn a_work_dir_is_made_resumed_and_built_from() {
 }
 
 /// `work` in `dir` is a complete work dir.
-fn other_sources_are_refused(options: &Options, version: &str, dir: &Path) {
+fn other_sources_are_refused(options: &InitOptions, version: &str, dir: &Path) {
     let other = dir.join("other");
     let tree = dir.join("work/.schedswap/tree");
     assert!(Command::new("cp").arg("-r").arg(&tree).arg(&other).status().unwrap().success());
@@ -137,7 +137,7 @@ fn other_sources_are_refused(options: &Options, version: &str, dir: &Path) {
 
     // Another version: said before anything is compiled.
     makefile("6.1.1");
-    let options = Options { source: other.clone(), work: dir.join("work2"), ..options.clone() };
+    let options = InitOptions { source: other.clone(), work: dir.join("work2"), ..options.clone() };
     let error = refused(&options);
     assert!(matches!(error, Error::WrongSource { .. }) && error.to_string().contains("6.1.1"), "{error}");
 
@@ -150,7 +150,7 @@ fn other_sources_are_refused(options: &Options, version: &str, dir: &Path) {
     assert_eq!(names, ["__schedule_bug", "scheduler_tick"]);
 
     // Allowed all the same, remembered, and said at every later step.
-    let allowed = Options { allow_different: true, ..options };
+    let allowed = InitOptions { allow_different: true, ..options };
     let (made, summary) = init(&allowed, &Shown).unwrap();
     assert_eq!(summary.allowed_different, 2);
     assert!(summary.unplaced.len() < 3, "{:?}", summary.unplaced);
@@ -162,7 +162,7 @@ fn other_sources_are_refused(options: &Options, version: &str, dir: &Path) {
         }
     }
     assert!(made.warning().unwrap().starts_with("2 functions"));
-    let again = Options { allow_different: false, ..allowed.clone() };
+    let again = InitOptions { allow_different: false, ..allowed.clone() };
     assert!(init(&again, &Shown).unwrap().0.config().allow_different);
 
     // Another source under a tree that may have been edited.

@@ -1,14 +1,18 @@
 //! Modules built from the kernel under test, each with the edit of one test.
 //!
 //! All tests share one work dir, `$SCHEDSWAP_TEST_WORK`, which is put back to the pristine state before each edit: so
-//! `init` runs once, and a build compiles only what its edit touches.
+//! `init` runs once, and a build compiles only what its edit touches. `init` is the command's, because the work dir
+//! remembers which program has made it, and another one would do all steps again; builds are the library's.
 
 use crate::edit::Tree;
 use crate::kept::{out, own};
 use crate::kernel::kernel;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use schedswap_host::progress::Silent;
+use schedswap_package::Format;
 use schedswap_payload::Manifest;
 use schedswap_sched::module::sign::Signer;
+use schedswap_sdk::{self as sdk, BuildOptions, Key, Workdir};
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -39,8 +43,8 @@ pub fn schedswap(arguments: &[&str]) -> Result<Output> {
     Command::new(&program).args(arguments).output().with_context(|| format!("running {program}"))
 }
 
-/// Runs it and wants success: what it printed, which the error has too.
-fn done(arguments: &[&str]) -> Result<String> {
+/// Runs it and wants success; the error has what it printed.
+fn done(arguments: &[&str]) -> Result<()> {
     let output = schedswap(arguments)?;
     ensure!(
         output.status.success(),
@@ -50,7 +54,7 @@ fn done(arguments: &[&str]) -> Result<String> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(())
 }
 
 fn text(path: &Path) -> Result<&str> {
@@ -94,19 +98,18 @@ pub fn configured_work_dir(config: Option<&str>) -> Result<(PathBuf, File)> {
 
 /// Builds a module with an edit.
 pub fn build(name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
-    build_with(name, &[], edit)
+    build_with(name, None, edit)
 }
 
 /// The module of the unmodified scheduler, signed.
 pub fn signed(name: &str, signer: &Signer) -> Result<Built> {
-    build_with(name, &["--sign-key", text(&signer.key)?, "--sign-cert", text(&signer.certificate)?], |_| {
-        Ok(())
-    })
+    let key = Key { file: signer.key.clone(), certificate: signer.certificate.clone() };
+    build_with(name, Some(key), |_| Ok(()))
 }
 
-fn build_with(name: &str, options: &[&str], edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
+fn build_with(name: &str, key: Option<Key>, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
     let (work, _lock) = work_dir()?;
-    build_in_with(&work, name, options, edit)
+    build_in_with(&work, name, key, edit)
 }
 
 /// The same, with a configuration that overrides the boundary.
@@ -117,23 +120,30 @@ pub fn build_configured(name: &str, config: &str, edit: impl FnOnce(&Tree) -> Re
 
 /// The same in a work dir of the test's own.
 pub fn build_in(work: &Path, name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
-    build_in_with(work, name, &[], edit)
+    build_in_with(work, name, None, edit)
 }
 
 fn build_in_with(
     work: &Path,
     name: &str,
-    options: &[&str],
+    key: Option<Key>,
     edit: impl FnOnce(&Tree) -> Result<()>,
 ) -> Result<Built> {
     edit(&Tree::at(work))?;
-    done(&[&["build", text(work)?, "--name", name, "--format", "none"], options].concat())?;
+    build_work_dir(work, &BuildOptions { key, ..BuildOptions::named(name, "1") })?;
     let dir = own()?.join("modules").join(name);
     fs::create_dir_all(&dir)?;
     for file in ["scheduler.ko", "manifest.json"] {
         fs::copy(work.join(file), dir.join(file)).with_context(|| format!("keeping {file} of {name}"))?;
     }
     Ok(Built { dir })
+}
+
+fn build_work_dir(work: &Path, options: &BuildOptions) -> Result<sdk::Built> {
+    let work = Workdir::open(work)?;
+    // All causes in one text, as the command shows them.
+    sdk::build(&work, options, &Silent)
+        .map_err(|error| anyhow!("building {}: {:#}", options.name, anyhow::Error::from(error)))
 }
 
 /// One release of a scheduler, as packages.
@@ -174,13 +184,16 @@ impl Packages {
 pub fn package(name: &str, release: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Packages> {
     let (work, _lock) = work_dir()?;
     edit(&Tree::at(&work))?;
-    let json = done(&["build", text(&work)?, "--name", name, "--release", release, "--json"])?;
-    let built: serde_json::Value = serde_json::from_str(&json).with_context(|| json.clone())?;
+    let options = BuildOptions {
+        formats: vec![Format::Deb, Format::Rpm],
+        source_date_epoch: env::var("SOURCE_DATE_EPOCH").ok(),
+        ..BuildOptions::named(name, release)
+    };
+    let built = build_work_dir(&work, &options)?;
     let dir = own()?.join("packages").join(format!("{name}-{release}"));
     fs::create_dir_all(&dir)?;
     let mut kept = Vec::new();
-    for package in built["packages"].as_array().context("no packages")? {
-        let package = Path::new(package.as_str().context("a path")?);
+    for package in &built.packages {
         let to = dir.join(package.file_name().context("a file name")?);
         fs::copy(package, &to).with_context(|| format!("keeping {}", package.display()))?;
         kept.push(to);
@@ -189,8 +202,7 @@ pub fn package(name: &str, release: &str, edit: impl FnOnce(&Tree) -> Result<()>
         let found = kept.iter().find(|path| path.extension().is_some_and(|e| e == kind));
         found.cloned().with_context(|| format!("no .{kind} among {kept:?}"))
     };
-    let manifest = Manifest::parse(&fs::read(work.join("manifest.json"))?)?;
-    Ok(Packages { deb: of_kind("deb")?, rpm: of_kind("rpm")?, manifest })
+    Ok(Packages { deb: of_kind("deb")?, rpm: of_kind("rpm")?, manifest: built.manifest })
 }
 
 /// The module of the unmodified scheduler.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
+const REFUSED: i32 = 3;
 
 /// Runs the command, which must end with that status; returns what it wrote to standard error.
 fn ends_with(status: i32, arguments: &[&str]) -> Result<String> {
@@ -90,6 +91,20 @@ fn a_vmlinux_of_another_release_is_refused_by_both_names() -> Result<()> {
     Ok(())
 }
 
+/// What `--allow-different` lets through is refused by a safety check without it.
+#[test]
+fn a_source_of_another_version_is_refused_by_a_safety_check() -> Result<()> {
+    let (dir, kernel) = (tempfile::tempdir()?, kernel()?);
+    let (source, work) = (dir.path().join("source"), dir.path().join("work"));
+    fs::create_dir_all(source.join("kernel/sched"))?;
+    fs::write(source.join("kernel/sched/core.c"), "")?;
+    fs::write(source.join("Makefile"), "VERSION = 4\nPATCHLEVEL = 0\nSUBLEVEL = 99\n")?;
+    let arguments = ["init", &kernel.release, text(&source)?, text(&work)?, "--no-config"];
+    let arguments = [&arguments[..], &["--sysroot", text(&kernel.sysroot)?]].concat();
+    ends_saying(REFUSED, &arguments, &["the source is version 4.0.99", "--allow-different to continue"])?;
+    Ok(())
+}
+
 #[test]
 fn a_missing_package_is_named() -> Result<()> {
     let (dir, kernel, found) = (tempfile::tempdir()?, kernel()?, located()?);
@@ -135,13 +150,13 @@ fn another_programs_directory_is_left_alone() -> Result<()> {
     let (dir, kernel) = (tempfile::tempdir()?, kernel()?);
     fs::write(dir.path().join("letter"), "mine")?;
     let arguments = ["init", &kernel.release, text(&kernel.source)?, text(dir.path())?, "--sysroot"];
-    let words = [text(dir.path())?, "is not empty and is no work dir"];
+    let words = [text(dir.path())?, "is not empty and is not a schedswap work dir"];
     ends_saying(FAILED, &[&arguments[..], &[text(&kernel.sysroot)?]].concat(), &words)?;
     let names: Vec<_> =
         fs::read_dir(dir.path())?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
     assert_eq!(names, ["letter"]);
-    // And the directory is not taken for a work dir.
-    ends_saying(FAILED, &["build", text(dir.path())?], &["is no work dir of schedswap", "schedswap init"])?;
+    // Nor is it taken for a work dir.
+    ends_saying(FAILED, &["build", text(dir.path())?], &["is not a schedswap work dir", "schedswap init"])?;
     Ok(())
 }
 

@@ -2,28 +2,19 @@
 //! boundary and the debug information say of them, so that the tests hold for any release.
 
 use anyhow::{Context, Result, ensure};
-use schedswap_host::progress::Progress;
+use schedswap_host::progress::Silent;
 use schedswap_kernel::types::Layouts;
 use schedswap_kernel::vmlinux::Image;
 use schedswap_sched::boundary::{
     Boundary, BoundaryFunction, BoundaryVariable, Class, Fate, Sharing, StayReason,
 };
-use schedswap_sched::check::{self, CheckInput, Code, Finding, SourceTree};
-use schedswap_sched::compile::Build;
-use schedswap_sdk::workdir::Workdir;
+use schedswap_sched::check::{Code, Finding};
+use schedswap_sdk::{Workdir, check};
 use schedswap_tests::edit::Tree;
 use schedswap_tests::{image, work_dir};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn begin(&self, _what: &str, _total: Option<u64>) {}
-    fn at(&self, _position: u64) {}
-    fn end(&self, _result: &str) {}
-}
 
 /// A copy of the shared work dir, pristine, so that others may edit theirs meanwhile.
 fn copy_of_work_dir(to: &Path) -> Result<Workdir> {
@@ -33,18 +24,8 @@ fn copy_of_work_dir(to: &Path) -> Result<Workdir> {
     Ok(Workdir::open(to)?)
 }
 
-fn findings(work: &Workdir, image: &Image) -> Vec<Finding> {
-    let compiled = work.compile(&Quiet).unwrap();
-    check::run(&CheckInput {
-        image,
-        boundary: &work.boundary().unwrap(),
-        pristine: &work.pristine(Build::Module).unwrap(),
-        edited: &work.objects(&compiled).unwrap(),
-        declarations: &work.declarations(&work.touched(), &Quiet).unwrap(),
-        pristine_source: &SourceTree::from_root(&work.pristine_tree()).unwrap(),
-        edited_source: &SourceTree::from_root(work.root()).unwrap(),
-    })
-    .unwrap()
+fn findings(work: &Workdir) -> Vec<Finding> {
+    check(work, &[], &Silent).unwrap().findings
 }
 
 /// What an edit may put anywhere in a function, and what no compiler drops.
@@ -70,7 +51,7 @@ fn an_unedited_tree_and_edits_that_can_work_are_let_through() -> Result<()> {
     let tree = Tree::at(work.root());
 
     // Nothing edited: that, and nothing else.
-    let codes: Vec<Code> = findings(&work, image).iter().map(|f| f.code).collect();
+    let codes: Vec<Code> = findings(&work).iter().map(|f| f.code).collect();
     assert_eq!(codes, [Code::NothingChanged]);
 
     // What is replaced may change, and may bring data, locks, per-CPU data and functions of its own.
@@ -86,7 +67,7 @@ fn an_unedited_tree_and_edits_that_can_work_are_let_through() -> Result<()> {
     // A constant may change, and what does not matter to a callback's caller.
     tree.replace("core.c", "88761,", "88762,")?;
     change_callback(work.root(), &boundary, |head| head.replace("*css)", "*const css)"))?;
-    assert_eq!(findings(&work, image), []);
+    assert_eq!(findings(&work), []);
     Ok(())
 }
 
@@ -181,7 +162,7 @@ fn functions_that_a_module_cannot_bring_into_force_are_refused_by_name() -> Resu
     tree.at_entry("clock.c", "sched_clock", CODE).unwrap();
     expected.push((Code::ChangedWeak, "sched_clock".to_owned()));
 
-    let found = findings(&work, image);
+    let found = findings(&work);
     for finding in &found {
         eprintln!("{finding}");
         assert!(!finding.reason.is_empty() && !finding.advice.is_empty() && finding.line > 0);
@@ -285,7 +266,7 @@ fn data_calls_and_addresses_on_which_both_sides_must_agree_are_refused_by_name()
     )?;
     expected.push((Code::Escapes, "novel_tick".to_owned()));
 
-    let found = findings(&work, image);
+    let found = findings(&work);
     for finding in &found {
         eprintln!("{finding}");
         ensure!(finding.line > 0 && root.join(&finding.file).is_file(), "{finding} is about no line");
@@ -310,7 +291,7 @@ fn layouts_that_other_code_or_older_memory_knows_are_refused_with_the_free_bytes
     tree.replace("cpuacct.c", "struct cpuacct {\n", "struct cpuacct {\n\tlong novel;\n")?;
     // Known to the units that include sched.h, and in every CPU's memory.
     tree.replace("sched.h", "struct cfs_rq {\n", "struct cfs_rq {\n\tlong novel;\n")?;
-    let found = findings(&work, image);
+    let found = findings(&work);
     let layouts: Vec<&Finding> = found.iter().filter(|f| f.code == Code::ChangedLayout).collect();
     for finding in &layouts {
         eprintln!("{finding}");

@@ -29,6 +29,7 @@ fn cycles_under_load(preemption: &str) -> Result<()> {
         cycles,
         threads: 200,
         load: true,
+        baseline: Duration::ZERO,
         hold: Duration::ZERO,
         hotplug: Some(1),
         memory: Some(Memory::of(image())),

@@ -81,6 +81,7 @@ fn run_cycles(guest: &Guest) -> Result<()> {
         cycles: CYCLES,
         threads: 200,
         load: true,
+        baseline: Duration::ZERO,
         hold: Duration::ZERO,
         hotplug: Some(1),
         memory: Some(Memory::of(image())),

@@ -60,7 +60,8 @@ fn cells(line: &str) -> Vec<&str> {
 #[test]
 fn the_table_of_kernels_is_true() -> Result<()> {
     let row = row(image())?;
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/design/kernels.md"))?;
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/design/kernels.md"))?;
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
     let head =
         lines.iter().position(|line| line.starts_with("| kernel | compiler |")).context("the table")?;
@@ -72,7 +73,11 @@ fn the_table_of_kernels_is_true() -> Result<()> {
     let text = format!("| {} |", seen.join(" | "));
     match found {
         Some(cells) => {
-            ensure!(cells == seen, "docs/design/kernels.md has {cells:?} of {}; it is\n{text}", image().release)
+            ensure!(
+                cells == seen,
+                "docs/design/kernels.md has {cells:?} of {}; it is\n{text}",
+                image().release
+            )
         }
         // A line that the archive has had since yesterday breaks nothing.
         None => println!("docs/design/kernels.md has no row for {} yet. It is\n{text}", image().release),

@@ -1,10 +1,10 @@
-//! `make packages`: schedswap itself as `.deb` and `.rpm`, by the code that makes the packages of schedulers. Not
-//! installed.
+//! `make packages`: schedswap itself as `.deb` and `.rpm`, made by the code that makes the packages of schedulers. It is
+//! not installed.
 
 use anyhow::Context;
 use clap::Parser;
 use schedswap_package::{Changelog, Date, Format, Package, sdk};
-use schedswap_sdk::workdir;
+use schedswap_sdk::git;
 use std::env;
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let commits = workdir::history(&args.repository)?;
+    let commits = git::history(&args.repository)?;
     let last = commits.first().map(|commit| commit.seconds);
     let date = Date::of_sources(env::var("SOURCE_DATE_EPOCH").ok().as_deref(), last)?;
     let recipe = sdk::recipe(&args.tree, Changelog::new(&commits, None, date))?;

@@ -1,4 +1,4 @@
-//! `schedswap cache`: what the cache holds, and taking things out of it.
+//! `schedswap cache`: what the cache holds, and removing things from it.
 //!
 //! ```text
 //! $ schedswap cache
@@ -19,7 +19,7 @@ use schedswap_source::{Cache, CacheEntry, over, remove, usage};
 use crate::outcome::Outcome;
 use crate::progress::Shown;
 
-/// Show what the cache takes on the disk, or take things out of it
+/// Show what the cache takes on the disk, or remove things from it
 #[derive(Args)]
 pub struct CacheArgs {
     #[command(subcommand)]
@@ -36,18 +36,17 @@ pub struct CacheArgs {
 
 #[derive(Subcommand)]
 enum CacheCommand {
-    /// Remove what fetches that were broken off left, the archive's lists, and what is named
+    /// Remove what interrupted fetches left, the archive's package lists, and what is named
     ///
-    /// Work dirs refer to the kernel and the compiler that they were made with: what they need is to be fetched
-    /// again before the next build.
+    /// Work dirs refer to the kernel and the compiler that they were made with: if you remove those, fetch them again
+    /// before the next build.
     Prune {
         /// As `schedswap cache` shows it (kernels/6.1.0-56-cloud-amd64), or the last part of it
         names: Vec<String>,
         /// Everything
         #[arg(long, conflicts_with = "names")]
         all: bool,
-        /// As much besides as it takes for the cache to be no larger than this (20G, 800M, or bytes): what has been
-        /// there for the longest time
+        /// Remove more, the oldest first, until the cache is no larger than this (20G, 800M, or bytes)
         #[arg(long, value_name = "SIZE", conflicts_with_all = ["names", "all"], value_parser = size)]
         to: Option<u64>,
     },
@@ -64,7 +63,7 @@ pub fn run(args: CacheArgs) -> anyhow::Result<Outcome> {
         Some(CacheCommand::Prune { names, all, to }) => {
             let there = usage(&cache)?;
             if let Some(name) = names.iter().find(|name| !there.iter().any(|entry| is_named(entry, name))) {
-                bail!("the cache has no {name}; `schedswap cache` shows what it has");
+                bail!("there is no {name} in the cache; `schedswap cache` shows what is there");
             }
             let over = to.map_or(Vec::new(), |bytes| over(bytes, there));
             let goes = |entry: &CacheEntry| {

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 
 /// Make a work dir for a kernel of your own, in the tree that it was just built in
 ///
-/// What `init` looks for in packages is in the tree: vmlinux, .config, Module.symvers, the boot image, the source. The
-/// vmlinux has to have debug information (CONFIG_DEBUG_INFO_DWARF4, DWARF5 or DWARF_TOOLCHAIN_DEFAULT). The work dir is
-/// the same as `init` makes, and so is the proof: the scheduler compiles to the code that is in vmlinux, so a tree that
-/// was changed and not built again is refused.
+/// The tree has what `init` looks for in packages: vmlinux, .config, Module.symvers, the boot image and the source. The
+/// vmlinux needs debug information (CONFIG_DEBUG_INFO_DWARF4, DWARF5 or DWARF_TOOLCHAIN_DEFAULT). The work dir is the
+/// same as the one that `init` makes, and so is the proof that the scheduler compiles to the code in vmlinux: a tree
+/// that was changed and not built again is refused, with exit status 3.
 #[derive(Args)]
 pub struct DevInitArgs {
     /// The tree: where `make` was run, or the directory given to it as O=

@@ -6,13 +6,13 @@ use clap::Args;
 use clap::error::ErrorKind;
 use schedswap_sched::boundary;
 use schedswap_sched::check::{Code, Severity};
-use schedswap_sdk::workdir::Workdir;
+use schedswap_sdk::Workdir;
 use std::path::{Path, PathBuf};
 
 /// Say what a symbol of the scheduler is and why, or what a finding of `check` means and what to do about it
 ///
-/// Function names may be given without a clone's suffix: finish_task_switch finds finish_task_switch.isra.0. For a
-/// finding, its code alone: `schedswap explain SS104`.
+/// A function may be named without the suffix of a clone: finish_task_switch finds finish_task_switch.isra.0. For a
+/// finding, give its code alone: `schedswap explain SS104`.
 #[derive(Args)]
 #[command(
     override_usage = "schedswap explain [OPTIONS] <WORK_DIR> <SYMBOL>\n       schedswap explain [OPTIONS] <CODE>"
@@ -72,7 +72,7 @@ fn explain_symbol(work_dir: &Path, symbol: &str, json: bool) -> anyhow::Result<O
     let found = boundary::explain(&boundary, symbol);
     if found.is_empty() {
         bail!(
-            "the scheduler of {} has no function or variable {symbol}; boundary.txt in {} lists them all",
+            "there is no function or variable {symbol} in the scheduler of {}; boundary.txt in {} lists them all",
             boundary.release,
             work_dir.display()
         );

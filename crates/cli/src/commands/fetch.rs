@@ -11,6 +11,7 @@
 //!   compiler  gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0
 //! ```
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use indicatif::HumanBytes;
@@ -22,13 +23,13 @@ use crate::progress::Shown;
 
 /// Get a kernel of the Debian archive into the cache: image, debug symbols, headers and source
 ///
-/// Uses the package sources and keys that this machine's apt is set up with, in a private directory: nothing
-/// is installed, nothing of apt's is changed, and no privilege is needed. A fetch that was broken off goes on
-/// where it was.
+/// Uses the package sources and keys that this machine's apt is set up with, in a private directory: nothing is
+/// installed, apt's own files stay as they are, and no privilege is needed. An interrupted fetch continues where it
+/// stopped.
 #[derive(clap::Args)]
 pub struct FetchArgs {
-    /// SUITE/FLAVOUR for the newest kernel there (bookworm/cloud-amd64), or a release (6.1.0-13-cloud-amd64),
-    /// or SUITE/RELEASE. A name that ends with another architecture (bookworm/arm64) is of a kernel for that
+    /// SUITE/FLAVOUR for the newest kernel there (bookworm/cloud-amd64), or a release (6.1.0-13-cloud-amd64), or
+    /// SUITE/RELEASE. A name that ends with another architecture (bookworm/arm64) means a kernel for that architecture
     kernel: String,
 
     /// Where fetched kernels are kept [default: $SCHEDSWAP_CACHE, $XDG_CACHE_HOME/schedswap or
@@ -53,17 +54,19 @@ pub fn run(args: FetchArgs) -> anyhow::Result<Outcome> {
         None => Cache::from_environment()?,
     };
     let shown = Shown::on_stderr();
-    let progress: &dyn Progress = if args.json { &Silent } else { &shown };
-    let Some(fetched) = newest_to_be_had(&wanted, &args, &cache, progress)? else {
+    // A script that reads JSON wants no lines beside it; a person who tries it out wants the bar.
+    let is_script = args.json && !std::io::stderr().is_terminal();
+    let progress: &dyn Progress = if is_script { &Silent } else { &shown };
+    let Some(fetched) = newest_complete(&wanted, &args, &cache, progress)? else {
         return Ok(Outcome::Done);
     };
     print_fetched(&fetched, args.json)?;
     Ok(Outcome::Done)
 }
 
-/// Who asks for the newest kernel and finds that the archive has dropped files of it gets the newest that is whole, and
-/// is told; a release that was named is no other. `None` if it shall only be said what would be done.
-fn newest_to_be_had(
+/// If the newest kernel was asked for and the archive has dropped files of it, this gets the newest one that is complete,
+/// with a warning; for a release that was named there is no substitute. `None` after a dry run.
+fn newest_complete(
     wanted: &Request,
     args: &FetchArgs,
     cache: &Cache,
@@ -97,7 +100,9 @@ fn get(
 ) -> Result<Option<Fetched>, SourceError> {
     let plan = schedswap_source::plan(request, cache, progress)?;
     for suite in &plan.unread {
-        eprintln!("warning: not read, so its kernels are not considered: {suite}");
+        eprintln!(
+            "warning: the package list of {suite} could not be read, so its kernels are not considered"
+        );
     }
     if args.dry_run {
         print_plan(&plan, args.json);

@@ -6,15 +6,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use schedswap_host::progress::Progress;
 use schedswap_kernel::types::{Layouts, RecordLayout};
-use schedswap_sdk::workdir::Workdir;
+use schedswap_sdk::Workdir;
 use std::path::PathBuf;
 
 /// Show the padding in the scheduler's structures, which is where a new member fits
 ///
-/// A structure that other code knows must keep its size and the places of its members, so a new member can only take
-/// bytes that are free. Without TYPE: every structure that the scheduler's own files declare, that its variables are
-/// made of, or that one of these points to, with those inside them. Padding of an inner structure takes members of
-/// that inner structure only.
+/// A structure that other code knows must keep its size and the offsets of its members, so a new member can only take
+/// bytes that are free. Without TYPE, this shows every structure that the scheduler's own files declare, that its
+/// variables are made of, or that one of these points to, and those inside them. Padding of an inner structure has room
+/// for members of that inner structure only.
 #[derive(Args)]
 pub struct HolesArgs {
     /// The work dir
@@ -39,7 +39,7 @@ pub fn run(args: HolesArgs) -> anyhow::Result<Outcome> {
             let name = name.trim_start_matches("struct ").trim_start_matches("union ");
             let Some(layout) = layouts.layout(name) else {
                 bail!(
-                    "the scheduler of {} knows no structure or union {name}; without a name, `schedswap holes` shows all",
+                    "there is no structure or union {name} in the scheduler of {}; without a name, `schedswap holes` shows all",
                     work.kernel().release
                 );
             };

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 /// Make a work dir: read the kernel, compute the boundary, prove that its scheduler compiles to the same code
 ///
-/// Steps that are complete are not done again, so an interrupted init goes on where it stopped. The kernel's
-/// files are found where its packages put them, here or in what `fetch` has cached.
+/// Steps that are complete are not done again, so an interrupted init continues where it stopped. The kernel's files
+/// are found where its packages put them, on this machine or in what `fetch` has cached.
+///
+/// The exit status is 3 if the source or the compiler is not the one that the kernel was built from.
 #[derive(Args)]
 pub struct InitArgs {
     /// The kernel, as `uname -r` prints it there

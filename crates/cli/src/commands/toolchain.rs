@@ -20,16 +20,16 @@ use crate::progress::Shown;
 
 /// Get the compiler that built a kernel into the cache, if this machine has another one
 ///
-/// Only the same revision of the compiler makes the same code. It is taken from the archives that this machine's apt
-/// is set up with, together with the assembler and linker of its suite and the libraries that these and the kernel's
-/// build tools need, and is run from the cache: nothing is installed, and no privilege is needed. `init` and
-/// `build` use it from then on.
+/// Only the same revision of the compiler makes the same code. It comes from the archives that this machine's apt is set
+/// up with, together with the assembler and linker of its suite and the libraries that these and the kernel's build
+/// tools need, and runs from the cache: nothing is installed, and no privilege is needed. `init` and `build` use it from
+/// then on.
 #[derive(clap::Args)]
 pub struct ToolchainArgs {
     /// The kernel, as `uname -r` prints it there
     release: String,
 
-    /// The suite that has the compiler [default: the one that the kernel was fetched from, else this machine's]
+    /// The suite that has the compiler [default: the one that the kernel was fetched from, or else this machine's]
     #[arg(long, value_name = "SUITE")]
     suite: Option<String>,
 
@@ -41,6 +41,18 @@ pub struct ToolchainArgs {
     /// ~/.cache/schedswap]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Printed {
+    compiler: String,
+    /// Where its programs are; absent if it is this machine's own.
+    programs: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -52,14 +64,29 @@ pub fn run(args: ToolchainArgs) -> anyhow::Result<Outcome> {
     let search = Search { sysroot: args.sysroot, cache: Some(cache.clone()), ..Search::default() };
     let kernel = locate(&args.release, &search)?;
     let Some(wanted) = WantedCompiler::of(&kernel)? else {
-        bail!("{} does not say by which compiler the kernel was built", kernel.config.display());
+        bail!(
+            "{} does not say which compiler built the kernel: CONFIG_CC_VERSION_TEXT is missing; give the .config that \
+             the kernel was built with",
+            kernel.config.display()
+        );
     };
-    println!("{}", wanted.text());
-    if wanted.is_at_hand(None) {
-        println!("  is this machine's own");
+    if !args.json {
+        println!("{}", wanted.text());
+    }
+    let programs = if wanted.is_at_hand(None) {
+        None
+    } else {
+        let progress = Shown::on_stderr();
+        Some(toolchain::get(&wanted, &kernel, args.suite.as_deref(), &cache, &progress)?.programs())
+    };
+    if args.json {
+        let printed = Printed { compiler: wanted.text().to_owned(), programs };
+        println!("{}", serde_json::to_string_pretty(&printed)?);
         return Ok(Outcome::Done);
     }
-    let toolchain = toolchain::get(&wanted, &kernel, args.suite.as_deref(), &cache, &Shown::on_stderr())?;
-    println!("  programs  {}", toolchain.programs().display());
+    match programs {
+        None => println!("  is this machine's own"),
+        Some(programs) => println!("  programs  {}", programs.display()),
+    }
     Ok(Outcome::Done)
 }

@@ -26,7 +26,7 @@ pub fn workers(cpus: usize) -> Vec<(String, Body)> {
         add(format!("cfs{index}"), Box::new(move |b| compute(b, Kind::Cfs, Policy::Normal(nice), None)));
     }
     add("batch".into(), Box::new(|b| compute(b, Kind::Batch, Policy::Batch, Some((1, 1)))));
-    add("idle".into(), Box::new(|b| compute(b, Kind::Idle, Policy::Idle, None)));
+    add("idle".into(), Box::new(compute_when_idle));
     for priority in [10, 20] {
         let name = format!("fifo{priority}");
         add(name, Box::new(move |b| compute(b, Kind::Fifo, Policy::Fifo(priority), Some((1, 6)))));
@@ -84,6 +84,23 @@ fn compute_for(board: &Board, length: Duration) {
 /// the CPUs all the time, and nobody else would get on.
 fn rest(begun: Instant, times: u32, least: Duration) {
     thread::sleep((begun.elapsed() * times).max(least));
+}
+
+/// Under SCHED_IDLE, without a pause. It ends only after a turn that began once the load was told to stop: then the
+/// others leave the CPUs, and a scheduler that does not come back to it is found, by the load that does not end.
+fn compute_when_idle(board: &'static Board) -> Result<()> {
+    set_policy(Policy::Idle)?;
+    loop {
+        let is_last = board.stopping();
+        compute_for(board, Duration::ZERO);
+        board.count(Kind::Idle);
+        if is_last {
+            return Ok(());
+        }
+        if board.counted(Kind::Idle).is_multiple_of(64) {
+            thread::yield_now();
+        }
+    }
 }
 
 /// Computes under `policy`; with `duty` (ms of work, its multiple to rest) it sleeps in between.

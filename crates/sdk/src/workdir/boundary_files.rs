@@ -1,8 +1,9 @@
 //! What is written of the boundary, for people and for programs.
 
 use super::boundary_text::boundary_text;
+use super::paths::Paths;
 use super::store::{write_atomically, write_json};
-use super::{Error, Paths, Result};
+use super::{Error, Result};
 use schedswap_kernel::vmlinux::{self, Image};
 use schedswap_sched::boundary::{self, Boundary, Extract};
 use schedswap_sched::config::{Config, SCHEDULER};

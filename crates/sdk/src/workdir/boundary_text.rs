@@ -1,4 +1,4 @@
-//! `boundary.txt`: who is replaced, who stays and why, one a line.
+//! `boundary.txt`: what is replaced, what stays and why, one function or variable a line.
 
 use schedswap_sched::boundary::{self, Boundary, Fate};
 

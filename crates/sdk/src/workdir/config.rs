@@ -19,7 +19,7 @@ pub struct Config {
     pub headers: PathBuf,
     /// The kernel's configuration.
     pub kernel_config: PathBuf,
-    /// The root below which absolute paths inside these files have their meaning.
+    /// The root that absolute paths inside these files count from.
     pub sysroot: PathBuf,
     /// Where the compiler is, if it is not the machine's own.
     #[serde(default)]
@@ -70,7 +70,7 @@ impl KernelFacts {
     }
 }
 
-/// The build-id as everybody prints it.
+/// The build-id as it is usually printed.
 pub(super) fn build_id(image: &Image) -> String {
     image.build_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

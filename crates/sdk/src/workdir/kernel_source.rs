@@ -1,5 +1,5 @@
-//! The kernel's source: a directory or a tarball of it. Copied are `kernel/sched/`, the headers outside
-//! `include/` that it includes, and the top Makefile's version.
+//! The kernel's source: a directory or a tarball of it. `init` copies `kernel/sched/`, the headers outside `include/`
+//! that it includes, and the files of sidecars.
 
 use super::store::{copy_file, read_text, remove_dir};
 use super::{Error, Result};
@@ -11,6 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 /// The version that the top Makefile of a kernel's source states: `6.1.192`.
+///
+/// # Errors
+/// The Makefile cannot be read, or states no version.
 pub fn version(source: &Path) -> Result<String> {
     let text = read_text(&source.join("Makefile"))?;
     let value = |name: &str| {
@@ -94,9 +97,8 @@ pub(super) enum Found {
 
 /// Unpacks what may be needed of a tarball into `dest` and returns the source's root in there.
 ///
-/// The headers that `kernel/sched` includes are not known before it is unpacked, and going through the
-/// tarball takes seconds; so every header that lies at most two directories deep, or below `kernel/`, is
-/// taken along.
+/// The headers that `kernel/sched` includes are not known before it is unpacked, and going through the tarball takes
+/// seconds; so this also unpacks every header that lies at most two directories deep, or below `kernel/`.
 pub(super) fn unpack(tarball: &Path, dest: &Path, sidecars: &Sidecars) -> Result<PathBuf> {
     remove_dir(dest)?;
     fs::create_dir_all(dest).map_err(|e| Error::io("create", dest, e))?;
@@ -188,8 +190,8 @@ fn copy_sources(from: &Path, dest: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is in a directory of a kernel's source but for what Kbuild has made there: of whatever it makes it keeps
-/// the command, that of `core.o` in `.core.o.cmd`.
+/// What is in a directory of a kernel's source, except what Kbuild has made there. Kbuild keeps the command of each file
+/// that it makes: that of `core.o` in `.core.o.cmd`.
 pub(super) fn sources_in(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
     let names: BTreeSet<OsString> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_build_left_is_no_source() {
+    fn what_a_build_left_is_not_source() {
         let dir = tempfile::tempdir().unwrap();
         let sched = dir.path().join("source/kernel/sched");
         fs::create_dir_all(&sched).unwrap();

@@ -1,4 +1,4 @@
-//! What `init` has to say: the gate's table, where kernel and tools come from, and the refusal.
+//! What `init` reports: the gate's table, where kernel and tools come from, and the refusal.
 
 use super::Step;
 use schedswap_sched::identity::{Gate, Why};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Functions that a refusal lists before it only counts them.
 const LISTED: usize = 20;
 
-/// Who made the kernel, and what is used here. Kept as `origins.json`.
+/// What the kernel was built from and with, and what is used here. Kept as `origins.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origins {
     /// The compiler found here (`.comment` of what it makes).
@@ -32,22 +32,22 @@ impl Origins {
         let mut causes = Vec::new();
         if !self.same_compiler {
             causes.push(format!(
-                "the compiler is another one: found {}, the kernel was built by {}; install that revision of \
-                 the compiler's package, or get it by `schedswap toolchain`, and run init again",
+                "the compiler is another one: found {}, but the kernel was built by {}; install that revision of \
+                 the compiler's package, or get it with `schedswap toolchain`, and run init again",
                 self.compiler_found, self.compiler_of_kernel
             ));
         }
         if !self.same_version {
             causes.push(format!(
-                "the source is another version: {}, the kernel is {}; take the source package of the kernel's \
+                "the source is another version: found {}, but the kernel is {}; take the source package of the kernel's \
                  version",
                 self.source_version, self.kernel_banner
             ));
         }
         if causes.is_empty() {
             causes.push(format!(
-                "compiler ({}) and version ({}) agree, so the source has been changed, it is another revision \
-                 of the distribution's package, or the headers are another kernel's; the kernel is {}",
+                "compiler ({}) and version ({}) agree, so the source was changed, or it is another revision of the \
+                 distribution's package, or the headers are another kernel's; the kernel is {}",
                 self.compiler_found, self.source_version, self.kernel_banner
             ));
         }
@@ -55,12 +55,12 @@ impl Origins {
     }
 }
 
-/// Functions that shall be replaced and are not vmlinux's.
+/// Functions that would be replaced and do not compile to vmlinux's code.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// Unit, name and why.
     pub functions: Vec<(String, String, Why)>,
-    /// Who made the kernel, and what is used here.
+    /// What the kernel was built from and with, and what is used here.
     pub origins: Origins,
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Refusal {
         if self.functions.len() > LISTED {
             writeln!(f, "  and {} more", self.functions.len() - LISTED)?;
         }
-        write!(f, "Likely cause: {}.\n--allow-different goes on all the same.", self.origins.likely_cause())
+        write!(f, "Likely cause: {}.\nUse --allow-different to continue anyway.", self.origins.likely_cause())
     }
 }
 
@@ -99,7 +99,7 @@ pub struct UnitRow {
 }
 
 /// What `init` did and found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
     /// `uname -r`.
     pub release: String,
@@ -107,9 +107,9 @@ pub struct Summary {
     pub build_id: String,
     /// The gate.
     pub units: Vec<UnitRow>,
-    /// Who made the kernel, and what is used here.
+    /// What the kernel was built from and with, and what is used here.
     pub origins: Origins,
-    /// Functions that are replaced, and that stay.
+    /// Functions that are replaced.
     pub replaced: usize,
     /// Functions that stay in vmlinux.
     pub stay: usize,
@@ -121,7 +121,7 @@ pub struct Summary {
     pub allowed_different: usize,
     /// The configuration that was used.
     pub configuration: Option<String>,
-    /// What whoever wrote it should know.
+    /// What the author of the configuration should know.
     pub notes: Vec<String>,
     /// Steps that were done this time; the others were complete.
     #[serde(skip)]

@@ -112,8 +112,7 @@ impl Progress for Inside<'_> {
     fn end(&self, _result: &str) {}
 }
 
-/// Tells one build of this program from another: what an earlier one computed may be wrong by the next one's
-/// lights, and steps are cheap.
+/// Tells one build of this program from another: the next one may compute something else, and steps are cheap.
 fn program_stamp() -> u64 {
     let mut hasher = DefaultHasher::new();
     let program = std::env::current_exe().and_then(fs::metadata);

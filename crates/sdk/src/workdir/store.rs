@@ -1,6 +1,7 @@
 //! Files of the work dir: written whole or not at all.
 
 use super::{Error, Result};
+use schedswap_kernel::objects::{self, Object};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, &json)
 }
 
-/// A value of which few read the file: on one line.
+/// Writes a value on one line: few people read such a file.
 pub(super) fn write_compact_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_vec(value).map_err(|e| Error::io("write", path, e.into()))?;
     write_atomically(path, &json)
@@ -36,6 +37,11 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
     serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path: path.to_owned(), source })
+}
+
+pub(super) fn read_object(unit: &str, path: &Path) -> Result<(String, Object)> {
+    let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    Ok((unit.to_owned(), objects::read(&path.to_string_lossy(), &bytes)?))
 }
 
 /// Makes `dest` a copy of the directory `from`: files, directories and links, with their modes.
@@ -83,7 +89,7 @@ fn names(dir: &Path) -> Result<BTreeSet<OsString>> {
     }
 }
 
-/// Copies what `from` has and `dest` has not, except below `except`; returns those files, relative to `dest`.
+/// Copies what is in `from` and not in `dest`, except below `except`; returns those files, relative to `dest`.
 pub(super) fn add_missing(from: &Path, dest: &Path, except: &Path) -> Result<Vec<PathBuf>> {
     let mut added = Vec::new();
     let mut todo = vec![PathBuf::new()];

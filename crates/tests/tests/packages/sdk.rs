@@ -4,7 +4,7 @@ use super::assert_has;
 use super::made::{fresh, run, unpack_deb, unpack_rpm};
 use anyhow::{Context, Result, ensure};
 use schedswap_package::{Changelog, Date, Format, Package, sdk};
-use schedswap_sdk::workdir;
+use schedswap_sdk::git;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
@@ -94,7 +94,7 @@ fn both_packages_hold_what_make_install_installs() -> Result<()> {
     let root = fresh("sdk")?;
     let tree = root.join("tree");
     install(&tree, &loader()?)?;
-    let commits = workdir::history(&repository())?;
+    let commits = git::history(&repository())?;
     let date = Date::of_sources(None, Some(commits.first().map_or(1_700_000_000, |commit| commit.seconds)))?;
     let changelog = Changelog::new(&commits, None, date);
     let recipe = sdk::recipe(&tree, changelog)?;

@@ -1,13 +1,41 @@
 //! The work dir's git repository: its first commit is the pristine state, so `git diff` is the change and
 //! upstream's patches apply with `git am`.
 
-use super::{Error, Result};
 use schedswap_package::Commit;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// Why git did not do what was asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not installed.
+    #[error("`git` was not found; install the package that has it (Debian: `apt install git`)")]
+    Missing,
+    /// It could not be run.
+    #[error("cannot run git in {root}")]
+    Run {
+        /// Where.
+        root: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It failed.
+    #[error("`git {command}` failed in {root}: {said}")]
+    Failed {
+        /// Its arguments.
+        command: String,
+        /// Where.
+        root: PathBuf,
+        /// Its message.
+        said: String,
+    },
+}
+
+/// Result of a git command.
+pub type Result<T> = std::result::Result<T, Error>;
+
 /// Commits all of `root` as the first commit, unless there is one already.
-pub(super) fn commit_pristine(root: &Path, message: &str) -> Result<()> {
+pub(crate) fn commit_pristine(root: &Path, message: &str) -> Result<()> {
     if has_commit(root)? {
         return Ok(());
     }
@@ -17,7 +45,7 @@ pub(super) fn commit_pristine(root: &Path, message: &str) -> Result<()> {
 }
 
 /// Commits files that came into the tree after its first commit, and nothing else that may be changed there.
-pub(super) fn commit_added(root: &Path, files: &[PathBuf], message: &str) -> Result<()> {
+pub(crate) fn commit_added(root: &Path, files: &[PathBuf], message: &str) -> Result<()> {
     let names: Vec<&str> = files.iter().filter_map(|file| file.to_str()).collect();
     if names.is_empty() {
         return Ok(());
@@ -32,7 +60,7 @@ pub(super) fn commit_added(root: &Path, files: &[PathBuf], message: &str) -> Res
 }
 
 /// The commit that the tree is at; `None` if files differ from it, or git does not answer.
-pub(super) fn clean_commit(root: &Path) -> Option<String> {
+pub(crate) fn clean_commit(root: &Path) -> Option<String> {
     let changes = git(root, &["status", "--porcelain", "--untracked-files=no"]).ok()?;
     if !changes.status.success() || !changes.stdout.is_empty() {
         return None;
@@ -41,7 +69,10 @@ pub(super) fn clean_commit(root: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&head.stdout).trim().to_owned())
 }
 
-/// What led to the state that `root` is at, the newest first; nothing where it is not the top of a repository.
+/// The commits that led to the state that `root` is at, the newest first; none if `root` is not the top of a repository.
+///
+/// # Errors
+/// git is not installed, or fails.
 pub fn history(root: &Path) -> Result<Vec<Commit>> {
     if !has_commit(root)? {
         return Ok(Vec::new());
@@ -49,8 +80,7 @@ pub fn history(root: &Path) -> Result<Vec<Commit>> {
     let arguments = ["log", "-z", "--first-parent", "--format=%H%x1f%an%x1f%ae%x1f%ct%x1f%s"];
     let output = git(root, &arguments)?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(Error::Git { command: arguments.join(" "), root: root.to_owned(), said });
+        return Err(failed(root, &arguments, &output));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let commit = |record: &str| {
@@ -79,17 +109,18 @@ fn run(root: &Path, arguments: &[&str]) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
+    Err(failed(root, arguments, &output))
+}
+
+fn failed(root: &Path, arguments: &[&str], output: &Output) -> Error {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if said.contains("No space left on device") {
-        return Err(Error::DiskFull { path: root.to_owned() });
-    }
-    Err(Error::Git { command: arguments.join(" "), root: root.to_owned(), said })
+    Error::Failed { command: arguments.join(" "), root: root.to_owned(), said }
 }
 
 fn git(root: &Path, arguments: &[&str]) -> Result<Output> {
     let mut git = Command::new("git");
     git.arg("-C").arg(root);
-    // The first commit is ours, whoever runs this and whatever their configuration adds to commits.
+    // The commits made here are schedswap's, whatever the name and the git configuration of the user are.
     for setting in [
         "user.name=schedswap",
         "user.email=schedswap@localhost",
@@ -109,7 +140,7 @@ fn git(root: &Path, arguments: &[&str]) -> Result<Output> {
         git.env_remove(format!("GIT_{name}_NAME")).env_remove(format!("GIT_{name}_EMAIL"));
     }
     git.args(arguments).output().map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::ProgramMissing { program: "git" },
-        _ => Error::io("run git in", root, e),
+        std::io::ErrorKind::NotFound => Error::Missing,
+        _ => Error::Run { root: root.to_owned(), source: e },
     })
 }

@@ -1,0 +1,56 @@
+//! From the compiled edit to the linked module.
+
+use super::Result;
+use super::check::Edit;
+use crate::workdir::Workdir;
+use schedswap_host::progress::Progress;
+use schedswap_kernel::objects::Object;
+use schedswap_kernel::vmlinux::Image;
+use schedswap_sched::binding::{Rewritten, UnitObject};
+use schedswap_sched::boundary::Boundary;
+use schedswap_sched::module::extension::{self, Extension};
+use schedswap_sched::module::{self, Module, States};
+
+/// A linked module, and what went into it.
+pub(super) struct Linked {
+    pub image: Image,
+    pub boundary: Boundary,
+    pub module: Module,
+    pub rewritten: Rewritten,
+    pub states: States,
+}
+
+/// Binds the edited units to vmlinux, and links them with the runtime. `version` is shown in sysfs.
+pub(super) fn link(work: &Workdir, edit: Edit, version: &str, progress: &dyn Progress) -> Result<Linked> {
+    let Edit { image, boundary, objects } = edit;
+    let units: Vec<UnitObject> =
+        objects.into_iter().map(|(unit, object)| UnitObject::new(unit, object)).collect();
+    let commands = work.commands()?;
+    let input = module::Input {
+        image: &image,
+        boundary: &boundary,
+        addresses: &work.addresses()?,
+        contract: &work.springboard()?,
+        units: &units,
+        commands: &commands,
+        dir: &work.build_dir(),
+        tree: work.root(),
+        version,
+    };
+    let bound = module::bind(&input, progress)?;
+    let (mut edited, as_released) = module::units_with_state(&units, &bound.rewritten, &boundary);
+    edited.extend(extension::units_with_declarations(&units));
+    let declarations = module::Declarations {
+        edited: &as_declared(work.declarations(&edited, progress)?),
+        pristine: &as_declared(work.pristine_declarations(&as_released, progress)?),
+    };
+    let states = module::states(&units, &bound.rewritten, &boundary, &declarations)?;
+    let extension = Extension::of(&image, &boundary, &units, &bound.rewritten, declarations.edited)?;
+    let module = module::build(&input, &bound, &states, &extension, progress)?;
+    Ok(Linked { module, rewritten: bound.rewritten, states, image, boundary })
+}
+
+/// Only their debug information is read, so the objects stay as the compiler wrote them.
+fn as_declared(objects: Vec<(String, Object)>) -> Vec<UnitObject> {
+    objects.into_iter().map(|(unit, object)| UnitObject { unit, object }).collect()
+}
