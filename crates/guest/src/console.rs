@@ -1,6 +1,6 @@
 //! Reads the whole console and finds the kernel's complaints.
 
-use regex::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::OnceLock;
