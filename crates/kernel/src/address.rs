@@ -10,7 +10,7 @@ use std::ops::{Add, Sub};
 pub struct Addr(pub u64);
 
 impl Addr {
-    /// The signed distance from `origin` to `self`, wrapping as the CPU does.
+    /// The signed distance in bytes from `origin` to `self`, wrapping as the CPU does.
     pub fn distance_from(self, origin: Addr) -> i64 {
         self.0.wrapping_sub(origin.0) as i64
     }

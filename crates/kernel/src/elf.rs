@@ -1,4 +1,4 @@
-//! An ELF file as values: bytes, sections, symbols, and what lies where.
+//! An ELF file as values: bytes, sections, symbols, and what is at which address.
 
 use crate::address::Addr;
 use memmap2::Mmap;
@@ -21,17 +21,17 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// What this program runs on; `None` for a machine that no kernel here is for.
+    /// The machine that this program was compiled for; `None` if it is not one whose kernels can be read.
     pub fn host() -> Option<Machine> {
         Machine::named(std::env::consts::ARCH)
     }
 
-    /// By its name, as `uname -m` prints it.
+    /// The machine of that name, as `uname -m` prints it.
     pub fn named(name: &str) -> Option<Machine> {
         [Machine::X86_64, Machine::Aarch64].into_iter().find(|machine| machine.name() == name)
     }
 
-    /// As `uname -m` prints it.
+    /// Its name, as `uname -m` prints it.
     pub fn name(self) -> &'static str {
         match self {
             Machine::X86_64 => "x86_64",
@@ -39,7 +39,7 @@ impl Machine {
         }
     }
 
-    /// Of an ELF file, by `e_machine`.
+    /// The machine of an ELF file, by `e_machine`; `None` if its kernels cannot be read.
     pub fn of_elf(number: u16) -> Option<Machine> {
         match elf::Machine(number) {
             elf::EM_X86_64 => Some(Machine::X86_64),
@@ -51,7 +51,7 @@ impl Machine {
 
 /// The bytes of a vmlinux: mapped from a file, or held in memory (tests, fuzzing).
 pub enum FileBytes {
-    /// Mapped read-only; only the pages that are looked at take memory.
+    /// Mapped read-only; only the pages that are read take memory.
     Mapped(Mmap),
     /// Read by the caller.
     Owned(Vec<u8>),
@@ -67,7 +67,7 @@ impl Deref for FileBytes {
     }
 }
 
-/// An ELF file: what it holds and where, before anything is known of what it means.
+/// An ELF file: what is in it and where, without what it means.
 pub struct Elf {
     /// The file it was read from.
     pub path: PathBuf,
@@ -128,7 +128,7 @@ impl Section {
         self.flags & elf::SHF_ALLOC.0 != 0
     }
 
-    /// Whether its code is code: 7.3 flags `.data` executable, which it is not.
+    /// Whether it holds code. The flag alone does not tell: 7.3 flags `.data` executable.
     pub fn is_text(&self) -> bool {
         let executable = self.is_alloc() && self.flags & elf::SHF_EXECINSTR.0 != 0;
         executable && (self.flags & elf::SHF_WRITE.0 == 0 || self.name.contains("text"))
@@ -147,7 +147,7 @@ impl Symbol {
         Addr(self.addr.0.saturating_add(self.size))
     }
 
-    /// Whether `addr` is one of its bytes; a symbol without a size has one.
+    /// Whether `addr` is one of its bytes; a symbol without a size counts as one byte.
     fn covers(&self, addr: Addr) -> bool {
         self.addr <= addr && addr.0 - self.addr.0 < self.size.max(1)
     }
@@ -164,21 +164,21 @@ impl Symbol {
 }
 
 impl Elf {
-    /// The file's bytes for `len` bytes at `addr`; `None` outside the sections that have bytes.
+    /// The `len` bytes at `addr`; `None` if they are not all in one section that has bytes in the file.
     pub fn bytes(&self, addr: Addr, len: u64) -> Option<&[u8]> {
         let section = self.sections.iter().find(|s| s.holds(addr, len) && !s.file.is_empty())?;
         let offset = usize::try_from(addr.0 - section.addr.0).ok()?;
         self.map.get(section.file.clone())?.get(offset..offset.checked_add(usize::try_from(len).ok()?)?)
     }
 
-    /// The bytes at `addr` that come before the next zero byte of its section.
+    /// The bytes from `addr` to the next zero byte, or to the end of the section.
     pub fn string(&self, addr: Addr) -> Option<&[u8]> {
         let section = self.sections.iter().find(|s| s.holds(addr, 1) && !s.file.is_empty())?;
         let rest = self.section_bytes(section).get(usize::try_from(addr - section.addr).ok()?..)?;
         rest.split(|byte| *byte == 0).next()
     }
 
-    /// The file's bytes of a section; empty for NOBITS.
+    /// The bytes of a section; empty for NOBITS.
     pub fn section_bytes(&self, section: &Section) -> &[u8] {
         self.map.get(section.file.clone()).unwrap_or_default()
     }
@@ -188,7 +188,7 @@ impl Elf {
         self.sections.iter().find(|s| s.name == name)
     }
 
-    /// The part of the kernel in memory that covers `addr`, and its index.
+    /// The section that `addr` is in when the kernel is in memory, with its index.
     pub fn section_at(&self, addr: Addr) -> Option<(usize, &Section)> {
         self.sections.iter().enumerate().find(|(_, s)| s.holds(addr, 1))
     }
@@ -211,8 +211,8 @@ impl Elf {
         }
     }
 
-    /// Which of the symbols of a name is at an address, in kallsyms' order (by address), counted from 1 as
-    /// livepatch does; and how many there are.
+    /// Which of the symbols of a name is at an address (its `sympos`: counted from 1 in kallsyms' order, which is by
+    /// address), and how many there are.
     pub fn symbol_position(&self, name: &str, addr: Addr) -> (u32, u32) {
         let mut namesakes: Vec<Addr> =
             self.symbols_named(name).iter().map(|id| self.symbol(*id).addr).collect();
@@ -221,7 +221,7 @@ impl Elf {
         (position as u32 + 1, namesakes.len() as u32)
     }
 
-    /// The function whose code covers `addr`; inside assembly, the function rather than a label within it.
+    /// The function whose code covers `addr`. In assembly that is the function rather than a label inside it.
     pub fn function_at(&self, addr: Addr) -> Option<SymbolId> {
         let after = self.functions_by_addr.partition_point(|id| self.symbol(*id).addr <= addr);
         let mut label = None;
@@ -237,7 +237,7 @@ impl Elf {
         label
     }
 
-    /// Functions that begin at `addr`: more than one where names are aliases.
+    /// The functions that begin at `addr`; more than one if names are aliases.
     pub fn functions_entered_at(&self, addr: Addr) -> &[SymbolId] {
         let start = self.functions_by_addr.partition_point(|id| self.symbol(*id).addr < addr);
         let count = self.functions_by_addr[start..].partition_point(|id| self.symbol(*id).addr == addr);
@@ -245,6 +245,6 @@ impl Elf {
     }
 }
 
-/// How many labels, and functions within the function, may lie between an address and the start of the
-/// assembly function around it.
+/// How many labels and inner functions there may be between an address and the start of the assembly function around
+/// it.
 const NESTED_LABELS_MAX: usize = 64;

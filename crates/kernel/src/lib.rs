@@ -7,8 +7,8 @@
 //! | [`elf`] | [`elf::Elf`], the sections and symbols of a file |
 //! | [`arch`] | what depends on the instruction set, with one interface for all |
 //! | [`objects`] | [`objects::Object`], a relocatable object, read and written |
-//! | [`vmlinux`] | [`vmlinux::Image`]: functions, calls, addresses that are stored |
 //! | [`types`] | [`types::Types`]: structures and signatures, as debug information declares them |
+//! | [`vmlinux`] | [`vmlinux::Image`]: functions, calls, addresses that are stored |
 //!
 //! Each module uses only those above it.
 //!

@@ -20,12 +20,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image = vmlinux::open(Path::new(&path))?;
     let boundary = boundary::compute(&image, &Config::default())?;
 
-    match arguments.next() {
-        Some(symbol) => {
-            boundary::explain(&boundary, &symbol).iter().for_each(|explanation| println!("{explanation}"))
-        }
-        None => print(&boundary),
+    let Some(symbol) = arguments.next() else {
+        print(&boundary);
+        return Ok(());
+    };
+    let explanations = boundary::explain(&boundary, &symbol);
+    if explanations.is_empty() {
+        return Err(format!("the scheduler has no function or variable {symbol}").into());
     }
+    explanations.iter().for_each(|explanation| println!("{explanation}"));
     Ok(())
 }
 
@@ -35,7 +38,7 @@ fn print(boundary: &Boundary) {
         by_fate.entry(fate(function)).or_default().push(&function.name);
     }
     for (fate, names) in by_fate {
-        println!("{} functions {fate}: {}", names.len(), names.join(" "));
+        println!("{:4} {fate}: {}", names.len(), names.join(" "));
     }
     for (class, name) in
         [(Class::Interface, "interfaces"), (Class::Callback, "callbacks"), (Class::Insider, "insiders")]
@@ -50,15 +53,15 @@ fn print(boundary: &Boundary) {
 
 fn fate(function: &BoundaryFunction) -> String {
     match &function.fate {
-        Fate::Divert(site) if site.after_fentry => "are diverted after ftrace's nop".to_owned(),
-        Fate::Divert(_) => "are diverted at the entry".to_owned(),
-        Fate::InsideOnly(_) => "are replaced inside the module only".to_owned(),
-        Fate::Duplicate(_) => "are in vmlinux and in the module".to_owned(),
-        Fate::Springboard(_) => "are replaced through the stub".to_owned(),
+        Fate::Divert(site) if site.after_fentry => "diverted after ftrace's nop".to_owned(),
+        Fate::Divert(_) => "diverted at the entry".to_owned(),
+        Fate::InsideOnly(_) => "replaced inside the module only".to_owned(),
+        Fate::Duplicate(_) => "in vmlinux and in the module".to_owned(),
+        Fate::Springboard(_) => "replaced through the stub".to_owned(),
         Fate::Stay(reason) => {
             let reason = format!("{reason:?}");
             let (name, _) = reason.split_once(' ').unwrap_or((&reason, ""));
-            format!("stay in vmlinux ({name})")
+            format!("kept in vmlinux ({name})")
         }
     }
 }

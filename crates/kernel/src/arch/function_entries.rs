@@ -9,7 +9,7 @@ pub struct FunctionEntries {
 }
 
 impl FunctionEntries {
-    /// Of FUNC symbols, and of assembly code that has a size; a mere label is not an entry.
+    /// The addresses of FUNC symbols, and of assembly code that has a size. A label alone is not an entry.
     pub fn of(elf: &Elf) -> FunctionEntries {
         let mut sorted: Vec<u64> = elf
             .functions_by_addr

@@ -14,7 +14,7 @@ pub struct VariableRanges {
 const KERNEL_HALF: Addr = Addr(1 << 63);
 
 impl VariableRanges {
-    /// Of variables, each with its address and size in bytes.
+    /// The ranges of `variables`, each given by its address and its size in bytes.
     pub fn of(variables: impl Iterator<Item = (Addr, u64)>) -> VariableRanges {
         let mut ranges: Vec<(Addr, Addr)> =
             variables.map(|(addr, size)| (addr, addr + size.max(1))).collect();

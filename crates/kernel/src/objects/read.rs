@@ -196,7 +196,7 @@ fn read_relocations(
             let offset = entry.r_offset(LE);
             if offset >= limit {
                 let name = file.section_name(section)?;
-                let what = format!("a relocation of {name} lies at {offset:#x}, past its end {limit:#x}");
+                let what = format!("a relocation of {name} is at {offset:#x}, past its end {limit:#x}");
                 return Err(file.damaged(what));
             }
             let index = entry.r_sym(LE, false) as usize;
@@ -387,7 +387,7 @@ mod tests {
         let mut object = sample();
         object.sections[0].relocations[0].offset = 6;
         let error = read("sample.o", &write(&object).unwrap()).unwrap_err().to_string();
-        assert!(error.contains("a relocation of .text lies at 0x6, past its end 0x6"), "{error}");
+        assert!(error.contains("a relocation of .text is at 0x6, past its end 0x6"), "{error}");
     }
 
     proptest! {

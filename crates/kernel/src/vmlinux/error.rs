@@ -13,7 +13,7 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Something other than ELF.
+    /// It is not an ELF file.
     #[error(
         "{} is not an ELF file ({found}); expected the uncompressed vmlinux with debug information from the \
          kernel's debug package, not a bootable image",
@@ -32,7 +32,7 @@ pub enum Error {
         path: PathBuf,
         /// What it is.
         found: String,
-        /// What it ought to be.
+        /// What was expected.
         expected: &'static str,
     },
     /// The file ends before what its headers announce.

@@ -5,6 +5,34 @@
 //! in the text that the kernel itself rewrites. The image is made in stages: [`Identified`], [`Described`], [`Sited`],
 //! [`Image`].
 //!
+//! [`open`] goes through all of them. A caller that wants to say how far it is, or needs only the first, calls them
+//! itself:
+//!
+//! ```no_run
+//! use schedswap_kernel::vmlinux::{Identified, Sidecars};
+//! use std::path::Path;
+//!
+//! # fn main() -> Result<(), schedswap_kernel::vmlinux::Error> {
+//! let identified = Identified::open(Path::new("vmlinux"))?;
+//! println!("{} has {} symbols", identified.release(), identified.elf().symbols.len());
+//! let described = identified.describe(&Sidecars::new())?;
+//! println!("{} units of the scheduler", described.units().len());
+//! let image = described.find_sites()?.find_uses();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A stage cannot be left out. Code cannot be gone through before the places are known that the kernel rewrites:
+//!
+//! ```compile_fail,E0599
+//! use schedswap_kernel::vmlinux::{Identified, Sidecars};
+//! # fn main() -> Result<(), schedswap_kernel::vmlinux::Error> {
+//! let described = Identified::open("vmlinux".as_ref())?.describe(&Sidecars::new())?;
+//! let image = described.find_uses();
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | file | reads |
 //! |---|---|
 //! | `elf` | sections, symbols |

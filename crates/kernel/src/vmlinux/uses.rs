@@ -16,7 +16,7 @@ pub struct Uses {
     pub branches: Vec<Branch>,
     /// Instructions that take a function's address (`lea`, `mov $imm`, …). Sorted by target.
     pub taken: Vec<Taken>,
-    /// Words of data that hold a function's address. Sorted by target. Tables that merely describe code
+    /// Words of data that hold a function's address. Sorted by target. Tables that only describe code
     /// (ksymtab, mcount_loc, ORC, bug table, initcalls' own sections, …) are not uses and are left out.
     pub stored: Vec<Stored>,
     /// Functions' addresses handed to a function that is called directly. Sorted by target.

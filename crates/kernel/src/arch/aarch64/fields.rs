@@ -30,7 +30,7 @@ pub(super) fn field(kind: u32) -> Option<Field> {
     }
 }
 
-/// Decodes `code`, which lies at `start` of its section. Every instruction is a field, whose
+/// Decodes `code`, which is at offset `start` of its section. Every instruction is a field, whose
 /// distances count from the instruction itself.
 pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
     for (at, word) in words(code, start) {

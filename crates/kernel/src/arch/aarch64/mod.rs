@@ -115,7 +115,7 @@ impl Arch for Aarch64 {
         "__patchable_function_entries"
     }
 
-    /// The upper half, from `PAGE_END` on: the kernel lies among modules and vmalloc (arch/arm64/include/asm/memory.h).
+    /// The upper half, from `PAGE_END` on: the kernel is between modules and vmalloc (arch/arm64/include/asm/memory.h).
     fn kernel_addresses(&self) -> Range<u64> {
         0xffff_8000_0000_0000..u64::MAX
     }

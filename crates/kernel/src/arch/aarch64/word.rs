@@ -72,8 +72,6 @@ impl Word {
         self.0 >> 31 != 0
     }
 
-    /// Where it goes, if not only to the next instruction.
-
     /// `adrp`: register and page.
     pub fn adrp(self, at: u64) -> Option<(Register, u64)> {
         let page = (at & !0xfff).wrapping_add_signed(adr_immediate(u64::from(self.0)) << 12);

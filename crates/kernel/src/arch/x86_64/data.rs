@@ -8,8 +8,9 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 /// Looks for references to the scheduler's variables, function by function.
 pub(super) struct Data<'a> {
     variables: &'a VariableRanges,
-    /// What code goes through to reach another CPU's copy of per-CPU data, and its own as a pointer.
+    /// The table by which code reaches another CPU's copy of per-CPU data.
     per_cpu_offset: Option<Addr>,
+    /// The variable by which it makes a pointer to its own CPU's copy.
     this_cpu_offset: Option<Addr>,
 }
 
@@ -17,7 +18,7 @@ pub(super) struct Data<'a> {
 #[derive(Default)]
 pub(super) struct Found {
     uses: Vec<DataUse>,
-    /// Small numbers that are offsets of per-CPU variables if the function has to do with per-CPU data at all.
+    /// Small numbers, which are taken for offsets of per-CPU variables if the function uses per-CPU data at all.
     perhaps: Vec<DataUse>,
     is_per_cpu: bool,
 }

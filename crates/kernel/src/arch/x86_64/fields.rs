@@ -18,7 +18,7 @@ pub(super) fn field(kind: u32) -> Option<Field> {
     })
 }
 
-/// Decodes `code`, which lies at `start` of its section, and adds what it finds.
+/// Decodes `code`, which is at offset `start` of its section, and adds what it finds.
 pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
     let mut decoder = super::decoder(code, start);
     let mut instruction = Instruction::default();

@@ -9,7 +9,7 @@ use crate::elf::Elf;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use std::collections::HashSet;
 
-/// Instructions looked at, at most, on the way from the load of an argument register to the call.
+/// At most so many instructions are followed from the load of an argument register to the call.
 const CALL_DISTANCE_MAX: usize = 256;
 
 /// Looks at all functions.
@@ -69,7 +69,7 @@ impl Scan<'_> {
         uses.data.extend(data.into_uses());
     }
 
-    /// Paravirt operations are compiled as calls through `pv_ops`, which boot code replaces.
+    /// Whether boot code makes an indirect call direct: paravirt operations are compiled as calls through `pv_ops`.
     fn is_made_direct_at_boot(&self, at: Addr) -> bool {
         let sites = self.sites;
         let after = sites.partition_point(|s| s.addr <= at);
@@ -78,7 +78,7 @@ impl Scan<'_> {
         })
     }
 
-    /// A function's entry that the instruction computes or holds as an immediate.
+    /// The function's entry that the instruction computes or has as an immediate, if it is one.
     fn address_taken(&self, instruction: &Instruction) -> Option<Addr> {
         for operand in 0..instruction.op_count() {
             let value = match instruction.op_kind(operand) {
@@ -132,8 +132,8 @@ impl Scan<'_> {
     }
 }
 
-/// `lea` of one address: RIP-relative (the decoder has added RIP) or absolute. With any other register it is
-/// arithmetic such as `x - _text`.
+/// Whether it is a `lea` of one address: RIP-relative (the decoder has added RIP) or absolute. With any other register
+/// it is arithmetic such as `x - _text`.
 fn yields_fixed_address(instruction: &Instruction) -> bool {
     instruction.mnemonic() == Mnemonic::Lea
         && matches!(instruction.memory_base(), Register::RIP | Register::None)

@@ -1,7 +1,7 @@
 //! Whatever the file holds, the answer is an image or an error, never a panic.
 
 use super::fixture;
-use crate::vmlinux::{Error, Image, open, parse};
+use crate::vmlinux::{Error, Identified, Image, Sidecars, open, parse};
 use object::LittleEndian;
 use object::elf::{FileHeader64, SectionHeader64};
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ fn with_section_type(from: u32, to: u32) -> Vec<u8> {
 }
 
 #[test]
-fn files_that_are_no_vmlinux() {
+fn files_that_are_not_a_vmlinux() {
     assert_says(&refusal(b""), &["not an ELF file", "empty", "debug package"]);
     assert_says(&refusal(b"MZ\0\0 a bootable image"), &["not an ELF file", "4d, 5a", "not a bootable image"]);
     assert_says(&refusal(b"\x7fELF\x02\x01"), &["truncated", "the ELF header"]);
@@ -76,8 +76,25 @@ fn a_stripped_vmlinux_names_the_package_to_install() {
     assert_says(&message, &["no debug information", ".debug_info", "-dbg", "kernel-debuginfo"]);
 }
 
+/// Each stage needs only what it reads: a kernel without debug information can still be identified.
 #[test]
-fn an_executable_that_is_no_kernel() {
+fn what_is_missing_is_missed_by_the_stage_that_reads_it() {
+    let identified = Identified::parse(Path::new("vmlinux"), without_section(".debug_info")).unwrap();
+    assert_eq!(identified.release(), "6.66.0-test-amd64");
+    assert_eq!(identified.exports().get("pick_next"), Some(&true));
+    assert!(identified.elf().unique_symbol("schedule").is_some());
+    let refusal = identified.describe(&Sidecars::new()).err().expect("it cannot be described");
+    assert!(matches!(refusal, Error::NoDwarf { section: ".debug_info", .. }), "{refusal}");
+
+    let identified = Identified::parse(Path::new("vmlinux"), fixture::DWARF5.clone()).unwrap();
+    let sidecars = Sidecars::from([("kernel/livepatch/transition.c".to_owned(), Default::default())]);
+    let described = identified.describe(&sidecars).unwrap();
+    let names: Vec<&str> = described.units().iter().map(|unit| unit.name.as_str()).collect();
+    assert_eq!(names, ["kernel/livepatch/transition.c", "kernel/sched/core.c"]);
+}
+
+#[test]
+fn an_executable_that_is_not_a_kernel() {
     let this_test = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     assert_says(&refusal(&this_test), &["not a usable Linux kernel", "linux_banner"]);
     assert_says(&refusal(&with_section_type(SHT_NOTE, SHT_PROGBITS)), &["build-id"]);

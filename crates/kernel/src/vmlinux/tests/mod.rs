@@ -1,4 +1,4 @@
-//! Reading a kernel in miniature whose every symbol is known, and files that are none.
+//! Reading a kernel in miniature whose every symbol is known, and files that are not a kernel.
 
 mod bad_input;
 mod fixture;
@@ -172,7 +172,7 @@ fn addresses_taken_passed_and_stored() {
         assert_eq!(name_at(image, passed.callee), "wait_for_common");
         assert_eq!(image.symbol(passed.caller).name, "wait_for_completion");
 
-        let [stored] = uses.stored.as_slice() else { panic!("mcount_loc is no use: {:?}", uses.stored) };
+        let [stored] = uses.stored.as_slice() else { panic!("mcount_loc does not count: {:?}", uses.stored) };
         assert_eq!(name_at(image, stored.target), "pick_next");
         assert_eq!(image.symbol(stored.object.unwrap()).name, "fair_sched_class");
 
