@@ -89,6 +89,10 @@ pub trait Arch: Sync {
     /// Bytes of an instruction, where all have as many: then code is instructions wherever one begins to read.
     fn instruction_bytes(&self) -> Option<u64>;
 
+    /// Whether kernels for it are compiled with tables of the cases of a switch, so that an indirect jump may stay in its
+    /// function.
+    fn has_jump_tables(&self) -> bool;
+
     /// The section of an object that lists the places of ftrace's nops; vmlinux has it as `__mcount_loc`.
     fn ftrace_table(&self) -> &'static str;
 
