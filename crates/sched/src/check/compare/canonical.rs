@@ -1,4 +1,4 @@
-//! A function's compiled code in a form that is equal for equal code, wherever the two builds put it.
+//! A function's compiled code in a canonical form: equal for code of equal meaning, wherever the two builds put it.
 //!
 //! Left out of the comparison: addresses, the numbers that the compiler gives to function-local statics and
 //! clones, the length of jumps, padding, line numbers (`__bug_table`), unwind information and ftrace sites.
@@ -12,7 +12,7 @@ use schedswap_kernel::objects::{Object, Place, Relocation, SectionId, Symbol, Sy
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-/// A function's code, to be compared.
+/// A function's code in canonical form.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Canonical {
     instructions: Vec<Instruction>,
@@ -55,7 +55,7 @@ const NOTED: [(&str, &str); 4] = [
 /// One object's functions.
 pub struct Functions<'a> {
     object: &'a Object,
-    /// `None` for a machine that no kernel of ours is for.
+    /// `None` if kernels for this machine are not supported.
     arch: Option<&'static dyn Arch>,
     /// References to these variables compare by name only: the module has its own, laid out as it likes.
     private: &'a HashSet<String>,
@@ -321,7 +321,7 @@ impl<'a> Functions<'a> {
             };
         };
         // A table that the compiler made (`CSWTCH.12`), or a static constant of a function: what is in it
-        // may have changed while its name has not.
+        // may have changed while its name is the same.
         let is_constant = content.flags & elf::SHF_WRITE.0 == 0 && is(symbol, elf::STT_OBJECT);
         if is_constant && base_name(&symbol.name) != symbol.name {
             let range = symbol.value..symbol.value.saturating_add(symbol.size).min(content.size);
@@ -337,7 +337,7 @@ impl<'a> Functions<'a> {
     }
 }
 
-/// How far behind its symbol a field's target lies. `to_end` is the distance from the field to where relative
+/// How far past its symbol a field's target lies. `to_end` is the distance from the field to where relative
 /// fields count from: the instruction's end, or 0 in data.
 pub fn displacement(machine: u16, relocation: &Relocation, to_end: u64) -> i64 {
     relocation.addend + if is_relative(machine, relocation.kind) { to_end as i64 } else { 0 }
@@ -370,7 +370,7 @@ pub fn relocations_in<'s>(
     &all[start..start + count]
 }
 
-/// The number of the first instruction at or behind a place.
+/// The number of the first instruction at or after a place.
 fn number_of(section: SectionId, offset: u64, instructions: &[Decoded]) -> usize {
     instructions.iter().position(|i| i.section == section && i.offset >= offset).unwrap_or(instructions.len())
 }
@@ -389,7 +389,7 @@ struct Decoded {
     length: u64,
     /// A nop: padding, or a place that the kernel patches, which its special section describes.
     is_padding: bool,
-    /// For a direct branch: what it is but for where it goes, and the offset it has as the file stands.
+    /// For a direct branch: what it is apart from where it goes, and the offset that it goes to in the file.
     branch: Option<(u32, u64)>,
 }
 
@@ -399,7 +399,7 @@ impl Decoded {
     }
 }
 
-/// The instructions of a part; none for a machine that no kernel of ours is for.
+/// The instructions of a part; none for a machine whose kernels are not supported.
 fn decode(object: &Object, part: &Part) -> Vec<Decoded> {
     let code = bytes(object.section(part.section), &part.range);
     let outlines =

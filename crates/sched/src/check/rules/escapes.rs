@@ -1,10 +1,10 @@
-//! SS112 and SS203: new functions that somebody may still call when the module is gone.
+//! SS112 and SS203: new functions that the kernel may still call after the module is unloaded.
 //!
-//! The kernel calls a timer's, a work item's or a notifier's function through an address that it was given. An
-//! address of vmlinux's function stays good for ever; that of a new one is the module's. [`follow`] says where
-//! such addresses go in the compiled code: called and compared they do no harm, nor do they in the hands of the
-//! module's own functions; stored, or handed to a function outside, they outlive the module unless it takes them
-//! back before it goes.
+//! The kernel calls a timer's, a work item's or a notifier's function through an address that it was given. The address
+//! of a function of vmlinux stays valid; that of a new function is the module's. [`follow`] says where such addresses go
+//! in the compiled code. An address does no harm if it is only called or compared, or passed to the module's own
+//! functions that do no more with it. If it is stored, or passed to a function outside, it outlives the module unless
+//! the module takes it back before it is unloaded.
 
 use super::Facts;
 use crate::boundary::{Boundary, Fate};
@@ -20,7 +20,7 @@ const DECLARED: &str = ".schedswap.";
 /// How the symbols begin of functions that the runtime calls before and after unloading.
 const CLEANUPS: [&str; 2] = ["ss_before_unload__", "ss_after_unload__"];
 
-/// How many times an address may be put into a variable of the module whose own address goes on.
+/// How many variables and arguments of the module an address is followed through, at most.
 const HOPS_MAX: usize = 8;
 
 /// New functions whose addresses get out.
@@ -153,14 +153,14 @@ impl Inside<'_> {
         }
     }
 
-    /// Whether what is in a variable stays in the module's hands, or never comes into force.
+    /// Whether an address in this variable stays within the module, or has no effect.
     fn is_harmless(&self, holder: &UnitSymbol, section: &str) -> bool {
         section.ends_with("_sched_class")
             || section.starts_with(DECLARED)
             || is_shared(self.boundary, &holder.unit, &holder.name)
     }
 
-    /// Whether a function has as many parameters; if that is not known, it may.
+    /// Whether a function has that many parameters; assumed if it is not known.
     fn takes(&self, function: &str, argument: usize) -> bool {
         self.arities.get(function).is_none_or(|arity| argument < *arity)
     }
