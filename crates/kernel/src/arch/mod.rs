@@ -92,6 +92,10 @@ pub trait Arch: Sync {
     /// How many bytes an instruction has, if all have as many. Then decoding may begin at any multiple of it.
     fn instruction_bytes(&self) -> Option<u64>;
 
+    /// Whether kernels for it are compiled with tables of the cases of a switch, so that an indirect jump may stay in its
+    /// function.
+    fn has_jump_tables(&self) -> bool;
+
     /// The section of an object that lists where ftrace's nops are; in vmlinux it is called `__mcount_loc`.
     fn ftrace_table(&self) -> &'static str;
 

@@ -232,6 +232,8 @@ pub struct CodeField {
     pub to_end: i64,
     /// Whether it is of a call, jump or conditional branch that can be bound to anything within its reach.
     pub is_branch: bool,
+    /// A value that the instruction has in it, rather than a part of where its memory operand, or its target, is.
+    pub is_value: bool,
 }
 
 /// A branch whose displacement the assembler resolved by itself.

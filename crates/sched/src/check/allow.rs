@@ -4,21 +4,21 @@ use super::finding::{Code, Finding, Severity, UnknownCode};
 use std::fmt;
 use std::str::FromStr;
 
-/// One warning to allow: `SS203:poll_timer`, or `SS202` where a warning is about no symbol.
+/// One warning to allow: `SS203:poll_timer`, or `SS202` if the warning is not about a symbol.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Allowance {
     code: Code,
     symbol: String,
 }
 
-/// What cannot be allowed.
+/// Why a text is not an allowance.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAllowed {
-    /// No code.
+    /// It does not name a code.
     #[error(transparent)]
     Unknown(#[from] UnknownCode),
-    /// A refusal.
-    #[error("{0} refuses a module that would not do what its source says, or would do harm; only warnings can be allowed: {warnings}", warnings = warnings())]
+    /// It names a refusal.
+    #[error("{0} is a refusal: the module would not do what its source says, or would do harm. Undo the change (`schedswap explain {0}` says what else can be done); only warnings can be allowed: {warnings}", warnings = warnings())]
     Refusal(Code),
 }
 
@@ -75,7 +75,7 @@ mod tests {
     fn a_refusal_and_an_unknown_code_cannot_be_allowed() {
         let message = |text: &str| text.parse::<Allowance>().unwrap_err().to_string();
         assert!(message("SS101:f").contains("only warnings can be allowed: SS201"), "{}", message("SS101:f"));
-        assert!(message("SS999:f").contains("there is no finding SS999"));
+        assert!(message("SS999:f").contains("SS999 is not the code of a finding"));
     }
 
     #[test]

@@ -16,9 +16,9 @@ pub struct Finding {
     pub symbol: String,
     /// Where, in the edited source (in the pristine one, if it is gone): `kernel/sched/core.c`.
     pub file: String,
-    /// Line there; 0 when it is about no line.
+    /// Line there; 0 if it is not about a line.
     pub line: u32,
-    /// What is the matter.
+    /// What was found, and why it cannot work.
     pub reason: String,
     /// What to do.
     pub advice: String,
@@ -46,13 +46,13 @@ pub enum Code {
     /// An `__init` function was changed.
     #[serde(rename = "SS102")]
     ChangedInit,
-    /// A weak function was changed, of which vmlinux runs another definition.
+    /// A weak function was changed, but vmlinux runs another definition of it.
     #[serde(rename = "SS103")]
     ChangedWeak,
-    /// A helper was changed of which copies stay inlined in code that is not replaced.
+    /// A helper was changed, and old copies of it stay inlined in code that is not replaced.
     #[serde(rename = "SS104")]
     FrozenInline,
-    /// A function is gone that vmlinux still calls.
+    /// A function that vmlinux still calls is gone.
     #[serde(rename = "SS105")]
     Vanished,
     /// A macro, type or variable was changed, and a function that stays in vmlinux depends on it.
@@ -79,10 +79,10 @@ pub enum Code {
     /// A system call has other parameters.
     #[serde(rename = "SS113")]
     ChangedSystemCall,
-    /// The address is taken of a function that nothing may call by address.
+    /// The address of a function that nothing may call by address is taken.
     #[serde(rename = "SS114")]
     TakesSealed,
-    /// A function that stays in vmlinux compiles differently, with nothing in its source to explain it.
+    /// A function that stays in vmlinux compiles differently, and nothing in its source explains it.
     #[serde(rename = "SS201")]
     CompiledDifferently,
     /// Nothing was changed.
@@ -152,9 +152,9 @@ impl FromStr for Code {
     }
 }
 
-/// A text that is no code of a finding.
+/// A text that is not the code of a finding.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no finding {0}; there are {all}", all = Code::ALL.map(|code| code.to_string()).join(", "))]
+#[error("{0} is not the code of a finding; expected one of {all}", all = Code::ALL.map(|code| code.to_string()).join(", "))]
 pub struct UnknownCode(String);
 
 impl fmt::Display for Code {

@@ -52,11 +52,11 @@ pub struct CheckInput<'a> {
     pub edited_source: &'a SourceTree,
 }
 
-/// A check that could not be made.
+/// The check could not be made, which says nothing about the edit.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// A source file or directory.
-    #[error("cannot read the scheduler's source in {}: is the work dir whole?", path.display())]
+    #[error("cannot read the scheduler's source in {}; expected a work dir as `schedswap init` writes it", path.display())]
     Source {
         /// Which.
         path: PathBuf,
@@ -64,9 +64,10 @@ pub enum CheckError {
         #[source]
         source: std::io::Error,
     },
-    /// The two builds differ in their units.
+    /// The edited build lacks a unit.
     #[error(
-        "{unit} was compiled from the pristine source but not from the edited one; expected the same units"
+        "{unit} was compiled from the pristine source but not from the edited one; expected the same units, so put the file \
+         back"
     )]
     MissingUnit {
         /// `kernel/sched/core.c`

@@ -38,7 +38,7 @@ pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
             Some(Transfer::Direct { kind, distance }) => Some((kind, at.wrapping_add_signed(distance))),
             _ => None,
         };
-        fields.by_offset.insert(at, CodeField { to_end: 0, is_branch: branch.is_some() });
+        fields.by_offset.insert(at, CodeField { to_end: 0, is_branch: branch.is_some(), is_value: false });
         if let Some((kind, target)) = branch {
             let relocation = match kind {
                 Direct::Jump => R_AARCH64_JUMP26,

@@ -110,6 +110,10 @@ impl Arch for Aarch64 {
         Some(BYTES)
     }
 
+    fn has_jump_tables(&self) -> bool {
+        true
+    }
+
     /// CC_USING_PATCHABLE_FUNCTION_ENTRY, include/linux/ftrace.h.
     fn ftrace_table(&self) -> &'static str {
         "__patchable_function_entries"

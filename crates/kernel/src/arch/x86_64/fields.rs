@@ -36,13 +36,15 @@ pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
         ) && offsets.has_immediate();
         if offsets.has_displacement() {
             let field = at + offsets.displacement_offset() as u64;
-            fields.by_offset.insert(field, CodeField { to_end: (end - field) as i64, is_branch: false });
+            let field_of = CodeField { to_end: (end - field) as i64, is_branch: false, is_value: false };
+            fields.by_offset.insert(field, field_of);
         }
         if offsets.has_immediate() {
             let field = at + offsets.immediate_offset() as u64;
             let width = offsets.immediate_size() as u64;
             let is_branch = is_direct && width == 4;
-            fields.by_offset.insert(field, CodeField { to_end: (end - field) as i64, is_branch });
+            let field_of = CodeField { to_end: (end - field) as i64, is_branch, is_value: !is_direct };
+            fields.by_offset.insert(field, field_of);
             if is_direct {
                 let relocation = is_branch.then_some(R_X86_64_PLT32.0);
                 let target = instruction.near_branch_target();
@@ -64,9 +66,9 @@ mod tests {
         ];
         let mut fields = Fields::default();
         decode(&code, 0, &mut fields);
-        assert_eq!(fields.by_offset[&2], CodeField { to_end: 5, is_branch: false });
-        assert_eq!(fields.by_offset[&8], CodeField { to_end: 4, is_branch: true });
-        assert_eq!(fields.by_offset[&14], CodeField { to_end: 4, is_branch: true });
-        assert_eq!(fields.by_offset[&21], CodeField { to_end: 4, is_branch: false });
+        assert_eq!(fields.by_offset[&2], CodeField { to_end: 5, is_branch: false, is_value: false });
+        assert_eq!(fields.by_offset[&8], CodeField { to_end: 4, is_branch: true, is_value: false });
+        assert_eq!(fields.by_offset[&14], CodeField { to_end: 4, is_branch: true, is_value: false });
+        assert_eq!(fields.by_offset[&21], CodeField { to_end: 4, is_branch: false, is_value: true });
     }
 }

@@ -11,6 +11,8 @@ use iced_x86::{
 
 const RSP: Number = 4;
 const RBP: Number = 5;
+const RSI: Number = 6;
+const RDI: Number = 7;
 
 /// System V ABI, in the kernel's use of it.
 pub(super) const ABI: Abi = Abi {
@@ -221,11 +223,32 @@ fn touched(instruction: &Instruction) -> Touched {
         }
         let access =
             Access { place: place(instruction), bytes: instruction.memory_size().size().max(1) as i64 };
-        let own = |memory: &&iced_x86::UsedMemory| memory.base() == instruction.memory_base();
+        // Where it is relative to rip, the decoder says the address instead.
+        let base = Some(instruction.memory_base()).filter(|_| !instruction.is_ip_rel_memory_operand());
+        let own = |memory: &&iced_x86::UsedMemory| memory.base() == base.unwrap_or_default();
         if info.used_memory().iter().filter(own).any(|memory| reads(memory.access())) {
             touched.loads.push(access);
         }
         if info.used_memory().iter().filter(own).any(|memory| writes(memory.access())) {
+            touched.stores.push(access);
+        }
+    }
+    // String instructions find their memory by registers that they move on.
+    for operand in 0..instruction.op_count() {
+        let base = match instruction.op_kind(operand) {
+            OpKind::MemorySegRSI => RSI,
+            OpKind::MemoryESRDI => RDI,
+            _ => continue,
+        };
+        touched.reads.remove(base);
+        let access = Access {
+            place: Place::Other([base].into_iter().collect()),
+            bytes: instruction.memory_size().size().max(1) as i64,
+        };
+        if reads(info.op_access(operand)) {
+            touched.loads.push(access);
+        }
+        if writes(info.op_access(operand)) {
             touched.stores.push(access);
         }
     }
@@ -307,6 +330,33 @@ mod tests {
         };
         assert_eq!(reads(&[0x48, 0x01, 0x1b]), registers(&[3]));
         assert_eq!(reads(&[0x48, 0x01, 0x03]), registers(&[0]));
+    }
+
+    #[test]
+    fn an_access_relative_to_rip_is_one_too() {
+        // movl $1, 0(%rip); movzbl 0(%rip), %eax
+        let touched = |code: &[u8]| match lifted(code).effects.as_slice() {
+            [Effect::Touch(touched)] => touched.clone(),
+            other => panic!("{other:?}"),
+        };
+        let at = |bytes| Access { place: Place::Other(registers(&[])), bytes };
+        assert_eq!(touched(&[0xc7, 0x05, 0, 0, 0, 0, 1, 0, 0, 0]).stores, [at(4)]);
+        assert_eq!(touched(&[0x0f, 0xb6, 0x05, 0, 0, 0, 0]).loads, [at(1)]);
+    }
+
+    #[test]
+    fn string_instructions_have_their_registers_in_the_place() {
+        // rep stosq; movsq
+        let touched = |code: &[u8]| match lifted(code).effects.as_slice() {
+            [Effect::Touch(touched)] => touched.clone(),
+            other => panic!("{other:?}"),
+        };
+        let at = |register| Access { place: Place::Other(registers(&[register])), bytes: 8 };
+        let cleared = touched(&[0xf3, 0x48, 0xab]);
+        assert_eq!((cleared.reads, cleared.stores), (registers(&[0, 1]), vec![at(RDI)]));
+        let copied = touched(&[0x48, 0xa5]);
+        assert_eq!((copied.loads, copied.stores), (vec![at(RSI)], vec![at(RDI)]));
+        assert!(copied.reads == registers(&[]) && copied.writes == registers(&[RSI, RDI]));
     }
 
     #[test]

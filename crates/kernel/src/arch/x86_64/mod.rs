@@ -86,6 +86,11 @@ impl Arch for X86_64 {
         None
     }
 
+    /// `-fno-jump-tables`: arch/x86/Makefile, for retpolines and for indirect-branch tracking.
+    fn has_jump_tables(&self) -> bool {
+        false
+    }
+
     fn ftrace_table(&self) -> &'static str {
         "__mcount_loc"
     }

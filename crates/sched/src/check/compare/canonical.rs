@@ -1,4 +1,4 @@
-//! A function's compiled code in a form that is equal for equal code, wherever the two builds put it.
+//! A function's compiled code in a canonical form: equal for code of equal meaning, wherever the two builds put it.
 //!
 //! Left out of the comparison: addresses, the numbers that the compiler gives to function-local statics and
 //! clones, the length of jumps, padding, line numbers (`__bug_table`), unwind information and ftrace sites.
@@ -12,26 +12,26 @@ use schedswap_kernel::objects::{Object, Place, Relocation, SectionId, Symbol, Sy
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-/// A function's code, to be compared.
+/// A function's code in canonical form.
 #[derive(PartialEq, Eq, Debug)]
-pub struct Code {
-    steps: Vec<Step>,
+pub struct Canonical {
+    instructions: Vec<Instruction>,
     /// What the special sections say about it, sorted.
     notes: Vec<Note>,
 }
 
 /// One instruction.
 #[derive(PartialEq, Eq, Debug)]
-enum Step {
+enum Instruction {
     /// A direct branch; however long its displacement is.
-    Branch { opcode: u32, target: Target },
+    Branch { opcode: u32, target: Reference },
     /// Anything else: its bytes with relocated fields zeroed, and those fields.
-    Plain { bytes: Vec<u8>, fields: Vec<(usize, u32, Target)> },
+    Plain { bytes: Vec<u8>, fields: Vec<(usize, u32, Reference)> },
 }
 
 /// What a field refers to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Target {
+enum Reference {
     /// An instruction of the function itself, by its number.
     Inside(usize),
     /// A symbol, and the distance from its start.
@@ -41,7 +41,7 @@ enum Target {
 }
 
 /// An entry of a special section: which, the instruction it is about, its bytes and its other fields.
-type Note = (&'static str, usize, Vec<u8>, Vec<Target>);
+type Note = (&'static str, usize, Vec<u8>, Vec<Reference>);
 
 /// Special sections whose entries are part of what a function does, each with the kernel's type of its entry,
 /// whose first field is the place in the code.
@@ -55,7 +55,7 @@ const NOTED: [(&str, &str); 4] = [
 /// One object's functions.
 pub struct Functions<'a> {
     object: &'a Object,
-    /// `None` for a machine that no kernel of ours is for.
+    /// `None` if kernels for this machine are not supported.
     arch: Option<&'static dyn Arch>,
     /// References to these variables compare by name only: the module has its own, laid out as it likes.
     private: &'a HashSet<String>,
@@ -88,7 +88,7 @@ pub struct Variable {
 #[derive(PartialEq, Eq)]
 pub struct Content {
     bytes: Vec<u8>,
-    fields: Vec<(u64, Target)>,
+    fields: Vec<(u64, Reference)>,
 }
 
 /// Where a part of a function lies.
@@ -152,7 +152,7 @@ impl<'a> Functions<'a> {
     }
 
     /// The code of a function with its `.cold` part; `None` if the object does not define it.
-    pub fn code(&self, name: &str) -> Option<Code> {
+    pub fn code(&self, name: &str) -> Option<Canonical> {
         let mut parts = vec![self.part(self.object.symbol(*self.by_name.get(name)?))?];
         let cold = self.by_name.get(format!("{name}.cold").as_str());
         parts.extend(cold.and_then(|id| self.part(self.object.symbol(*id))));
@@ -167,7 +167,7 @@ impl<'a> Functions<'a> {
                 let part = self.part(symbol)?;
                 let section = self.object.section(part.section);
                 let fields = relocations_in(section, &part.range);
-                let targets: Vec<Target> = fields.iter().map(|r| self.target(r, 0, &[], &[])).collect();
+                let targets: Vec<Reference> = fields.iter().map(|r| self.target(r, 0, &[], &[])).collect();
                 Some((base_name(&symbol.name).to_owned(), symbol.size, bytes(section, &part.range), targets))
             })
             .collect();
@@ -226,23 +226,23 @@ impl<'a> Functions<'a> {
         fits.then_some(Part { section, range: symbol.value..end })
     }
 
-    fn read(&self, parts: &[Part]) -> Code {
-        let instructions: Vec<Decoded> =
+    fn read(&self, parts: &[Part]) -> Canonical {
+        let decoded: Vec<Decoded> =
             parts.iter().flat_map(|part| decode(self.object, part)).filter(|i| !i.is_padding).collect();
-        let steps = instructions.iter().map(|i| self.step(i, parts, &instructions)).collect();
+        let instructions = decoded.iter().map(|i| self.instruction(i, parts, &decoded)).collect();
         let mut notes = Vec::new();
         for part in parts {
             let covered = (part.section, part.range.start)..(part.section, part.range.end);
             for ((section, offset), entries) in self.noted.range(covered) {
-                let at = number_of(*section, *offset, &instructions);
-                notes.extend(entries.iter().map(|entry| self.note(entry, at, parts, &instructions)));
+                let at = number_of(*section, *offset, &decoded);
+                notes.extend(entries.iter().map(|entry| self.note(entry, at, parts, &decoded)));
             }
         }
         notes.sort();
-        Code { steps, notes }
+        Canonical { instructions, notes }
     }
 
-    fn step(&self, instruction: &Decoded, parts: &[Part], all: &[Decoded]) -> Step {
+    fn instruction(&self, instruction: &Decoded, parts: &[Part], all: &[Decoded]) -> Instruction {
         let section = self.object.section(instruction.section);
         let range = instruction.offset..instruction.end();
         let relocations = relocations_in(section, &range);
@@ -252,7 +252,7 @@ impl<'a> Functions<'a> {
                 Some(relocation) => target(relocation),
                 None => self.target_at(instruction.section, local_target, parts, all),
             };
-            return Step::Branch { opcode, target };
+            return Instruction::Branch { opcode, target };
         }
         let mut bytes = bytes(section, &range);
         let mut fields = Vec::new();
@@ -265,7 +265,7 @@ impl<'a> Functions<'a> {
             }
             fields.push((at, relocation.kind, target(relocation)));
         }
-        Step::Plain { bytes, fields }
+        Instruction::Plain { bytes, fields }
     }
 
     fn note(&self, entry: &NotedEntry, at: usize, parts: &[Part], all: &[Decoded]) -> Note {
@@ -288,7 +288,7 @@ impl<'a> Functions<'a> {
         displacement(self.object.machine, relocation, to_end)
     }
 
-    fn target(&self, relocation: &Relocation, to_end: u64, parts: &[Part], all: &[Decoded]) -> Target {
+    fn target(&self, relocation: &Relocation, to_end: u64, parts: &[Part], all: &[Decoded]) -> Reference {
         let symbol = self.object.symbol(relocation.symbol);
         let is_local = symbol.binding == elf::STB_LOCAL.0;
         match self.place(relocation, to_end).filter(|_| is_local) {
@@ -297,48 +297,47 @@ impl<'a> Functions<'a> {
         }
     }
 
-    fn target_at(&self, section: SectionId, offset: u64, parts: &[Part], all: &[Decoded]) -> Target {
+    fn target_at(&self, section: SectionId, offset: u64, parts: &[Part], all: &[Decoded]) -> Reference {
         if parts.iter().any(|part| part.section == section && part.range.contains(&offset)) {
-            return Target::Inside(number_of(section, offset, all));
+            return Reference::Inside(number_of(section, offset, all));
         }
         let content = self.object.section(section);
         let rest = content.data.get(offset as usize..).unwrap_or_default();
         if content.flags & elf::SHF_STRINGS.0 != 0 {
-            return Target::Content(rest.iter().copied().take_while(|byte| *byte != 0).collect());
+            return Reference::Content(rest.iter().copied().take_while(|byte| *byte != 0).collect());
         }
         if content.flags & elf::SHF_MERGE.0 != 0 {
-            return Target::Content(rest.iter().copied().take(content.entry_size as usize).collect());
+            return Reference::Content(rest.iter().copied().take(content.entry_size as usize).collect());
         }
         let symbols = self.by_place.get(&section).map_or(&[][..], Vec::as_slice);
         let after = symbols.partition_point(|id| self.object.symbol(*id).value <= offset);
         let Some(symbol) = symbols[..after].last().map(|id| self.object.symbol(*id)) else {
-            // A table of a switch has distances in it, which are the same for the same code. (Kernels for x86-64
-            // have none.)
+            // A table of a switch has distances in it, which are the same for the same code.
             let is_constant = content.flags & (elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0) == 0;
-            return if is_constant && self.arch.is_some_and(|arch| arch.instruction_bytes().is_some()) {
-                Target::Content(rest.to_vec())
+            return if is_constant && self.arch.is_some_and(|arch| arch.has_jump_tables()) {
+                Reference::Content(rest.to_vec())
             } else {
-                Target::Named(content.name.clone(), 0)
+                Reference::Named(content.name.clone(), 0)
             };
         };
         // A table that the compiler made (`CSWTCH.12`), or a static constant of a function: what is in it
-        // may have changed while its name has not.
+        // may have changed while its name is the same.
         let is_constant = content.flags & elf::SHF_WRITE.0 == 0 && is(symbol, elf::STT_OBJECT);
         if is_constant && base_name(&symbol.name) != symbol.name {
             let range = symbol.value..symbol.value.saturating_add(symbol.size).min(content.size);
-            return Target::Content(bytes(content, &range));
+            return Reference::Content(bytes(content, &range));
         }
         self.named(&symbol.name, (offset - symbol.value) as i64)
     }
 
-    fn named(&self, name: &str, distance: i64) -> Target {
+    fn named(&self, name: &str, distance: i64) -> Reference {
         let name = base_name(name);
         let distance = if self.private.contains(name) { 0 } else { distance };
-        Target::Named(name.to_owned(), distance)
+        Reference::Named(name.to_owned(), distance)
     }
 }
 
-/// How far behind its symbol a field's target lies. `to_end` is the distance from the field to where relative
+/// How far past its symbol a field's target lies. `to_end` is the distance from the field to where relative
 /// fields count from: the instruction's end, or 0 in data.
 pub fn displacement(machine: u16, relocation: &Relocation, to_end: u64) -> i64 {
     relocation.addend + if is_relative(machine, relocation.kind) { to_end as i64 } else { 0 }
@@ -371,7 +370,7 @@ pub fn relocations_in<'s>(
     &all[start..start + count]
 }
 
-/// The number of the first instruction at or behind a place.
+/// The number of the first instruction at or after a place.
 fn number_of(section: SectionId, offset: u64, instructions: &[Decoded]) -> usize {
     instructions.iter().position(|i| i.section == section && i.offset >= offset).unwrap_or(instructions.len())
 }
@@ -390,7 +389,7 @@ struct Decoded {
     length: u64,
     /// A nop: padding, or a place that the kernel patches, which its special section describes.
     is_padding: bool,
-    /// For a direct branch: what it is but for where it goes, and the offset it has as the file stands.
+    /// For a direct branch: what it is apart from where it goes, and the offset that it goes to in the file.
     branch: Option<(u32, u64)>,
 }
 
@@ -400,7 +399,7 @@ impl Decoded {
     }
 }
 
-/// The instructions of a part; none for a machine that no kernel of ours is for.
+/// The instructions of a part; none for a machine whose kernels are not supported.
 fn decode(object: &Object, part: &Part) -> Vec<Decoded> {
     let code = bytes(object.section(part.section), &part.range);
     let outlines =
@@ -433,7 +432,7 @@ mod tests {
     }
 
     /// Two functions of one section, the second of which calls the first: the assembler has resolved that.
-    fn caller(first: usize, words: &[u32]) -> Code {
+    fn caller(first: usize, words: &[u32]) -> Canonical {
         const RET: u32 = 0xd65f_03c0;
         let all: Vec<u32> = std::iter::repeat_n(RET, first).chain(words.iter().copied()).collect();
         let symbol = |name: &str, value, size| Symbol {

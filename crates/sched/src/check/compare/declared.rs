@@ -14,14 +14,16 @@ pub struct Declared {
     pub edited: Vec<Types>,
 }
 
-/// Declarations that cannot be read.
+/// Declarations cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// vmlinux's.
     #[error(transparent)]
     Kernel(#[from] vmlinux::Error),
     /// An object's.
-    #[error("the compiler's debug information for {unit} cannot be read")]
+    #[error(
+        "cannot read the debug information that the compiler wrote for {unit}; `schedswap toolchain` gets the compiler that the kernel was built with"
+    )]
     Object {
         /// `kernel/sched/core.c`
         unit: String,
@@ -32,6 +34,9 @@ pub enum Unreadable {
 
 impl Declared {
     /// Reads both; nothing of vmlinux if nothing was edited.
+    ///
+    /// # Errors
+    /// The debug information of vmlinux or of an object cannot be read.
     pub fn read(image: &Image, declarations: &[(String, Object)]) -> Result<Declared, Unreadable> {
         if declarations.is_empty() {
             return Ok(Declared { pristine: Layouts::default(), edited: Vec::new() });
@@ -45,8 +50,8 @@ impl Declared {
         })
     }
 
-    /// How many parameters the functions take that the edited units declare. One that the compiler knows by itself
-    /// may be declared without any.
+    /// How many parameters each function takes that the edited units declare. A compiler's builtin may be declared
+    /// without any.
     pub fn arities(&self) -> HashMap<String, usize> {
         let mut arities = HashMap::new();
         let is_told = |f: &&Function| !f.is_declaration || !f.prototype.parameters.is_empty();

@@ -1,7 +1,7 @@
 //! C source as tokens and top-level items, as far as telling changed definitions from unchanged ones needs.
 //!
-//! It is no parser: it knows comments, literals, preprocessor lines and brackets, and the kernel's habit of
-//! closing a function by a brace in the first column, which holds even where `#ifdef` makes braces uneven.
+//! It is not a parser: it knows comments, literals, preprocessor lines and brackets, and that the kernel closes a
+//! function with a brace in the first column, which holds even where `#ifdef` makes braces uneven.
 
 /// One token. Two texts that differ only in comments, blanks and line breaks give the same tokens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -190,7 +190,7 @@ struct Grouping {
 
 impl Grouping {
     /// A macro invocation without a semicolon (`SCHED_FEAT(A, true)`) ends where the next line begins in the
-    /// first column, unless that goes on with an attribute (`__acquires(lock)`).
+    /// first column, unless that continues it with an attribute (`__acquires(lock)`).
     fn ends_before(&self, next: &Token) -> bool {
         let outside = self.parens == 0 && self.braces == 0;
         let last = self.tokens.last();

@@ -24,7 +24,10 @@ pub struct Place {
 }
 
 impl SourceTree {
-    /// Reads a tree whose root is that of the kernel's source. Links, and what is hidden, are left out.
+    /// Reads a tree whose root is that of the kernel's source. Links and hidden files are left out.
+    ///
+    /// # Errors
+    /// [`CheckError::Source`] if a file or directory cannot be read.
     pub fn from_root(root: &Path) -> Result<SourceTree, CheckError> {
         let mut texts = Vec::new();
         let mut todo = vec![String::new()];
@@ -110,11 +113,11 @@ pub struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// What became of the definition that debug information puts at `line` of `file`. `Unchanged` for one
-    /// outside the tree, which a developer of the scheduler cannot have edited.
+    /// What became of the definition that debug information puts at `line` of `file`. `Unchanged` for one outside the
+    /// tree, which a developer of the scheduler cannot have edited.
     pub fn change(&self, file: &str, line: u32) -> Change {
         let Some(before) = self.pristine.item_at(file, line) else { return Change::Unchanged };
-        // A name may be defined more than once, each under another #ifdef: one that says the same will do.
+        // A name may be defined more than once, each under another #ifdef: one with the same meaning is enough.
         if self.edited.named(&before.key).any(|after| meaning(after).eq(meaning(before))) {
             return Change::Unchanged;
         }
@@ -174,8 +177,8 @@ impl Sources<'_> {
     }
 }
 
-/// Words that say how the compiler shall place a function, not what it does: adding `noinline` to a helper
-/// leaves the copies of it that are inlined elsewhere as good as they were.
+/// Words that say how the compiler places a function, not what the function does: the copies of a helper that are
+/// inlined elsewhere stay valid when it becomes `noinline`.
 const PLACEMENT: [&str; 6] =
     ["inline", "__always_inline", "noinline", "__maybe_unused", "__noclone", "noinline_for_stack"];
 

@@ -1,16 +1,16 @@
-//! SS112 and SS203: new functions that somebody may still call when the module is gone.
+//! SS112 and SS203: new functions that the kernel may still call after the module is unloaded.
 //!
-//! The kernel calls a timer's, a work item's or a notifier's function through an address that it was given. An
-//! address of vmlinux's function stays good for ever; that of a new one is the module's. [`follow`] says where
-//! such addresses go in the compiled code: called and compared they do no harm, nor do they in the hands of the
-//! module's own functions; stored, or handed to a function outside, they outlive the module unless it takes them
-//! back before it goes.
+//! The kernel calls a timer's, a work item's or a notifier's function through an address that it was given. The address
+//! of a function of vmlinux stays valid; that of a new function is the module's. [`follow`] says where such addresses go
+//! in the compiled code. An address does no harm if it is only called or compared, or passed to the module's own
+//! functions that do no more with it. If it is stored, or passed to a function outside, it outlives the module unless
+//! the module takes it back before it is unloaded.
 
 use super::Facts;
-use crate::boundary::{Boundary, Fate as BoundaryFate};
+use crate::boundary::{Boundary, Fate};
 use crate::check::compare::{Place as SourcePlace, UnitBuilds, is_shared};
 use crate::check::finding::{Code, Finding, finding};
-use crate::check::follow::{self, Fate, Target, Use};
+use crate::check::follow::{self, AddressFate, UnitSymbol, Use};
 use crate::check::words::explain;
 use schedswap_kernel::objects::{Object, Place};
 use std::collections::{BTreeSet, HashMap};
@@ -20,7 +20,7 @@ const DECLARED: &str = ".schedswap.";
 /// How the symbols begin of functions that the runtime calls before and after unloading.
 const CLEANUPS: [&str; 2] = ["ss_before_unload__", "ss_after_unload__"];
 
-/// How many times an address may be put into a variable of the module whose own address goes on.
+/// How many variables and arguments of the module an address is followed through, at most.
 const HOPS_MAX: usize = 8;
 
 /// New functions whose addresses get out.
@@ -52,7 +52,7 @@ fn registers_cleanup(object: &Object) -> bool {
 }
 
 /// Functions that only the module has, and carries.
-fn new_functions(builds: &[UnitBuilds], boundary: &Boundary) -> Vec<Target> {
+fn new_functions(builds: &[UnitBuilds], boundary: &Boundary) -> Vec<UnitSymbol> {
     let mut new = Vec::new();
     for unit in builds {
         for symbol in unit.edited.carried_symbols() {
@@ -60,7 +60,7 @@ fn new_functions(builds: &[UnitBuilds], boundary: &Boundary) -> Vec<Target> {
             let was_there = builds.iter().any(|b| b.pristine.has_source_name(source_name));
             let is_vmlinuxs = boundary.function(unit.unit, &symbol.name).is_some();
             if !was_there && !is_vmlinuxs {
-                new.push(Target { unit: unit.unit.to_owned(), name: symbol.name.clone() });
+                new.push(UnitSymbol { unit: unit.unit.to_owned(), name: symbol.name.clone() });
             }
         }
     }
@@ -78,52 +78,39 @@ struct Inside<'a> {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Held {
     /// It is this one's; or this variable has it in it.
-    By(Target),
+    By(UnitSymbol),
     /// It is an argument of one of the module's functions.
     As { function: String, argument: usize },
 }
 
+/// What becomes of an address that is used.
+enum After {
+    /// It goes nowhere.
+    Nothing,
+    /// It leaves the module; in words.
+    Out(String),
+    /// It is there; in words.
+    On(Held, String),
+}
+
 impl Inside<'_> {
     /// How a function's address gets out, in words; `None` if it does not.
-    fn escape(&self, function: &Target) -> Option<String> {
+    fn escape(&self, function: &UnitSymbol) -> Option<String> {
         let itself = Held::By(function.clone());
         let mut open = vec![(itself.clone(), String::new())];
         let mut seen = BTreeSet::from([itself.clone()]);
         for _ in 0..HOPS_MAX {
             let mut next = Vec::new();
             for (held, way) in open {
-                let uses = match &held {
-                    Held::By(target) => follow::uses(self.objects, target),
-                    Held::As { function, argument } => {
-                        follow::uses_of_argument(self.objects, function, *argument)
-                    }
-                };
-                for Use { unit, by, fate } in uses {
-                    let (to, step) = match fate {
-                        Fate::Passed { to, argument } if !self.takes(&to, argument) => continue,
-                        Fate::Passed { to, .. } if !self.is_the_modules(&to) => {
-                            return Some(format!("{way}{}", explain::handed_to(&to, &by)));
-                        }
-                        Fate::Passed { to, argument } => {
-                            let step = format!("{}; ", explain::handed_to(&to, &by));
-                            (Held::As { function: to, argument }, step)
-                        }
-                        Fate::Stored => return Some(format!("{way}{}", explain::stored_by(&by))),
-                        Fate::Unknown if held == itself => {
-                            return Some(format!("{way}{}", explain::taken_by(&by)));
-                        }
-                        Fate::Unknown => continue,
-                        Fate::Data { variable, section } => {
-                            let holder = Target { unit, name: variable };
-                            if self.is_harmless(&holder, &section) {
-                                continue;
+                for used in self.uses(&held) {
+                    match self.after(used, held == itself) {
+                        After::Nothing => {}
+                        After::Out(step) => return Some(format!("{way}{step}")),
+                        After::On(to, step) => {
+                            if seen.insert(to.clone()) {
+                                next.push((to, format!("{way}{step}")));
                             }
-                            let step = explain::held_in(&holder.name);
-                            (Held::By(holder), step)
                         }
-                    };
-                    if seen.insert(to.clone()) {
-                        next.push((to, format!("{way}{step}")));
                     }
                 }
             }
@@ -132,14 +119,48 @@ impl Inside<'_> {
         None
     }
 
-    /// Whether what is in a variable stays in the module's hands, or never comes into force.
-    fn is_harmless(&self, holder: &Target, section: &str) -> bool {
+    fn uses(&self, held: &Held) -> Vec<Use> {
+        match held {
+            Held::By(target) => follow::uses(self.objects, target),
+            Held::As { function, argument } => follow::uses_of_argument(self.objects, function, *argument),
+        }
+    }
+
+    /// Where an address is after one use of it. `is_itself`: the function's own address, rather than that of a variable
+    /// or argument that has it.
+    fn after(&self, used: Use, is_itself: bool) -> After {
+        let Use { unit, by, fate } = used;
+        match fate {
+            AddressFate::Passed { to, argument } if !self.takes(&to, argument) => After::Nothing,
+            AddressFate::Passed { to, .. } if !self.is_the_modules(&to) => {
+                After::Out(explain::handed_to(&to, &by))
+            }
+            AddressFate::Passed { to, argument } => {
+                let step = format!("{}; ", explain::handed_to(&to, &by));
+                After::On(Held::As { function: to, argument }, step)
+            }
+            AddressFate::Stored => After::Out(explain::stored_by(&by)),
+            AddressFate::Unknown if is_itself => After::Out(explain::taken_by(&by)),
+            AddressFate::Unknown => After::Nothing,
+            AddressFate::Data { variable, section } => {
+                let holder = UnitSymbol { unit, name: variable };
+                if self.is_harmless(&holder, &section) {
+                    return After::Nothing;
+                }
+                let step = explain::held_in(&holder.name);
+                After::On(Held::By(holder), step)
+            }
+        }
+    }
+
+    /// Whether an address in this variable stays within the module, or has no effect.
+    fn is_harmless(&self, holder: &UnitSymbol, section: &str) -> bool {
         section.ends_with("_sched_class")
             || section.starts_with(DECLARED)
             || is_shared(self.boundary, &holder.unit, &holder.name)
     }
 
-    /// Whether a function has as many parameters; if that is not known, it may.
+    /// Whether a function has that many parameters; assumed if it is not known.
     fn takes(&self, function: &str, argument: usize) -> bool {
         self.arities.get(function).is_none_or(|arity| argument < *arity)
     }
@@ -147,8 +168,7 @@ impl Inside<'_> {
     /// Whether a call of that name reaches code of the module.
     fn is_the_modules(&self, name: &str) -> bool {
         let defined = self.objects.iter().any(|(_, object)| follow::defines_function(object, name));
-        let stays =
-            self.boundary.functions.iter().any(|f| f.name == name && matches!(f.fate, BoundaryFate::Stay(_)));
+        let stays = self.boundary.functions.iter().any(|f| f.name == name && matches!(f.fate, Fate::Stay(_)));
         defined && !stays
     }
 }

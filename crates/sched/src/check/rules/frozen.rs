@@ -40,7 +40,7 @@ pub enum HeldBy {
         /// `kernel/sched/core.c`
         unit: String,
     },
-    /// `__init` code of the scheduler: it has run, the copy is gone.
+    /// `__init` code of the scheduler: it has run, and its memory is freed.
     Init,
     /// A function outside of the scheduler, in this unit.
     Elsewhere {
@@ -77,7 +77,7 @@ impl Frozen {
         let taken = image.uses.taken.iter().map(|taken| (taken.at, taken.target));
         for (from, to) in branches.chain(taken) {
             let (Some(user), Some(used)) = (owners.of(from), owners.of(to)) else { continue };
-            // Behind the switch of stacks it is vmlinux's __schedule that goes on.
+            // After the switch of stacks it is vmlinux's __schedule that continues.
             let is_tail = || {
                 matches!(user.fate, Fate::Springboard(_))
                     && switches.range(..from).any(|at| user_has(user, *at))
@@ -118,11 +118,11 @@ pub fn is_replaced(function: &BoundaryFunction) -> bool {
     matches!(function.fate, Fate::Divert(_) | Fate::Springboard(_))
 }
 
-/// Whether vmlinux's function goes on being run while the module's scheduler is in force.
+/// Whether vmlinux's function still runs while the module's scheduler is in force.
 pub fn keeps_running(function: &BoundaryFunction) -> bool {
     match &function.fate {
         Fate::Stay(reason) => !matches!(reason, StayReason::Init | StayReason::OverriddenWeak),
-        // vmlinux goes on running its own copy.
+        // vmlinux keeps running its own copy.
         Fate::Duplicate(_) => true,
         Fate::Divert(_) | Fate::Springboard(_) | Fate::InsideOnly(_) => false,
     }

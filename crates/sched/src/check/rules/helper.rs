@@ -1,5 +1,5 @@
-//! SS104: a helper was changed of which copies stay inlined in code that is not replaced. SS102 too, for a helper of boot
-//! code.
+//! SS104: a helper was changed, and old copies of it stay inlined in code that is not replaced. SS102 too, for a helper
+//! of boot code.
 
 use super::Facts;
 use super::frozen::{FrozenCopy, HeldBy, keeps_running};

@@ -1,4 +1,4 @@
-//! SS110: other initial contents for a variable that vmlinux keeps, with the value that it has by now.
+//! SS110: other initial contents for a variable that stays in vmlinux with its present value.
 
 use crate::boundary::{Boundary, BoundaryVariable};
 use crate::check::compare::{Sources, UnitBuilds, is_shared};

@@ -1,4 +1,4 @@
-//! SS107: structures, enumerations and variables that other code, or memory of before, knows by their layout.
+//! SS107: structures, enumerations and variables whose layout other code, or memory from before the swap, depends on.
 //!
 //! A structure may change if only the module's code ever has it: on its stack, or in its own variables.
 
@@ -10,7 +10,7 @@ use schedswap_kernel::types::{self, Enumeration, Field, Reach, RecordLayout, Typ
 use schedswap_kernel::vmlinux::{self, Image};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A structure, or an enumeration, that differs in a way that code compiled for the old one cannot live with.
+/// A structure or enumeration that differs in a way that breaks code compiled for the old one.
 struct Changed {
     title: String,
     place: Place,
@@ -21,6 +21,9 @@ struct Changed {
 }
 
 /// All findings about layouts.
+///
+/// # Errors
+/// vmlinux's debug information cannot be read.
 pub fn findings(
     declared: &Declared,
     image: &Image,
@@ -98,7 +101,7 @@ fn compare_values(before: &Enumeration, after: &Enumeration) -> Vec<String> {
     differences
 }
 
-/// What an old user of a structure would trip over, and the line of the member that it begins with.
+/// What breaks code compiled for the old structure, and the line of the first member that does.
 fn compare(before: &RecordLayout, after: &RecordLayout) -> (Vec<String>, Option<u32>) {
     let mut differences = Vec::new();
     let mut lines = Vec::new();
@@ -132,7 +135,7 @@ fn compare(before: &RecordLayout, after: &RecordLayout) -> (Vec<String>, Option<
     (differences, lines.into_iter().find(|line| *line > 0))
 }
 
-/// Another name for the same place: old code reads and writes what it always did.
+/// Another name for the same place: old code reads and writes the same as before.
 fn is_renamed(before: &RecordLayout, old: &Field, new: &Field) -> bool {
     let same_place = (new.offset, new.bits, &new.type_words) == (old.offset, old.bits, &old.type_words);
     same_place && !before.has(new)
@@ -180,7 +183,7 @@ fn hole_has(hole: &types::Hole, at: u64, bytes: u64) -> bool {
     hole.offset <= at && at + bytes <= hole.offset + hole.bytes
 }
 
-/// Kernels that promise a stable ABI leave such members for later use.
+/// Kernels with a stable ABI have such members for later use.
 fn is_reserved(field: &Field) -> bool {
     field.path.rsplit('.').next().is_some_and(|name| name.contains("reserved"))
 }
@@ -196,11 +199,11 @@ fn at(field: &Field) -> String {
     }
 }
 
-/// Which structures lie in memory that was there before the module.
+/// Which structures lie in memory that exists before the module loads.
 struct Memory {
-    /// Structure → how it is come to from a variable of vmlinux.
+    /// Structure → how it is reached from a variable of vmlinux.
     reached: BTreeMap<String, String>,
-    /// Structures that a function has on its stack, or the module in a variable of its own.
+    /// Structures that a function has on its stack, or that the module has in a variable of its own.
     passing: BTreeSet<String>,
 }
 
@@ -234,7 +237,7 @@ impl Memory {
         Memory { reached: reach.paths(roots), passing }
     }
 
-    /// Why objects of a structure are there when the module comes; `None` if they are not.
+    /// Why objects of a structure exist before the module loads; `None` if they do not.
     fn keeps(&self, name: &str) -> Option<String> {
         if let Some(path) = self.reached.get(name) {
             return Some(explain::reached_from(path));

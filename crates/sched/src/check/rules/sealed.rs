@@ -8,7 +8,10 @@ use crate::check::words::explain;
 use schedswap_kernel::objects::Object;
 use std::collections::BTreeSet;
 
-/// The addresses that the edit takes anew of functions of which `is_sealed` says so: by unit and function.
+/// Addresses of sealed functions that only the edited source takes. `is_sealed` is asked by unit and function.
+///
+/// # Errors
+/// An object of the compiler's cannot be read.
 pub fn newly_taken(
     pristine: &[(String, Object)],
     edited: &[(String, Object)],

@@ -1,4 +1,4 @@
-//! SS108: functions that code outside the module calls, with the parameters that they had.
+//! SS108: functions that code outside the module calls with the old parameters.
 
 use super::frozen::{Frozen, is_replaced};
 use crate::boundary::{Boundary, Class};
@@ -81,15 +81,15 @@ impl Convention {
         }
     }
 
-    /// Whether a caller made for this one is served by `new`. Who expects no result ignores one.
+    /// Whether a caller compiled for this one works with `new`. A caller that expects no result ignores one.
     fn serves(&self, new: &Convention) -> bool {
         (self.returns == "void" || self.returns == new.returns)
             && (&self.parameters, self.is_variadic) == (&new.parameters, new.is_variadic)
     }
 }
 
-/// A type as the call sees it. Integers of four bytes and more travel alike, signed or not; the rest of the
-/// register of a smaller one is the caller's doing, by its type.
+/// A type as the call sees it. Integers of four bytes and more are passed alike, signed or not; a smaller one is extended
+/// by the caller, by its type.
 fn word(types: &Types, id: Option<TypeId>) -> String {
     let Some(plain) = types.plain(id) else { return "void".to_owned() };
     match types.get(plain) {

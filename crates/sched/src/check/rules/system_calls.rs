@@ -53,7 +53,7 @@ fn system_call(item: &Item) -> Option<(String, Vec<String>)> {
     let text = |tokens: &Vec<&Token>| tokens.iter().map(|t| t.text.as_str()).collect::<Vec<_>>().join(" ");
     let is_compat = macro_name.contains("COMPAT_");
     let name = format!("{}{}", if is_compat { "compat_sys_" } else { "sys_" }, text(arguments.first()?));
-    // Behind the name, types and names take turns.
+    // After the name, types and names alternate.
     Some((name, arguments.iter().skip(1).step_by(2).map(text).collect()))
 }
 

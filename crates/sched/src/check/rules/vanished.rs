@@ -1,4 +1,4 @@
-//! SS105: a function is gone that vmlinux goes on calling.
+//! SS105: a function that vmlinux still calls is gone.
 
 use super::Facts;
 use super::frozen::is_replaced;
@@ -7,7 +7,7 @@ use crate::check::compare::Change;
 use crate::check::finding::{Code, Finding, finding};
 use crate::check::words::explain;
 
-/// SS105: functions that vmlinux goes on calling, but the module no longer has.
+/// Functions that vmlinux still calls and the module no longer has.
 pub fn vanished_functions(facts: &Facts) -> Vec<Finding> {
     let replaced = facts.boundary.functions.iter().filter(|f| is_replaced(f));
     replaced.filter_map(|function| vanished_function(facts, function)).collect()
@@ -40,7 +40,7 @@ fn vanished_function(facts: &Facts, function: &BoundaryFunction) -> Option<Findi
     ))
 }
 
-/// Who reaches vmlinux's function and stays, in words.
+/// What stays and still reaches vmlinux's function, in words.
 fn remaining_users(facts: &Facts, function: &BoundaryFunction) -> Vec<String> {
     let mut users = Vec::new();
     let mut add = |what: &str, names: &mut dyn Iterator<Item = &String>| {

@@ -1,5 +1,5 @@
-//! SS109: variants that the compiler makes of functions (`.isra.0`, `.constprop.0`, `.part.0`). How they are called
-//! is between them and the callers that they were made for, and may change with any edit of either.
+//! SS109: variants that the compiler makes of functions (`.isra.0`, `.constprop.0`, `.part.0`). The compiler chooses how
+//! they are called for the callers that it sees, and may choose differently after any edit of either.
 
 use super::frozen::{Frozen, is_replaced};
 use crate::boundary::{Boundary, BoundaryFunction, Fate, StayReason};
@@ -67,7 +67,7 @@ pub fn calls_from_the_module(object: &Object, unit: &str, name: &str, boundary: 
     })
 }
 
-/// Variants that code of vmlinux goes on calling, and that take their parameters elsewhere now.
+/// Variants that code in vmlinux still calls, and that now take their parameters elsewhere.
 ///
 /// # Errors
 /// The debug information cannot be read.

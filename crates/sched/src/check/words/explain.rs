@@ -1,4 +1,4 @@
-//! The words of each finding: the reason, and what to do.
+//! The words of each finding: what was found and why it cannot work, and what to do.
 
 use crate::boundary::{BoundaryFunction, Class, StayReason};
 use crate::check::compare::Place;
@@ -8,23 +8,23 @@ use std::collections::BTreeSet;
 /// Reason and advice.
 pub type Text = (String, String);
 
-/// What a variable is, as far as two copies of it do harm.
+/// What a variable is, as far as having two copies of it does harm.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Two copies lock nothing out.
+    /// Two copies exclude nothing.
     Lock,
-    /// vmlinux's code goes on with its own.
+    /// vmlinux's code keeps using its own.
     PerCpu,
-    /// Code is patched for one of them only.
+    /// Toggling one patches only the code that asks that one.
     StaticKey,
-    /// Its value is lost, no more.
+    /// Only its value is lost.
     Plain,
 }
 
-/// Names that are listed before the rest is counted.
+/// Names that are listed; the rest is counted.
 const LISTED: usize = 6;
 
-/// `a, b, c and 4 more`; `None` for no name.
+/// `a, b, c and 4 more`; `None` if there is no name.
 pub fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> Option<String> {
     let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
     let shown = names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
@@ -40,19 +40,19 @@ fn why_it_stays(reason: &StayReason) -> String {
     let through = |via: &[String]| list(via).map_or(String::new(), |via| format!(" (through {via})"));
     match reason {
         StayReason::Sleeps { via } => {
-            format!("threads sleep inside it{}, so it is always on some stack", through(via))
+            format!("threads sleep inside it{}, so it is always on some thread's stack", through(via))
         }
         StayReason::Nmi { via } => {
-            format!("NMIs run it{}, so it can never be patched safely", through(via))
+            format!("NMI handlers run it{}, so it can never be patched safely", through(via))
         }
-        StayReason::NoInstr => "it is code that must not be diverted (noinstr)".to_owned(),
-        StayReason::NoRoom { obstacle } => format!("there is no room for a jump at its entry ({obstacle})"),
+        StayReason::NoInstr => "it is noinstr code, which must not be diverted".to_owned(),
+        StayReason::NoRoom { obstacle } => format!("its entry has no room for a jump ({obstacle})"),
         StayReason::Configured { by } => format!("the configuration keeps it: {by}"),
         StayReason::NotNamed => {
-            "only the functions that the configuration names are replaced of its unit: name it there as well"
+            "the configuration replaces only the functions of this unit that it names: name it there as well"
                 .to_owned()
         }
-        StayReason::Init => "it ran at boot and its memory is gone".to_owned(),
+        StayReason::Init => "it ran at boot, and its memory has been freed".to_owned(),
         StayReason::OverriddenWeak => "the kernel runs another definition of it".to_owned(),
     }
 }
@@ -60,26 +60,34 @@ fn why_it_stays(reason: &StayReason) -> String {
 /// SS101
 pub fn changed_outsider(reason: &StayReason, replaced_callees: Option<&BTreeSet<String>>) -> Text {
     let advice = match replaced_callees.and_then(list) {
-        Some(callees) => format!("undo the change, or make it in what it calls and is replaced: {callees}"),
-        None => "undo the change: nothing that it calls is replaced".to_owned(),
+        Some(callees) => {
+            format!(
+                "undo the change, or make it in a function that this one calls and that is replaced: {callees}"
+            )
+        }
+        None => {
+            "undo the change; this function calls none that is replaced, so look for a place in its callers"
+                .to_owned()
+        }
     };
-    (format!("was changed, but it stays in vmlinux: {}", why_it_stays(reason)), advice)
+    (format!("was changed, but stays in vmlinux as it was: {}", why_it_stays(reason)), advice)
 }
 
 /// SS102
 pub fn changed_init() -> Text {
     (
-        "was changed, but it is __init code: it ran at boot and does not run again".to_owned(),
-        "undo the change; give what it sets up its new value in a function that runs later".to_owned(),
+        "was changed, but it is __init code, which ran at boot and does not run again".to_owned(),
+        "undo the change, and set what it initialises in a hook or in a function that runs later".to_owned(),
     )
 }
 
 /// SS103
 pub fn changed_weak() -> Text {
     (
-        "was changed, but it is weak and the architecture has its own definition, which is the one that runs"
+        "was changed, but it is a weak definition and the kernel runs the architecture's own".to_owned(),
+        "undo the change: the definition that runs lies outside kernel/sched; as a sidecar, its file can be part of the \
+         module"
             .to_owned(),
-        "undo the change: this definition is not in the kernel".to_owned(),
     )
 }
 
@@ -87,9 +95,9 @@ pub fn changed_weak() -> Text {
 pub fn frozen_inline(holders: &BTreeSet<String>) -> Text {
     let holders = list(holders).unwrap_or_default();
     (
-        format!("was changed, but copies of it stay inlined in code that is not replaced: {holders}"),
-        "undo the change, or leave this function as it is and call a new one under another name from the \
-         functions that are replaced; both must agree on the data they share"
+        format!("was changed, but old copies of it stay inlined in code that is not replaced: {holders}"),
+        "undo the change, or keep this function and call a new one, under another name, from the functions that \
+         are replaced; the two must agree on the data that they share"
             .to_owned(),
     )
 }
@@ -97,52 +105,55 @@ pub fn frozen_inline(holders: &BTreeSet<String>) -> Text {
 /// SS105
 pub fn vanished(name: &str, users: &[String], function: &BoundaryFunction, is_defined: bool) -> Text {
     let users = match (users, function.class) {
-        ([], Class::Callback) => "it is reached through stored addresses".to_owned(),
+        ([], Class::Callback) => "it is called through stored addresses".to_owned(),
         ([], _) => "it is where the module takes over".to_owned(),
         (users, _) => users.join("; "),
     };
     let source_name = name.split('.').next().unwrap_or(name);
     let advice = if !is_defined {
-        format!("keep a function {source_name} with its parameters, even if it only calls the new one")
+        format!("keep a function {source_name} with the same parameters, even if it only calls the new one")
     } else if name.contains('.') {
         format!(
-            "the compiler no longer makes this variant of {source_name}: keep its parameters and how it is \
-             called, or keep the old function as it is beside a new one under another name"
+            "the compiler no longer makes this variant of {source_name}: keep its parameters and the way it is \
+             called, or keep the old function and add a new one under another name"
         )
     } else {
-        format!("the compiler inlined {source_name} everywhere or dropped it: mark it noinline __used")
+        format!("the compiler inlined {source_name} everywhere, or dropped it: mark it noinline __used")
     };
-    (format!("the module no longer has it, but vmlinux still needs it: {users}"), advice)
+    (format!("is gone from the module, but vmlinux still needs it: {users}"), advice)
 }
 
 /// SS106
 pub fn changed_under_outsider(reason: &StayReason, cause: &Place) -> Text {
     (
         format!(
-            "compiles differently, though neither it nor what is inlined into it was edited: a macro, type or \
-             constant that it uses was (the first such change is at {}:{}). It stays in vmlinux: {}",
+            "compiles differently, although neither it nor anything inlined into it was edited: a macro, type or \
+             constant that it uses was (the first such change is at {}:{}). It stays in vmlinux as it was: {}",
             cause.file,
             cause.line,
             why_it_stays(reason)
         ),
-        "undo that change, or make it under a new name that only replaced functions use".to_owned(),
+        "undo that change, or make it under a new name that only functions that are replaced use".to_owned(),
     )
 }
 
 /// SS107
 pub fn changed_layout(differences: &[String], why: &str, before: Option<&RecordLayout>) -> Text {
     let advice = match before {
-        None => "give new constants values of their own and leave the others as they are".to_owned(),
+        None => {
+            "leave the constants that are there as they are, and give new ones values that are not in use"
+                .to_owned()
+        }
         Some(before) => format!(
-            "leave every member where it is; {}; or keep the new state outside of the structure, as a struct \
+            "leave every member where it is; {}; or keep the new state outside the structure, in a struct \
              extension",
             free_bytes(before)
         ),
     };
-    (format!("its layout was changed: {}. {why}", list(differences).unwrap_or_default()), advice)
+    (format!("has another layout: {}. {why}", list(differences).unwrap_or_default()), advice)
 }
 
-/// What a new member may take.
+/// Where a new member fits.
 fn free_bytes(layout: &RecordLayout) -> String {
     let mut own: Vec<_> = layout.holes.iter().filter(|hole| hole.path.is_empty()).collect();
     own.sort_by_key(|hole| std::cmp::Reverse(hole.bytes));
@@ -150,9 +161,9 @@ fn free_bytes(layout: &RecordLayout) -> String {
         .iter()
         .map(|hole| {
             let place = match (&hole.after, &hole.before) {
-                (Some(after), _) => format!("behind {after}"),
+                (Some(after), _) => format!("after {after}"),
                 (None, Some(before)) => format!("before {before}"),
-                (None, None) => "alone".to_owned(),
+                (None, None) => "all of it".to_owned(),
             };
             format!("{} at {} ({place})", hole.bytes, hole.offset)
         })
@@ -165,24 +176,24 @@ fn free_bytes(layout: &RecordLayout) -> String {
 
 /// Code outside the scheduler that knows a type.
 pub fn known_elsewhere(units: &BTreeSet<String>) -> String {
-    format!("Code that is not replaced was compiled for the old one: {}", list(units).unwrap_or_default())
+    format!("Code that is not replaced was compiled for the old layout: {}", list(units).unwrap_or_default())
 }
 
-/// Memory that is there when the module comes.
+/// Memory that exists before the module loads.
 pub fn reached_from(path: &str) -> String {
-    format!("Objects of it are in the kernel's memory already: {path}")
+    format!("Objects with the old layout are in the kernel's memory already: {path}")
 }
 
 /// As [`reached_from`], where no way is known.
 pub fn allocated() -> String {
-    "No function has one on its stack, so objects of it are allocated, and those of before the swap stay in use"
+    "No function has one on its stack, so such objects are allocated, and those from before the swap stay in use"
         .to_owned()
 }
 
 /// SS107, of a variable.
 pub fn changed_variable_type(was: &str, is: &str) -> Text {
     (
-        format!("its type was changed from {was} to {is}, but the variable stays in vmlinux as it is"),
+        format!("is of type {is} instead of {was}, but the variable stays in vmlinux as it was"),
         "undo the change, and add a new variable under another name".to_owned(),
     )
 }
@@ -190,7 +201,7 @@ pub fn changed_variable_type(was: &str, is: &str) -> Text {
 /// SS107, of a variable's size.
 pub fn changed_variable_size(was: u64, is: u64) -> Text {
     (
-        format!("it takes {is} bytes instead of {was}, but the variable stays in vmlinux as it is"),
+        format!("takes {is} bytes instead of {was}, but the variable stays in vmlinux as it was"),
         "undo the change, and add a new variable under another name".to_owned(),
     )
 }
@@ -199,7 +210,7 @@ pub fn changed_variable_size(was: u64, is: u64) -> Text {
 pub fn changed_signature(was: &str, is: &str, users: &str) -> Text {
     (
         format!(
-            "its prototype was changed from {was} to {is}, but callers that stay keep to the old one: {users}"
+            "has the prototype {is} instead of {was}, but code that is not replaced keeps to the old one: {users}"
         ),
         "keep the function with its old parameters and result, and let it call a new one under another name"
             .to_owned(),
@@ -210,12 +221,12 @@ pub fn changed_signature(was: &str, is: &str, users: &str) -> Text {
 pub fn changed_variant(callees: &str) -> Text {
     (
         format!(
-            "compiles differently, though nothing in its source was edited, and it calls variants of functions \
-             that the compiler made for their callers ({callees}): vmlinux's code, which stays, would call the \
-             module's variant as it calls its own"
+            "compiles differently, although nothing in its source was edited, and it calls variants that the \
+             compiler makes of functions for their callers ({callees}). It stays in vmlinux, and would call the \
+             module's variant the way it calls vmlinux's"
         ),
-        "keep those functions' parameters and how they use them, or leave them as they are and call a new one \
-         under another name; noinline __noclone on the new one keeps the compiler from making variants of it"
+        "keep the parameters of those functions and the way they use them, or leave them as they are and call a new \
+         function under another name; noinline __noclone keeps the compiler from making variants of that one"
             .to_owned(),
     )
 }
@@ -224,24 +235,24 @@ pub fn changed_variant(callees: &str) -> Text {
 pub fn changed_staying_variant(reason: &StayReason) -> Text {
     (
         format!(
-            "the compiler's variant of it is another one now, but vmlinux's stays ({}), and the module's callers \
-             would call it in the new way",
+            "is a variant that the compiler now makes in another way, but vmlinux's stays as it was ({}), and the \
+             module's callers would call it in the new way",
             why_it_stays(reason)
         ),
-        "keep its parameters, and what its callers pass".to_owned(),
+        "keep the function's parameters, and what its callers pass for them".to_owned(),
     )
 }
 
-/// SS109, of a variant that vmlinux has not.
+/// SS109, of a variant that vmlinux does not have.
 pub fn new_variant(source_name: &str, reason: &StayReason) -> Text {
     (
         format!(
-            "it is a new variant, made by the compiler, of {source_name}, which stays in vmlinux ({}); the module \
+            "is a new variant that the compiler makes of {source_name}, which stays in vmlinux ({}); the module \
              would run a copy of its own",
             why_it_stays(reason)
         ),
         format!(
-            "keep what callers pass to {source_name}, so that the compiler makes the same variants of it"
+            "keep what its callers pass to {source_name}, so that the compiler makes the same variants of it"
         ),
     )
 }
@@ -250,10 +261,10 @@ pub fn new_variant(source_name: &str, reason: &StayReason) -> Text {
 pub fn changed_convention(was: &str, is: &str, users: &str) -> Text {
     (
         format!(
-            "the compiler's variant takes its parameters in another way: {is} instead of {was}. vmlinux's code \
-             calls it in the old way: {users}"
+            "is a variant that now takes its parameters in another way: {is} instead of {was}. Code that stays in \
+             vmlinux calls it in the old way: {users}"
         ),
-        "keep its parameters and how it uses them, or leave it as it is and call a new one under another name"
+        "keep its parameters and the way it uses them, or leave it as it is and call a new one under another name"
             .to_owned(),
     )
 }
@@ -261,11 +272,11 @@ pub fn changed_convention(was: &str, is: &str, users: &str) -> Text {
 /// SS110
 pub fn changed_initial_value() -> Text {
     (
-        "its initial value was changed, but the variable stays in vmlinux with the value that it has there: the \
-         new one would never be in force"
+        "has another initial value, but the variable stays in vmlinux with the value that it has there, so the new \
+         one would have no effect"
             .to_owned(),
-        "undo the change, and set the value in a hook after the swap, or at run time; a new variable under \
-         another name begins as the source says"
+        "undo the change, and set the value at run time or in a hook after the swap; or add a new variable under \
+         another name, which begins with the value in the source"
             .to_owned(),
     )
 }
@@ -274,12 +285,13 @@ pub fn changed_initial_value() -> Text {
 pub fn escapes(way: &str, has_cleanup: bool) -> Text {
     let reason = format!("is new, and its address leaves the module: {way}");
     if has_cleanup {
-        let advice = "see that the clean-up before unloading takes it back and waits for calls under way";
+        let advice = "make sure that the hook before unloading takes the address back, and waits for calls under \
+                      way; then allow this warning";
         (reason, advice.to_owned())
     } else {
-        let reason = format!("{reason}. Who calls it after the module has gone runs into freed memory");
-        let advice = "register a hook before unloading that takes it back (stops the timer, flushes the work, waits \
-                      for RCU, unregisters), or make the change in a function that vmlinux has, whose address stays";
+        let reason = format!("{reason}. A call of it after the module is unloaded would run freed memory");
+        let advice = "register a hook before unloading that takes the address back (stops the timer, flushes the \
+                      work, waits for RCU, unregisters), or use a function that vmlinux has: its address stays valid";
         (reason, advice.to_owned())
     }
 }
@@ -307,14 +319,14 @@ pub fn held_in(variable: &str) -> String {
 /// SS111, SS204
 pub fn moved_to_module(kind: Kind, successor: &str) -> Text {
     let harm = match kind {
-        Kind::Lock => "whoever holds the one does not lock out who takes the other",
-        Kind::PerCpu => "code that stays goes on with vmlinux's, with the values there",
-        Kind::StaticKey => "vmlinux's branches follow the old one, the module's the new one",
-        Kind::Plain => "it begins with the value in the source, not with the one it has by now",
+        Kind::Lock => "holding one of the two locks does not exclude a holder of the other",
+        Kind::PerCpu => "code that stays in vmlinux keeps using vmlinux's, with the values there",
+        Kind::StaticKey => "branches in vmlinux follow the old key, branches in the module the new one",
+        Kind::Plain => "the new one begins with the value in the source, not with the present one",
     };
     (
-        format!("vmlinux has it, but {successor}, which is the module's own: {harm}"),
-        "leave it as it was; add what is new under another name".to_owned(),
+        format!("is a variable of vmlinux, but {successor}, which is the module's own: {harm}"),
+        "leave the variable as it was, and add what is new under another name".to_owned(),
     )
 }
 
@@ -325,7 +337,7 @@ pub fn now_called(name: &str) -> String {
 
 /// A variable that became local.
 pub fn now_local(name: &str) -> String {
-    format!("{name} is local to a function now")
+    format!("{name} is now local to a function")
 }
 
 /// SS111, the other way.
@@ -338,9 +350,9 @@ pub fn moved_to_vmlinux(kind: Kind) -> Text {
     };
     (
         format!(
-            "it was local to a function; made global, it is vmlinux's {what} of that name, which is another"
+            "was local to a function; as a global variable it is vmlinux's {what} of that name, which is another one"
         ),
-        "give it a name that vmlinux does not have".to_owned(),
+        "give it a name that vmlinux does not use".to_owned(),
     )
 }
 
@@ -348,40 +360,42 @@ pub fn moved_to_vmlinux(kind: Kind) -> Text {
 pub fn changed_system_call(was: &str, is: &str) -> Text {
     (
         format!(
-            "its parameters were changed from ({was}) to ({is}); programs, and the tables that describe system \
-             calls, keep to the old ones"
+            "takes ({is}) instead of ({was}), but programs, and the tables that describe system calls, keep to the \
+             old parameters"
         ),
-        "keep the parameters".to_owned(),
+        "keep the parameters; a file in debugfs or a sysctl can take what is new".to_owned(),
+    )
+}
+
+/// SS114
+pub fn takes_sealed(by: &str) -> Text {
+    (
+        format!(
+            "{by} takes its address, but nothing in vmlinux does, so the kernel sealed it at boot: where the \
+             processor enforces indirect-branch tracking, a call by the address is a control-protection fault"
+        ),
+        "write a new function that calls it, and take that one's address".to_owned(),
     )
 }
 
 /// SS201
-pub fn takes_sealed(by: &str) -> Text {
-    (
-        format!(
-            "{by} takes its address, but nothing in vmlinux does, so boot code has sealed it: a call by the address \
-             is a control-protection fault where the processor enforces indirect-branch tracking"
-        ),
-        "take the address of a new function that calls it".to_owned(),
-    )
-}
-
 pub fn compiled_differently(reason: &StayReason) -> Text {
     (
         format!(
-            "compiles differently, though nothing in its source was edited: the compiler took something from a \
-             function that it calls. It stays in vmlinux as it was: {}",
+            "compiles differently, although nothing in its source was edited: the compiler relied on something about \
+             a function that it calls. It stays in vmlinux as it was: {}",
             why_it_stays(reason)
         ),
-        "look whether the functions that it calls still keep what it relies on".to_owned(),
+        "check that the functions it calls still do what the code in vmlinux relies on; then allow this warning"
+            .to_owned(),
     )
 }
 
 /// SS202
 pub fn nothing_changed() -> Text {
     (
-        "nothing was changed: the edited source compiles to what the kernel has".to_owned(),
-        "edit the files in the work dir; what #ifdef leaves out for this configuration does not count"
+        "nothing was changed: the edited source compiles to what the kernel already runs".to_owned(),
+        "edit the files in the work dir, in code that #ifdef does not leave out in this kernel's configuration"
             .to_owned(),
     )
 }
