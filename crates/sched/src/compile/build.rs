@@ -28,8 +28,8 @@ pub enum Build {
 const NO_ANCHORS: &str = "-fno-section-anchors";
 
 impl Build {
-    /// Whether the module's code is the kernel's. Where the kernel reaches several objects from one address, its section's,
-    /// the compiler makes other code for objects that have sections of their own.
+    /// Whether a module build has the kernel's own code. It does not where the kernel reaches several objects from the
+    /// address of their section (section anchors): objects in sections of their own need other code.
     pub fn module_keeps_code(srcarch: &str) -> bool {
         !Build::Module.extra_flags(srcarch).iter().any(|flag| flag == NO_ANCHORS)
     }
@@ -66,7 +66,7 @@ pub struct Job<'a> {
     pub tree: &'a Path,
     /// Flags after the template's; may have its holes.
     pub extra_flags: Vec<String>,
-    /// What names of source files in the object do not begin with; may have the template's holes.
+    /// Prefixes that names of source files in the object lose; may have the template's holes.
     pub roots: Vec<String>,
     /// `KBUILD_MODNAME`, for module files.
     pub modname: &'a str,
@@ -116,8 +116,11 @@ pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, o
 }
 
 /// Makes the objects that are out of date, as many at a time as there are CPUs. The result is in the order of
-/// `jobs`. When a source is rejected the jobs already running are finished, so that one run shows the
-/// messages of all of them.
+/// `jobs`. When the compiler rejects a source the other jobs are done all the same, so that one run shows the messages
+/// of all of them.
+///
+/// # Errors
+/// The tools reject a source ([`Error::Rejected`] has all messages), cannot be run, or a file cannot be read or written.
 pub fn compile(commands: &Commands, jobs: &[Job], progress: &dyn Progress) -> Result<Vec<Compiled>> {
     let compiler = commands.compiler.version_today(&commands.cwd)?;
     let hashes = FileHashes::default();

@@ -100,6 +100,9 @@ const MARK: &str = "schedswap-probe:";
 /// Asks the kernel's build system how `units` (`kernel/sched/core.c`, …) are compiled as built-in code, and
 /// how a module is. `kbuild` is a directory for `make -C`; `tree` holds the Makefile of each unit's directory; `machine` is
 /// what the kernel runs on; `programs` is where the compiler is, if it is not the machine's own.
+///
+/// # Errors
+/// make or the compiler is missing or fails, or a command is of a form that is not understood.
 pub fn commands(
     kbuild: &Path,
     tree: &Path,
@@ -120,7 +123,7 @@ pub fn commands(
             name_file(&mut template.compile, unit.strip_suffix(".c").unwrap_or(unit));
             templates.insert(unit.to_owned(), template);
         }
-        // The runtime is compiled as the scheduler is: its Makefile's flags are for its own code.
+        // The runtime is compiled with the flags of kernel/sched/Makefile, as the scheduler is.
         if module.is_none() || directory == Path::new("kernel/sched") {
             module = Some(probe);
         }
@@ -191,7 +194,7 @@ impl<'a> Probe<'a> {
             .args(targets)
             .env("LC_ALL", "C")
             .envs(env);
-        // A make above us must not pass its own flags down.
+        // If make started this program, its flags are not for this make.
         for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "KBUILD_VERBOSE", "V"] {
             make.env_remove(variable);
         }
@@ -259,8 +262,8 @@ fn missing_program(said: &str) -> Option<String> {
     })
 }
 
-/// Turns a saved command line into a template.
-/// The probe's directory and that of the kernel for which it stands come in `(dir, stands_for)`.
+/// Turns a saved command line into a template. `dir` is the probe's directory, `stands_for` the kernel's that it
+/// stands for.
 fn template((dir, stands_for): (&Path, &Path), stem: &str, extension: &str, line: &str) -> Result<Template> {
     let odd = |found: String, expected| Error::OddCommand {
         object: format!("{stem}.o"),
@@ -319,7 +322,7 @@ impl Holes<'_> {
                 let option = if word.starts_with("-Wp,-MMD,") { "-MMD" } else { "-MD" };
                 out.extend([option.to_owned(), "-MF".to_owned(), "{depfile}".to_owned()]);
             } else if is_debug_info_option(word) {
-                // Debug information takes a third of the time and changes no code: the gate shows it, since
+                // Debug information takes a third of the time and does not change the code. The gate shows that:
                 // vmlinux was compiled with it.
             } else {
                 out.push(word.replace(&self.dir, &self.stands_for));

@@ -55,7 +55,7 @@ impl Compiler {
         !self.comment.is_empty() && vmlinux_comment.contains(&self.comment)
     }
 
-    /// Whether the command still runs this compiler; it does not after an upgrade.
+    /// Whether the command still runs this compiler. After an upgrade it does not.
     pub fn is_as_recorded(&self, cwd: &Path) -> bool {
         self.version_today(cwd).is_ok_and(|version| version == self.version)
     }

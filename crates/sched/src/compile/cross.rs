@@ -1,11 +1,11 @@
-//! Compiling for a machine of another architecture than this one's.
+//! Compiling for a machine of another architecture.
 
 use schedswap_kernel::arch;
 use schedswap_kernel::vmlinux::Machine;
 use std::collections::BTreeMap;
 
-/// What the kernel's build system takes from the environment to build for `machine`: nothing where that is what this
-/// machine is. Who has set a prefix for the compiler's programs keeps it.
+/// What the kernel's build system takes from the environment to build for `machine`: nothing if this machine is of that
+/// kind. A `CROSS_COMPILE` that the user has set is kept.
 pub(super) fn environment(machine: Machine) -> BTreeMap<String, String> {
     if Machine::host() == Some(machine) {
         return BTreeMap::new();

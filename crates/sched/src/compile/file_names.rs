@@ -8,8 +8,8 @@ use object::{Object, ObjectSection, SectionFlags, elf};
 use std::fs;
 use std::path::Path;
 
-/// Where the kernel's own headers are, with the slash behind it: the kernel's build had them below its root. When it
-/// builds a module, Kbuild takes only the module's own directory off (from 7.x on).
+/// Where the kernel's own headers are, with the slash at the end: the kernel's build had them below its root. When it
+/// builds a module, Kbuild takes off only the module's own directory (since 7.x).
 pub(super) fn headers_root(template: &Template) -> Option<&str> {
     let mut roots = template.compile.iter().filter_map(|word| word.strip_suffix("include/linux/kconfig.h"));
     // A tree that was built where it is names its headers relative to itself, and so does its vmlinux.

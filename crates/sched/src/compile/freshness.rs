@@ -1,5 +1,5 @@
-//! Whether an object is still what its inputs would make: by content, since `git checkout` and unpacking
-//! change times without changing files, and the other way round.
+//! Whether an object is still what its inputs would make. Contents are compared, not times: `git checkout` and unpacking
+//! change a file's time and not its content, or its content and not its time.
 
 use super::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub(super) struct Made<'a> {
     pub diagnostics: &'a str,
 }
 
-/// Hashes of files, each read once a build: units share most headers.
+/// Hashes of files, each read once a run: units share most headers.
 #[derive(Default)]
 pub(super) struct FileHashes(Mutex<HashMap<PathBuf, Option<u64>>>);
 
@@ -44,7 +44,7 @@ impl FileHashes {
     }
 }
 
-/// A hash that a later Rust may compute otherwise; all that happens then is that a unit is compiled again.
+/// A later version of Rust may compute another hash; then every object is compiled again, and nothing worse happens.
 pub(super) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -66,8 +66,8 @@ pub(super) fn still_fresh(
     fresh.then_some(stamp.diagnostics)
 }
 
-/// Whether an object, wherever it was made, was made from files of the content that they have in `tree`. Not so if it
-/// is not known what it was made from.
+/// Whether an object was made from files of the same content as those in `tree`. `false` if it is not known what it was
+/// made from.
 pub fn is_made_from(object: &Path, tree: &Path) -> bool {
     let mut stamp = object.to_owned().into_os_string();
     stamp.push(".json");

@@ -34,20 +34,20 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// No room on the disk.
+    /// The disk is full.
     #[error("the disk that holds {path} is full; free some space and run the same command again")]
     DiskFull {
         /// A file that could not be written.
         path: PathBuf,
     },
     /// A program is not installed.
-    #[error("`{program}` was not found; the kernel's build needs it: install the package that has it{}", hint(.program))]
+    #[error("`{program}` was not found, and the kernel's build needs it; install the package that has it{}", hint(.program))]
     ProgramMissing {
         /// What was to be run.
         program: String,
     },
     /// A program could not be run.
-    #[error("cannot run `{program}`")]
+    #[error("cannot run `{program}`; make sure that it can be executed")]
     Spawn {
         /// What was to be run.
         program: String,
@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// Kbuild refused to tell its commands.
     #[error(
-        "the kernel's build system in {kbuild} does not say how {directory} is compiled; make said:\n{output}"
+        "the kernel's build system in {kbuild} does not say how {directory} is compiled; check that the headers package is complete. make said:\n{output}"
     )]
     Kbuild {
         /// The directory given to `make -C`.
@@ -67,7 +67,9 @@ pub enum Error {
         output: String,
     },
     /// Kbuild's command is of a form that is not understood.
-    #[error("Kbuild's command for {object} has {found}, expected {expected}: {command}")]
+    #[error(
+        "Kbuild's command for {object} has {found}, expected {expected}. schedswap does not understand how this kernel is compiled; please report the command: {command}"
+    )]
     OddCommand {
         /// Object.
         object: String,
@@ -85,7 +87,7 @@ pub enum Error {
         failed: Vec<(String, String)>,
     },
     /// A unit that Kbuild was not asked about.
-    #[error("no compile command is known for {unit}; known are: {}", .known.join(", "))]
+    #[error("no compile command is known for {unit}; run `schedswap init` again. There are commands for: {}", .known.join(", "))]
     UnknownUnit {
         /// Unit.
         unit: String,
@@ -109,7 +111,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 fn hint(program: &str) -> String {
     match program {
-        p if p.contains("gcc") => " (for a kernel of Debian's, `schedswap toolchain` gets it)".to_owned(),
+        p if p.contains("gcc") => " (for a Debian kernel, `schedswap toolchain` gets it)".to_owned(),
         p if p.contains("objtool") => " (the kernel's kbuild or headers package)".to_owned(),
         p => format!(" (Debian: `apt install {p}`)"),
     }

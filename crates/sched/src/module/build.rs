@@ -21,17 +21,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why there is no module.
+/// Why the module was not built.
 #[derive(Debug, Error)]
 pub enum Error {
     /// An object cannot be bound.
     #[error(transparent)]
     Binding(#[from] binding::Error),
-    /// What was written does not say what was meant.
-    #[error("the rewritten scheduler does not pass verification, which is a fault of schedswap; nothing was built:\n{}", list(.0))]
+    /// What was written is not what was meant.
+    #[error("the rewritten scheduler does not pass verification, which is a fault of schedswap: please report it. Nothing was built:\n{}", list(.0))]
     Verify(Vec<Fault>),
     /// The assembled stub does not fit vmlinux's `__schedule`.
-    #[error("the stub does not pass its proof against vmlinux's __schedule; nothing was built")]
+    #[error(
+        "the stub does not pass its proof against vmlinux's __schedule, which is a fault of schedswap: please report it. Nothing was built"
+    )]
     Stub(#[source] Box<springboard::Error>),
     /// An object cannot be read or written.
     #[error(transparent)]
@@ -68,7 +70,7 @@ pub struct Input<'a> {
     pub units: &'a [UnitObject],
     /// How the kernel's code is compiled.
     pub commands: &'a Commands,
-    /// Where to work: `scheduler.ko` will be below.
+    /// The directory for everything that is made; the linked module is below it.
     pub dir: &'a Path,
     /// The edited kernel source, whose private header the runtime includes.
     pub tree: &'a Path,
@@ -213,7 +215,7 @@ fn hold_against_headers(structures: &[u8]) -> Result<(), Error> {
     Ok(tables::agree(&types).map_err(tables::Error::Disagree)?)
 }
 
-/// Binds the runtime's objects to vmlinux, but for what they have of each other.
+/// Binds the runtime's objects to vmlinux. What they define for each other is left to the linker.
 fn bind_runtime_objects(
     input: &Input,
     anchor: &str,
@@ -246,7 +248,7 @@ fn bind_runtime_objects(
         .collect()
 }
 
-/// The diverted functions as kallsyms tells them apart: by name, and by position among those of one name.
+/// The diverted functions as kallsyms tells them apart: by name, and by position among the symbols of that name.
 fn diverted(input: &Input, rewritten: &Rewritten) -> Vec<DivertedFunction> {
     let mut functions = Vec::new();
     for function in &input.boundary.functions {

@@ -5,9 +5,8 @@
 //! ```
 //!
 //! The CMS is made by the `openssl` command, which is the library that `sign-file` itself uses: detached, without
-//! certificates and signed attributes, the signer named by issuer and serial number. So whatever key OpenSSL reads
-//! will do, an encrypted one too: its passphrase is asked for, or taken from `KBUILD_SIGN_PIN` as the kernel's own
-//! build does.
+//! certificates and signed attributes, the signer named by issuer and serial number. Any key that OpenSSL reads will do.
+//! OpenSSL asks for the passphrase of an encrypted one, or takes it from `KBUILD_SIGN_PIN` as in the kernel's own build.
 
 use std::fs;
 use std::io::Write;
@@ -51,8 +50,8 @@ pub enum Error {
         /// openssl's messages.
         said: String,
     },
-    /// It has a signature.
-    #[error("the module is signed already; build it again without a signature first")]
+    /// It has a signature already.
+    #[error("the module is signed already; build it again without signing it, and sign that")]
     Signed,
 }
 
@@ -67,7 +66,7 @@ pub struct Signer {
     pub hash: String,
 }
 
-/// The hash that a kernel of that configuration (`.config`) takes for modules.
+/// The hash that a kernel of that configuration (`.config`) uses for modules.
 pub fn hash_of_config(config: &str) -> String {
     let configured = config.lines().find_map(|line| line.strip_prefix("CONFIG_MODULE_SIG_HASH="));
     match configured.map(|value| value.trim().trim_matches('"')) {
@@ -77,6 +76,9 @@ pub fn hash_of_config(config: &str) -> String {
 }
 
 /// The module with a signature appended. With an RSA key the same module gets the same signature each time.
+///
+/// # Errors
+/// The module is signed already, openssl refuses or cannot be run, or a file cannot be read or written.
 pub fn sign(module: &[u8], signer: &Signer) -> Result<Vec<u8>, Error> {
     if module.ends_with(MARK) {
         return Err(Error::Signed);

@@ -1,4 +1,4 @@
-//! The functions of the scheduler in which objects begin and end: the runtime stands before them.
+//! The functions of the scheduler in which objects begin and end. Calls to them go to the runtime's entry points first.
 
 use super::descriptors::StateDescriptor;
 use super::{Error, Extension, Kind, is_replaced};
@@ -12,22 +12,22 @@ use std::fmt::Write;
 /// Where the runtime's entry points lie (`runtime/tasks.c`).
 const SECTION: &str = ".text.entries";
 
-/// One function, and what is entered in its stead.
+/// One function, and the entry point that is called instead of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EntryPoint {
     /// Unit of the function.
     pub unit: String,
     /// The function.
     pub function: &'static str,
-    /// The module's symbol for it.
-    pub behind: String,
-    /// The runtime's.
+    /// The module's symbol for it, which the entry point calls.
+    pub own: String,
+    /// The runtime's symbol for the entry point.
     pub entry: &'static str,
-    /// How the runtime's source calls `behind`.
+    /// The macro by which the runtime's source names `own`.
     name: &'static str,
 }
 
-/// A function that every object of a kind comes by, at one end of its life.
+/// A function that is called for every object of a kind, when it begins or when it ends.
 struct Wanted {
     kind: Kind,
     function: &'static str,
@@ -80,11 +80,11 @@ pub(super) fn of(
         let own = rewritten
             .targets
             .get(&key)
-            .ok_or_else(|| missing("the edited tree has it no more".to_owned()))?;
+            .ok_or_else(|| missing("the edited tree no longer has it".to_owned()))?;
         entries.push(EntryPoint {
             unit: function.unit.clone(),
             function: wanted.function,
-            behind: own.clone(),
+            own: own.clone(),
             entry: wanted.entry,
             name: wanted.name,
         });
@@ -97,7 +97,8 @@ impl Extension {
         self.numbered.iter().flat_map(|numbered| &numbered.entries)
     }
 
-    /// What vmlinux's functions lead to, the runtime's entry points before the scheduler's own.
+    /// Where vmlinux's functions are diverted to: the runtime's entry points where there are any, else the scheduler's
+    /// own functions.
     pub(in crate::module) fn targets(
         &self,
         own: &BTreeMap<(String, String), String>,
@@ -109,11 +110,11 @@ impl Extension {
         targets
     }
 
-    /// Leads the scheduler's own calls of those functions there too.
+    /// Makes the scheduler's own calls of those functions go there too.
     pub(in crate::module) fn lead(&self, scheduler: &Object) -> Object {
         let mut led = scheduler.clone();
         for entry in self.entries() {
-            let Some(behind) = led.symbols.iter().position(|s| s.name == entry.behind) else { continue };
+            let Some(own) = led.symbols.iter().position(|s| s.name == entry.own) else { continue };
             let id = SymbolId(led.symbols.len() as u32);
             led.symbols.push(global(entry.entry, Place::Undefined, 0));
             let calls = led
@@ -121,8 +122,8 @@ impl Extension {
                 .iter_mut()
                 .filter(|section| section.flags & elf::SHF_EXECINSTR.0 != 0)
                 .flat_map(|section| &mut section.relocations)
-                // A branch to its first byte: addresses of what vmlinux has too are vmlinux's.
-                .filter(|r| r.symbol.0 as usize == behind && r.addend == -4);
+                // Only branches to its first byte: where its address is taken, that is vmlinux's.
+                .filter(|r| r.symbol.0 as usize == own && r.addend == -4);
             calls.for_each(|call| call.symbol = id);
         }
         led
@@ -142,7 +143,7 @@ impl Extension {
             let _ = writeln!(out, "#define {name} {}", numbered.hole);
         }
         for entry in self.entries() {
-            let _ = writeln!(out, "#define {} {:?}", entry.name, entry.behind);
+            let _ = writeln!(out, "#define {} {:?}", entry.name, entry.own);
         }
         out
     }
@@ -154,7 +155,7 @@ impl Extension {
             .all(|kind| kind.source().is_none_or(|name| source != format!("{name}.c")) || self.numbers(kind))
     }
 
-    /// Symbols at both ends of each file's entry points, in which nobody may be when the module goes.
+    /// Symbols at both ends of each file's entry points. No thread may be inside of them when the module goes.
     pub(in crate::module) fn text_bounds(&self) -> Vec<(String, String)> {
         let sources = self.numbered.iter().filter_map(|numbered| numbered.kind.source());
         sources.map(bounds).collect()
@@ -165,7 +166,7 @@ fn bounds(source: &str) -> (String, String) {
     (format!("ss_{source}_entries_start"), format!("ss_{source}_entries_end"))
 }
 
-/// Puts them into a compiled file of the runtime.
+/// Adds those symbols to a compiled file of the runtime.
 pub(in crate::module) fn mark(source: &str, object: &mut Object) {
     let Some(section) = object.sections.iter().position(|section| section.name == SECTION) else { return };
     let place = Place::Section(SectionId(section as u32));

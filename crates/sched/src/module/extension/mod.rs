@@ -1,8 +1,8 @@
 //! What the author declares to the runtime (`runtime/include/schedswap/author.h`): state of threads, groups and run
 //! queues, and hooks.
 //!
-//! The descriptors lie in sections of their own. From the bytes only a state's kind is read; what a record looks
-//! like, and where in an object the number of its slot has room, is in the debug information.
+//! The descriptors are in sections of their own. Only a state's kind is read from their bytes; what a record looks like,
+//! and where in an object there is room for the number of its slot, is in the debug information.
 
 mod descriptors;
 mod entries;
@@ -28,7 +28,9 @@ pub enum Error {
     #[error(transparent)]
     Vmlinux(#[from] vmlinux::Error),
     /// The debug information of an edited unit.
-    #[error("the compiler's debug information of {unit} cannot be read")]
+    #[error(
+        "the compiler's debug information of {unit} cannot be read; run `schedswap build` again after deleting .schedswap/build"
+    )]
     Debug {
         /// The unit.
         unit: String,
@@ -37,9 +39,9 @@ pub enum Error {
     },
     /// Nowhere to put the number.
     #[error(
-        "{state} needs {} free bytes in struct {object}, at an offset that they divide, and the {kind} of this kernel \
-         has none (`schedswap holes WORK_DIR {object}` shows what is free); where the edited tree uses the \
-         last, put its member elsewhere, or into the state",
+        "{state} needs {} free bytes in struct {object}, at an offset that is a multiple of that, and the {kind} of \
+         this kernel have none (`schedswap holes WORK_DIR {object}` shows what is free). If the edited tree uses the \
+         last ones, put its member elsewhere, or into the state",
         hole::BYTES
     )]
     NoHole {
@@ -52,7 +54,7 @@ pub enum Error {
     },
     /// The structure is not described.
     #[error(
-        "{unit} declares {state}, but its debug information has no struct {object}; include \"sched.h\" first"
+        "{unit} declares {state}, but its debug information does not describe struct {object}; include \"sched.h\" first"
     )]
     NoStructure {
         /// The unit.
@@ -62,9 +64,9 @@ pub enum Error {
         /// The structure.
         object: &'static str,
     },
-    /// A function before which the runtime must stand.
+    /// A function to which the runtime must add an entry point.
     #[error(
-        "{state} cannot follow its {kind}: {function}() is where they {what}, and {why}; keep that function, and use a kernel that has it replaced"
+        "{state} cannot follow its {kind}: they {what} in {function}(), and {why}. Keep that function, and use a kernel in which it can be diverted"
     )]
     NoEntry {
         /// The state.
@@ -222,7 +224,7 @@ impl Kind {
     }
 }
 
-/// Whether a function of that fate is entered through the module's copy, whoever calls it.
+/// Whether every call of a function of that fate reaches the module's copy.
 fn is_replaced(fate: &Fate) -> bool {
     matches!(fate, Fate::Divert(_) | Fate::InsideOnly(_))
 }

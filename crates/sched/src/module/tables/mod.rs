@@ -231,8 +231,8 @@ impl Tables<'_> {
         })
     }
 
-    /// The code that nobody may be inside of. `__schedule` is not among it: every sleeping thread is there, and
-    /// the code after its context switch goes on being used.
+    /// The code that no thread may be inside of. `__schedule` is left out: every sleeping thread is inside it, and the
+    /// code after its context switch stays in use.
     fn ranges(&self) -> Vec<VmlinuxRange> {
         let mut ranges: Vec<(Range<Addr>, &str)> = self
             .boundary
@@ -353,9 +353,8 @@ impl Contents {
         table(&mut writer, "ss_variables", "ss_variable_count", &self.variables);
         table(&mut writer, "ss_states", "ss_state_count", &self.states);
         table(&mut writer, "ss_texts", "ss_text_count", &self.texts);
-        let hooks: Vec<String> =
-            self.hooks.iter().map(|hook| Pointer(Location::Module(hook.clone())).in_c(&mut writer)).collect();
-        let hooks: Vec<String> = hooks.into_iter().map(|hook| format!("(const void *){hook}")).collect();
+        let pointer = |hook: &String| Pointer(Location::Module(hook.clone()));
+        let hooks: Vec<String> = self.hooks.iter().map(|hook| pointer(hook).in_c(&mut writer)).collect();
         writer.define_array("const struct ss_hook *const", "ss_hooks", "ss_hook_count", &hooks);
         for kind in &self.kinds {
             writer.define(&format!("\nextern struct ss_kind {kind};"));

@@ -5,7 +5,7 @@
 
 use super::agreement::{Disagreement, agree, structures};
 use super::rows::{
-    CarriedVariable, EXPECTED, Features, ModuleText, Patch, SchedClass, StateRow, VmlinuxRange, WINDOW_MAX,
+    CarriedVariable, EXPECTED, ModuleText, Patch, SchedClass, StateRow, VmlinuxRange, WINDOW_MAX,
 };
 use super::text::{Address, Location, Pointer, Text, c_string};
 use super::{Contents, FeatureSet, features};

@@ -113,7 +113,7 @@ impl Value for Pointer {
     fn in_c(&self, writer: &mut Writer) -> String {
         match &self.0 {
             Location::Null => "(void *)0".to_owned(),
-            Location::Module(symbol) => writer.symbol(symbol),
+            Location::Module(symbol) => format!("(void *){}", writer.symbol(symbol)),
             location => format!("(void *){}", writer.address(location)),
         }
     }
