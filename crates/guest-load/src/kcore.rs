@@ -113,7 +113,7 @@ fn segments(core: &File) -> Result<Vec<Segment>> {
     let mut header = [0; 64];
     core.read_exact_at(&mut header, 0).context("cannot read /proc/kcore (locked down?)")?;
     if &header[..6] != b"\x7fELF\x02\x01" {
-        bail!("/proc/kcore is no 64-bit little-endian ELF file");
+        bail!("/proc/kcore is not a 64-bit little-endian ELF file");
     }
     let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
     let half = |bytes: &[u8], at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().expect("2 bytes"));

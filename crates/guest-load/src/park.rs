@@ -82,7 +82,7 @@ pub fn run(args: &ParkArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Memory that is not there before somebody touches it.
+/// Memory that is not there before a thread touches it.
 fn unfilled_area() -> Result<u64> {
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
     let address = unsafe {
