@@ -1,8 +1,8 @@
 //! The stop, split into its parts, while few and many threads sleep.
 //!
-//! In one guest, whose sleepers change and whose clock counts instructions, the module swaps in and out in two manners
-//! by turns: as it always does, and with `check_all_in_stop`, by which all threads are walked and all stacks checked
-//! inside the stop. Before each swap it measures a stop that does nothing.
+//! In one guest, whose sleepers change and whose clock counts instructions, the module swaps in and out in two ways,
+//! alternately: as it always does, and with `check_all_in_stop`, which walks all threads and checks all stacks inside
+//! the stop. Before each swap it measures a stop that does nothing.
 
 use crate::counted::counted;
 use crate::figures::{Findings, Table, Target, median};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// `$1`: how many cycles. Prints the timing of every swap after a line that says in which manner.
+/// `$1`: how many cycles. Prints the timing of every swap after a line that says in which way it was done.
 const SWAP: &str = r#"#!/bin/sh
 dir=/sys/kernel/schedswap
 switch() {
@@ -116,7 +116,7 @@ fn stop_file(sleepers: u64) -> String {
     format!("/run/stop-{sleepers}")
 }
 
-/// One process, whatever the number: it wakes a sleeper now and then, and only the number is to differ.
+/// They are one process, whatever the number: it wakes a sleeper now and then, and only the number may differ.
 fn start_sleepers(guest: &Guest, count: u64) -> Result<Running> {
     let (status, stop) = (format!("/run/sleepers-{count}.json"), stop_file(count));
     let running = guest.start(

@@ -31,7 +31,8 @@ For a kernel that you have built yourself, `schedswap dev-init <kernel-tree> <wo
 `schedswap extract-src <kernel.src.rpm or .dsc> <kernel-src>` prepares the source that a distribution publishes.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a safety check: the source or the compiler is not the one \
-that the kernel was built with, an edit cannot work, a module does not pass its proofs, or the loader refuses it in a guest.";
+that the kernel was built with, `check` refuses an edit, a module does not pass its proofs, or the loader refuses it \
+in a guest.";
 
 #[derive(Subcommand)]
 enum Command {

@@ -1,5 +1,5 @@
-//! Holds a thread inside a function of the scheduler for as long as a test wants: the thread makes a system call
-//! whose argument is in memory that this program fills (userfaultfd), and this program waits before it does so.
+//! Holds a thread inside a function of the scheduler for as long as a test wants: it makes a system call whose
+//! argument lies in memory that is filled by this program (userfaultfd), and this program takes its time.
 #![allow(unsafe_code)]
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,17 +20,17 @@ use std::time::Duration;
 /// Arguments of `park`.
 #[derive(Args)]
 pub struct ParkArgs {
-    /// The file to write once the thread is parked; it gets the thread's id
+    /// Written once the thread is parked: its thread id
     #[arg(long, value_name = "FILE")]
     ready: PathBuf,
-    /// The thread is released once this file exists
+    /// The thread is released when this file appears
     #[arg(long, value_name = "FILE")]
     until_file: PathBuf,
 }
 
-/// A whole number of pages, for every page size.
+/// A whole number of pages, whatever their size.
 const LEN: usize = 64 << 10;
-/// How long the thread may take to reach the place where it is parked.
+/// How long the thread may take to get to where it is parked.
 const ARRIVAL: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 // linux/userfaultfd.h; `man 2 ioctl_userfaultfd`
@@ -48,7 +48,7 @@ struct Api {
     ioctls: u64,
 }
 
-/// struct uffdio_register; also struct uffdio_zeropage, which ends with the number of bytes that were filled
+/// struct uffdio_register; struct uffdio_zeropage, which ends with the bytes that were filled
 #[repr(C)]
 struct Area {
     start: u64,
@@ -61,11 +61,11 @@ const API: Opcode = opcode::read_write::<Api>(GROUP, 0x3f);
 const REGISTER: Opcode = opcode::read_write::<Area>(GROUP, 0x00);
 const ZEROPAGE: Opcode = opcode::read_write::<Area>(GROUP, 0x04);
 
-/// Parks a thread, reports it, and releases it when told to.
+/// Parks a thread, says so, and lets it go when told to.
 pub fn run(args: &ParkArgs) -> Result<ExitCode> {
     let area = unfilled_area()?;
     let faults = watch(area)?;
-    // All zeros, once filled: a valid sched_attr, which asks for the policy that the thread already has.
+    // All zero, once it is there: a valid sched_attr, which asks for the policy that the thread has.
     let parked = thread::spawn(move || {
         // SAFETY: the kernel reads at most LEN bytes of the mapping, which is never unmapped.
         let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, area, 0) };
@@ -82,7 +82,7 @@ pub fn run(args: &ParkArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Memory without pages until a thread touches it.
+/// Memory that is not there before a thread touches it.
 fn unfilled_area() -> Result<u64> {
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
     let address = unsafe {
@@ -93,7 +93,7 @@ fn unfilled_area() -> Result<u64> {
     Ok(address as u64)
 }
 
-/// From now on, a thread that touches the area sleeps until it is filled.
+/// From now on who touches the area sleeps until it is filled.
 fn watch(area: u64) -> Result<OwnedFd> {
     // SAFETY: the file descriptor is used on our own mapping only.
     let faults = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC) }.context("userfaultfd")?;
@@ -107,7 +107,7 @@ fn watch(area: u64) -> Result<OwnedFd> {
     Ok(faults)
 }
 
-/// Waits until a thread sleeps in the area; returns the thread's id.
+/// Waits until a thread sleeps in the area; returns its id.
 fn wait_for_fault(faults: &OwnedFd) -> Result<u32> {
     let mut ready = [PollFd::new(faults, PollFlags::IN)];
     ensure!(poll(&mut ready, Some(&ARRIVAL))? == 1, "the system call never read its argument");
@@ -120,11 +120,11 @@ fn wait_for_fault(faults: &OwnedFd) -> Result<u32> {
     Ok(u32::from_ne_bytes(message[24..28].try_into().expect("4 bytes")))
 }
 
-/// Fills the area with zeros and wakes the thread that sleeps there.
+/// Fills the area with zeros and wakes who sleeps there.
 fn fill(faults: &OwnedFd, area: u64) -> Result<()> {
     let mut zeros = Area { start: area, len: LEN as u64, mode: 0, result: 0 };
     // SAFETY: the structure is the one that the kernel reads and writes under this number; the area is our own
-    // mapping, to which no reference exists.
+    // mapping, of which nobody holds a reference.
     unsafe { ioctl(faults, Updater::<ZEROPAGE, Area>::new(&mut zeros)) }.context("UFFDIO_ZEROPAGE")
 }
 
@@ -136,7 +136,7 @@ mod tests {
     fn the_thread_is_parked_until_told_otherwise() {
         let dir = tempfile::tempdir().unwrap();
         let args = ParkArgs { ready: dir.path().join("ready"), until_file: dir.path().join("go") };
-        // In a container, handling faults of the kernel may be forbidden.
+        // In a container, faults of the kernel may be out of bounds.
         match watch(unfilled_area().unwrap()) {
             Ok(_) => {}
             Err(error) => return eprintln!("skipped: {error:#}"),

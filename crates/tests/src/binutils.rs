@@ -1,5 +1,4 @@
-//! What objdump, nm, readelf and addr2line say of a vmlinux: a view of it in which none of our own code has a
-//! part.
+//! What objdump, nm, readelf and addr2line say of a vmlinux: a view of it that does not depend on our own code.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,7 +229,7 @@ impl Binutils {
         Ok(found)
     }
 
-    /// Where an `adrp` and the `add` right behind it, in the same register, make one of the `wanted` addresses: the
+    /// Where an `adrp` and the `add` right after it, in the same register, make one of the `wanted` addresses: the
     /// place of the `add`, and the address.
     pub fn addresses_made(&self, wanted: &BTreeSet<u64>) -> Result<Vec<(u64, u64)>> {
         let mut found = Vec::new();

@@ -7,7 +7,7 @@ use schedswap_guest::debian::Machine;
 /// Where a release says its number and how often it was asked.
 pub const FEATURES: &str = "/sys/kernel/debug/sched/features";
 
-/// A release that says its number and how often it was asked, whoever was asked before.
+/// A release that says its number and how often it was asked; it counts on from the release before it.
 pub fn counting(release: &str) -> Result<Packages> {
     package("counting", release, |tree| {
         tree.before(

@@ -3,7 +3,7 @@
 //!
 //! The variable is written into the file that OVMF keeps its variables in, as edk2 lays it out
 //! (`MdeModulePkg/Include/Guid/VariableFormat.h`): a firmware volume's header, the store's header, then the variables,
-//! one behind the other, in flash that reads as ones where nothing was written.
+//! one after the other, in flash that reads as ones where nothing was written.
 
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Firmware;
@@ -58,7 +58,7 @@ fn signature_list(certificate: &[u8]) -> Vec<u8> {
     [&X509[..], &words.concat(), &OWNER, certificate].concat()
 }
 
-/// Adds a variable behind those that are there.
+/// Adds a variable after those that are there.
 fn add(store: &mut [u8], name: &str, vendor: [u8; 16], data: &[u8]) -> Result<()> {
     let at = end_of_variables(store)?;
     let name: Vec<u8> = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
@@ -83,7 +83,7 @@ fn add(store: &mut [u8], name: &str, vendor: [u8; 16], data: &[u8]) -> Result<()
 fn end_of_variables(store: &[u8]) -> Result<usize> {
     ensure!(store.get(40..44) == Some(b"_FVH"), "it does not begin with the header of a firmware volume");
     let begin = usize::from(u16::from_le_bytes([store[48], store[49]]));
-    ensure!(store.get(begin..begin + 16) == Some(&STORE), "it is no store of authenticated variables");
+    ensure!(store.get(begin..begin + 16) == Some(&STORE), "expected a store of authenticated variables");
     let mut at = begin + 28;
     let word = |at: usize| -> Result<usize> {
         let bytes = store.get(at..at + 4).context("it ends within a variable")?;

@@ -115,12 +115,12 @@ impl Board {
         self.faults[fault as usize].load(Ordering::Relaxed)
     }
 
-    /// Whether everybody should end.
+    /// Whether all parts of the load should end.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire) != 0
     }
 
-    /// Tells everybody to end.
+    /// Tells all parts of the load to end.
     pub fn stop(&self) {
         self.stop.store(1, Ordering::Release);
     }

@@ -110,7 +110,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     monitor.verdict()
 }
 
-/// Waits for everybody, but not for ever: a thread that never ends is what this program is there to find.
+/// Waits for all threads and processes, but not for ever: a thread that never ends is what this program has to find.
 fn end(threads: Vec<thread::JoinHandle<()>>, children: &[(String, i32)]) -> Result<()> {
     let begun = Instant::now();
     loop {

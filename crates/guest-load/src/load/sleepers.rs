@@ -117,7 +117,7 @@ impl Bed {
                 }
                 // End of file once the load stops.
                 2 => rustix::io::read(&self.pipe_read, &mut [0; 1]).map(|read| read == 1),
-                // Readable, for everybody, once the load stops.
+                // Readable, for all of them, once the load stops.
                 _ => poll(&mut [PollFd::new(&self.doorbell.as_fd(), PollFlags::IN)], None).map(|_| false),
             };
             match slept {

@@ -106,13 +106,13 @@ pub struct Order<'a> {
     packaging: Packaging,
 }
 
-impl Order<'_> {
+impl<'a> Order<'a> {
     /// Looks at the options before anything takes long.
     ///
     /// # Errors
     /// A name or the summary does not suit the package formats, or the loader, the kernel's configuration or the work
     /// dir's history is missing.
-    pub fn new<'a>(work: &'a Workdir, options: &BuildOptions) -> Result<Order<'a>> {
+    pub fn new(work: &'a Workdir, options: &BuildOptions) -> Result<Order<'a>> {
         let packaging = Packaging::new(&options.formats, options.source_date_epoch.as_deref(), work)?;
         let signer = options.key.as_ref().map(|key| signer(key, work)).transpose()?;
         let name = Name::new(&options.name, &options.release, &work.kernel().release)?;

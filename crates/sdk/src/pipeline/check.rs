@@ -37,7 +37,7 @@ impl Checked {
 /// # Errors
 /// A unit does not compile ([`compile::Error::Rejected`](schedswap_sched::compile::Error::Rejected) has the compiler's
 /// message), vmlinux is not the one that the work dir was made for, or a file cannot be read. An edit that cannot work
-/// is no error here: see [`Checked::is_refused`].
+/// is not an error here: see [`Checked::is_refused`].
 pub fn check(work: &Workdir, allowed: &[Allowance], progress: &dyn Progress) -> Result<Checked> {
     check_compiled(work, &work.compile(progress)?, allowed, progress)
 }

@@ -63,7 +63,7 @@ pub struct TryArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seconds: u64,
     /// How long to watch the load on the kernel's own scheduler before the first swap, at least
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, conflicts_with = "no_load")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, conflicts_with = "no_load")]
     baseline: u64,
     /// No load: only the sleepers
     #[arg(long)]
