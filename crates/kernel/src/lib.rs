@@ -6,8 +6,8 @@
 //! | [`elf`] | [`elf::Elf`], the sections and symbols of a file |
 //! | [`arch`] | what depends on the instruction set, behind one interface |
 //! | [`objects`] | relocatable objects as values |
-//! | [`vmlinux`] | [`vmlinux::Image`]: functions, calls, addresses that are stored |
 //! | [`types`] | [`types::Types`]: structures and signatures, as debug information declares them |
+//! | [`vmlinux`] | [`vmlinux::Image`]: functions, calls, addresses that are stored |
 //!
 //! Each module uses only those above it.
 

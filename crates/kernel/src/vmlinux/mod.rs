@@ -32,6 +32,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use debug::{ParametersError, defined_elsewhere, parameters_of_kernel};
 pub use error::Error;
 pub use image::*;
 

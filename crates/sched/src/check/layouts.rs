@@ -8,8 +8,8 @@ use super::finding::finding;
 use super::finding::{Code, Finding};
 use super::source::Place;
 use crate::boundary::{Boundary, Sharing};
-use schedswap_kernel::types::{self, Enumeration, Field, Reach, RecordLayout, Types, defined_elsewhere};
-use schedswap_kernel::vmlinux::{self, Image};
+use schedswap_kernel::types::{self, Enumeration, Field, Reach, RecordLayout, Types};
+use schedswap_kernel::vmlinux::{self, Image, defined_elsewhere};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A structure, or an enumeration, that differs in a way that code compiled for the old one cannot live with.

@@ -47,8 +47,7 @@ use crate::binding::{self, Taken};
 use crate::boundary::Boundary;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::objects::Object;
-use schedswap_kernel::types::EntryError;
-use schedswap_kernel::vmlinux::{self, Image};
+use schedswap_kernel::vmlinux::{self, Image, ParametersError};
 use std::path::PathBuf;
 
 /// All that is compared.
@@ -100,7 +99,7 @@ pub enum CheckError {
     Objects(#[from] binding::Error),
     /// Debug information about functions' parameters.
     #[error(transparent)]
-    Parameters(#[from] EntryError),
+    Parameters(#[from] ParametersError),
 }
 
 /// Checks an edit. Findings are sorted: refusals first, then by place.
