@@ -15,7 +15,7 @@
 //! | what lies in, or is reachable from, some memory | [`Reach`], [`Types::structures_in`] |
 //! | where a compiled function finds its parameters | [`parameters_of_object`] |
 //!
-//! Of a whole vmlinux, only the units that are asked for are walked; [`debug_info`] finds and names them.
+//! Of a whole vmlinux, only the units that are asked for are walked; `debug_info` finds and names them.
 
 pub(crate) mod debug_info;
 mod holds;

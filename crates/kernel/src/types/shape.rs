@@ -1,17 +1,5 @@
-//! The shape of a type: whether a value that one build of a scheduler wrote can be read by another.
-//!
-//! A module hands values over to the next version of it if both declare them with the same [`Shape::hash`]. The two
-//! may have been built by different compilers, from different trees, by different versions of this library. So the
-//! hash is taken over a text that is written here and nowhere else, and depends on
-//!
-//! - the order, names and offsets of members, for bit-fields the first bit and the width;
-//! - sizes of structures, unions, enumerations, pointers and basic types;
-//! - what a basic type is (signed, unsigned, boolean, …: DW_ATE_*);
-//! - the number of elements of each dimension of an array;
-//! - names and values of enumerators;
-//!
-//! and does not depend on names of types, typedefs, qualifiers, the place of the declaration, and what a pointer
-//! points to. A pointer may lead into the module that goes, so a shape says whether there is one.
+//! The shape of a type: whether a value that one build of a scheduler wrote can be read by another. The hash is taken
+//! over a text that is written here and nowhere else.
 //!
 //! A change to the text changes what is handed over between modules of different builds. Then `SS_HANDOVER_ABI` in
 //! `runtime/handover.h` must be counted up.
@@ -21,6 +9,18 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
 /// What matters of a type to code that reads values which other code wrote.
+///
+/// A module hands a value over to its next version if both declare it with the same hash. The two may have been built
+/// from different trees by different versions of this library, so the hash is the same in all of them. It depends on
+///
+/// - the order, names and offsets of members; for bit-fields the first bit and the width;
+/// - sizes of structures, unions, enumerations, pointers and basic types;
+/// - what a basic type is (signed, unsigned, boolean, …: DW_ATE_*);
+/// - the number of elements of each dimension of an array;
+/// - names and values of enumerators.
+///
+/// It does not depend on the names of types, typedefs, qualifiers, the place of the declaration, or what a pointer
+/// points to. A pointer may lead into the module that goes, so a shape says whether there is one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shape {
     /// Equal for types of the same shape, in every build; never 0. `None` if the debug information does not describe
