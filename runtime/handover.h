@@ -2,7 +2,8 @@
 /*
  * What the scheduler module in charge offers to the one that takes over from it. Both are built for the same kernel
  * by the same compiler, but perhaps by different versions of schedswap: if you change a struct of this file, or one
- * of schedswap.h, extension.h and author.h that it points to, increment SS_HANDOVER_ABI.
+ * of schedswap.h, extension.h and author.h that it points to, or how the SDK computes a type_hash
+ * (crates/kernel/src/types/shape.rs), increment SS_HANDOVER_ABI.
  */
 #ifndef SS_HANDOVER_H
 #define SS_HANDOVER_H
@@ -13,7 +14,7 @@
 #include "extension.h"
 
 #define SS_HANDOVER_MAGIC 0x7363686564737761ULL	/* "schedswa" */
-#define SS_HANDOVER_ABI 2
+#define SS_HANDOVER_ABI 3
 
 /* One run of bytes of vmlinux. */
 struct ss_write {

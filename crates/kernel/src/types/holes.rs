@@ -1,8 +1,8 @@
 //! The bytes of a structure that no member uses.
 //!
-//! A byte is free only if no member of any variant of a union has it and no flexible array grows into it. Each
-//! hole names the structure whose padding it is: the compiler puts a member of the outer structure into the
-//! outer one's padding only, never into what an inner one leaves free.
+//! A byte is free only if no member of any variant of a union covers it and no flexible array grows into it. Each
+//! hole names the structure whose padding it is: the compiler puts a member of the outer structure only into the
+//! outer one's padding, never into what an inner one leaves free.
 
 use super::model::{Kind, Record, Type, TypeId, Types};
 use super::view::{element, join};
@@ -24,7 +24,7 @@ pub struct Hole {
     pub offset_in_owner: u64,
     /// The member of it that ends before the hole; `None` at its start.
     pub after: Option<String>,
-    /// The member of it that begins behind the hole; `None` for padding at its end.
+    /// The member of it that begins after the hole; `None` for padding at its end.
     pub before: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub(super) fn find(types: &Types, id: TypeId) -> (Vec<Hole>, Vec<SpareBits>) {
     (holes, spare)
 }
 
-/// For each byte, the bits that some member has.
+/// For each byte, the bits that some member covers.
 struct Used<'t> {
     types: &'t Types,
     bits: Vec<u8>,
@@ -114,7 +114,7 @@ impl Used<'_> {
         }
     }
 
-    /// What follows a flexible array up to the next member is the array's.
+    /// What follows a flexible array, up to the next member, belongs to the array.
     fn grow_flexible_arrays(&mut self) {
         for start in std::mem::take(&mut self.flexible) {
             let rest = self.bits.iter_mut().skip(start as usize);
@@ -189,7 +189,7 @@ impl Search<'_> {
         }
     }
 
-    /// A gap between members, as far as nothing else (another variant of a union, a flexible array) has it.
+    /// A gap between members, as far as nothing else (another variant of a union, a flexible array) covers it.
     fn gap(
         &mut self,
         record: &Record,

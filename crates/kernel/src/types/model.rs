@@ -7,9 +7,9 @@ use std::collections::HashMap;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TypeId(pub(super) u32);
 
-/// Where something is declared.
+/// Where in the source something is declared.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize)]
-pub struct Place {
+pub struct SourceLine {
     /// Relative to the kernel source: `include/linux/sched.h`.
     pub file: String,
     /// Line there, from 1.
@@ -22,6 +22,8 @@ pub struct Types {
     /// `kernel/sched/core.c`
     pub unit: String,
     pub(super) types: Vec<Type>,
+    /// The types in the order of their entries, those of other units last.
+    pub(super) in_order: Vec<TypeId>,
     /// Tag, or name of a typedef of a nameless one → structure, union or enumeration that is fully described.
     pub(super) by_name: HashMap<String, TypeId>,
     /// Functions with a name: defined, declared or only inlined.
@@ -64,12 +66,14 @@ pub enum Type {
     },
     /// `const`, `volatile`, `restrict`, `_Atomic`.
     Qualified {
+        /// It is `const`.
+        is_const: bool,
         /// What is qualified.
         to: Option<TypeId>,
     },
     /// A function, as a pointer to one has it.
     Function(Prototype),
-    /// Something that C has not.
+    /// Something that C does not have, or that the debug information does not describe.
     Unknown,
 }
 
@@ -110,7 +114,7 @@ pub struct Record {
     /// Members as declared.
     pub members: Vec<Member>,
     /// Where.
-    pub place: Place,
+    pub place: SourceLine,
 }
 
 /// A member.
@@ -149,7 +153,7 @@ pub struct Enumeration {
     /// Names and values.
     pub values: Vec<(String, i64)>,
     /// Where.
-    pub place: Place,
+    pub place: SourceLine,
 }
 
 /// What a function takes and returns.
@@ -175,7 +179,7 @@ pub struct Function {
     /// Its prototype.
     pub prototype: Prototype,
     /// Where.
-    pub place: Place,
+    pub place: SourceLine,
 }
 
 /// A variable.
@@ -185,18 +189,22 @@ pub struct Variable {
     pub name: String,
     /// Type.
     pub of: Option<TypeId>,
-    /// The function it is local to.
+    /// The function that it is local to; the innermost one where functions are inlined into each other.
     pub function: Option<String>,
-    /// It has no fixed address, as far as the debug information tells: it lives on a stack or in a register.
+    /// It lives on a stack or in a register: it is local to a function and has no fixed address.
     pub is_automatic: bool,
+    /// Its fixed address. Of an object, [`symbol_at`](super::symbol_at) finds the symbol there.
+    pub address: Option<u64>,
+    /// Visible to other units.
+    pub is_external: bool,
     /// Only declared here.
     pub is_declaration: bool,
     /// Where.
-    pub place: Place,
+    pub place: SourceLine,
 }
 
 /// Longest chain of typedefs and qualifiers that is followed; a damaged file may hold a circle.
-const CHAIN_MAX: usize = 32;
+pub(super) const CHAIN_MAX: usize = 32;
 
 impl Types {
     /// A type.
@@ -204,12 +212,12 @@ impl Types {
         &self.types[id.0 as usize]
     }
 
-    /// The type behind typedefs and qualifiers; `None` for `void`.
+    /// The type that typedefs and qualifiers stand for; `None` for `void`.
     pub fn plain(&self, id: Option<TypeId>) -> Option<TypeId> {
         let mut id = id?;
         for _ in 0..CHAIN_MAX {
             match self.get(id) {
-                Type::Typedef { to, .. } | Type::Qualified { to } => id = (*to)?,
+                Type::Typedef { to, .. } | Type::Qualified { to, .. } => id = (*to)?,
                 _ => return Some(id),
             }
         }
@@ -226,7 +234,7 @@ impl Types {
         self.record(self.named(name))
     }
 
-    /// A structure or union, behind typedefs and qualifiers.
+    /// A structure or union, also if typedefs and qualifiers lead to it.
     pub fn record(&self, id: Option<TypeId>) -> Option<&Record> {
         match self.get(self.plain(id)?) {
             Type::Record(record) => Some(record),
@@ -242,6 +250,16 @@ impl Types {
         })
     }
 
+    /// Every fully described structure and union in the order of the source, those of one name and those without a
+    /// name too.
+    pub fn all_records(&self) -> impl Iterator<Item = &Record> {
+        let whole = |id: &TypeId| match self.get(*id) {
+            Type::Record(record) if !record.is_declaration => Some(record),
+            _ => None,
+        };
+        self.in_order.iter().filter_map(whole)
+    }
+
     /// Every fully described enumeration that has a name.
     pub fn enumerations(&self) -> impl Iterator<Item = (&str, &Enumeration)> {
         self.by_name.iter().filter_map(|(name, id)| match self.get(*id) {
@@ -252,13 +270,20 @@ impl Types {
 
     /// Bytes of a type; 0 for `void`, functions, and arrays without a number of elements.
     pub fn bytes(&self, id: Option<TypeId>) -> u64 {
-        let Some(id) = self.plain(id) else { return 0 };
-        match self.get(id) {
-            Type::Base { bytes, .. } | Type::Pointer { bytes, .. } => *bytes,
-            Type::Record(record) => record.bytes,
-            Type::Enumeration(enumeration) => enumeration.bytes,
-            Type::Array(array) => self.bytes(array.of).saturating_mul(array.elements()),
-            Type::Typedef { .. } | Type::Qualified { .. } | Type::Function(_) | Type::Unknown => 0,
+        self.known_bytes(id).unwrap_or(0)
+    }
+
+    /// Bytes of a type; `None` if the debug information does not tell, as for an array without a number of elements.
+    pub fn known_bytes(&self, id: Option<TypeId>) -> Option<u64> {
+        match self.get(self.plain(id)?) {
+            Type::Base { bytes, .. } | Type::Pointer { bytes, .. } => Some(*bytes),
+            Type::Enumeration(enumeration) => Some(enumeration.bytes),
+            Type::Record(record) => Some(record.bytes).filter(|_| !record.is_declaration),
+            Type::Array(array) => {
+                let elements = array.counts.iter().try_fold(1u64, |all, count| all.checked_mul((*count)?));
+                elements.filter(|_| !array.counts.is_empty())?.checked_mul(self.known_bytes(array.of)?)
+            }
+            Type::Typedef { .. } | Type::Qualified { .. } | Type::Function(_) | Type::Unknown => None,
         }
     }
 
@@ -291,6 +316,16 @@ impl Types {
     }
 }
 
+impl Kind {
+    /// What stands before the tag in the source, with the space.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Kind::Struct => "struct ",
+            Kind::Union => "union ",
+        }
+    }
+}
+
 impl Array {
     /// Elements of all dimensions together; 0 if one of them is flexible.
     pub fn elements(&self) -> u64 {
@@ -300,16 +335,18 @@ impl Array {
 }
 
 impl Record {
+    /// The name after `struct` or `union`; `None` if it has none, or only a typedef's.
+    pub fn tag(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| !self.is_named_by_typedef)
+    }
+
     /// `struct rq`; `struct` for one without a name.
     pub fn title(&self) -> String {
-        let word = match self.kind {
-            Kind::Struct => "struct",
-            Kind::Union => "union",
-        };
+        let word = self.kind.word();
         match &self.name {
             Some(name) if self.is_named_by_typedef => name.clone(),
-            Some(name) => format!("{word} {name}"),
-            None => word.to_owned(),
+            Some(name) => format!("{word}{name}"),
+            None => word.trim_end().to_owned(),
         }
     }
 }

@@ -26,7 +26,7 @@ impl Reach {
         reach
     }
 
-    /// The structures that one has in it by value, directly.
+    /// The structures that one contains by value, directly.
     pub fn embedded_in(&self, name: &str) -> impl Iterator<Item = &str> {
         self.embedded.get(name).into_iter().flatten().map(String::as_str)
     }
@@ -36,8 +36,8 @@ impl Reach {
         self.pointed_to.get(name).into_iter().flatten().map(String::as_str)
     }
 
-    /// All that can be come to from some structures by value and through pointers, each with the way to it:
-    /// `runqueues → rq → cfs_rq`. `roots` are structures and what to call the beginning.
+    /// Every structure that is reachable from some structures, by value and through pointers, with the way to it:
+    /// `runqueues → rq → cfs_rq`. `roots` maps each structure to what its way begins with.
     pub fn paths(&self, roots: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut reached: BTreeMap<String, String> = BTreeMap::new();
         let mut open: VecDeque<(String, String)> =
@@ -56,7 +56,7 @@ impl Reach {
         reached
     }
 
-    /// All that can be come to from some structures by value and, if wanted, through pointers; they included.
+    /// Every structure that is reachable from some structures by value and, if wanted, through pointers; they included.
     pub fn closure<'n>(
         &self,
         from: impl IntoIterator<Item = &'n str>,
@@ -77,7 +77,7 @@ impl Reach {
     }
 }
 
-/// The named structures that a type is, has in it or points to.
+/// The named structures that a type is, contains or points to.
 #[derive(Default)]
 pub(super) struct Found {
     pub embedded: BTreeSet<String>,
@@ -123,7 +123,7 @@ impl Found {
 }
 
 impl Types {
-    /// The named structures that a type has in it by value: itself if it is one, and what it is an array of.
+    /// The named structures that a type contains by value: itself if it is one, and what it is an array of.
     pub fn structures_in(&self, id: Option<TypeId>) -> BTreeSet<String> {
         let mut found = Found::default();
         found.add(self, id, 0);

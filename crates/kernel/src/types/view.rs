@@ -1,7 +1,7 @@
-//! One structure as its users see it: named members with their places, and what is free between them.
+//! One structure as code that uses it sees it: named members with their offsets, and what is free between them.
 
 use super::holes::{self, Hole, SpareBits};
-use super::model::{Bits, Kind, Place, Record, TypeId, Types};
+use super::model::{Bits, Kind, Record, SourceLine, Type, TypeId, Types};
 use serde::Serialize;
 
 /// A structure or union.
@@ -18,7 +18,7 @@ pub struct RecordLayout {
     /// Alignment.
     pub align: u64,
     /// Where it is declared.
-    pub place: Place,
+    pub place: SourceLine,
     /// Members by offset; those of structures without a tag under their path (`a.b`).
     pub members: Vec<Field>,
     /// Bytes that no member uses, in inner structures too.
@@ -127,7 +127,7 @@ pub(super) fn element(types: &Types, id: Option<TypeId>) -> Option<TypeId> {
     let mut id = types.plain(id)?;
     for _ in 0..DEPTH_MAX {
         match types.get(id) {
-            super::model::Type::Array(array) => id = types.plain(array.of)?,
+            Type::Array(array) => id = types.plain(array.of)?,
             _ => return Some(id),
         }
     }

@@ -1,9 +1,9 @@
-//! A type in words: the same for two types exactly if code compiled for one can use the other.
+//! A type in words: the same for two types exactly if code that was compiled for one can use the other.
 //!
-//! Names of typedefs and qualifiers are left out. Structures, unions and enumerations with a name stand by it;
-//! whether two of one name are alike is asked of each by itself.
+//! Names of typedefs and qualifiers are left out. Structures, unions and enumerations that have a name appear by
+//! name; whether two of one name are alike is a question of its own.
 
-use super::model::{Prototype, Type, TypeId, Types};
+use super::model::{Array, CHAIN_MAX, Prototype, Type, TypeId, Types};
 
 /// Nesting of nameless types, arrays and pointers beyond which no C type goes.
 const DEPTH_MAX: u32 = 64;
@@ -19,6 +19,39 @@ impl Types {
         format!("{} {}", self.words(prototype.returns), self.parameters(prototype, 0))
     }
 
+    /// A type as the source writes it, with typedefs and `const`: `const struct list_head *`, `u64[4]`. A structure
+    /// without a tag is `struct {…}`, a function `function`.
+    pub fn source_words(&self, id: Option<TypeId>) -> String {
+        let mut id = id;
+        let (mut before, mut after) = (String::new(), String::new());
+        for _ in 0..CHAIN_MAX {
+            let Some(type_) = id.map(|id| self.get(id)) else { return format!("{before}void{after}") };
+            let (word, name) = match type_ {
+                Type::Record(record) => (record.kind.word(), record.tag()),
+                Type::Enumeration(enumeration) => ("enum ", enumeration.name.as_deref()),
+                Type::Base { name, .. } | Type::Typedef { name, .. } => ("", Some(name.as_str())),
+                Type::Function(_) | Type::Unknown => ("", Some("function")),
+                Type::Qualified { is_const, to } => {
+                    before += if *is_const { "const " } else { "" };
+                    id = *to;
+                    continue;
+                }
+                Type::Pointer { to, .. } => {
+                    after = format!(" *{after}");
+                    id = *to;
+                    continue;
+                }
+                Type::Array(array) => {
+                    after = format!("{}{after}", dimensions(array));
+                    id = array.of;
+                    continue;
+                }
+            };
+            return format!("{before}{word}{}{after}", name.unwrap_or("{…}"));
+        }
+        "?".to_owned()
+    }
+
     fn words_at(&self, id: Option<TypeId>, depth: u32) -> String {
         if depth > DEPTH_MAX {
             return "…".to_owned();
@@ -28,11 +61,7 @@ impl Types {
             Type::Base { name, .. } => name.clone(),
             Type::Pointer { to, .. } => self.pointer(*to, depth),
             Type::Array(array) => {
-                let counts = array.counts.iter().map(|count| match count {
-                    Some(count) => format!("[{count}]"),
-                    None => "[]".to_owned(),
-                });
-                format!("{}{}", self.words_at(array.of, depth + 1), counts.collect::<String>())
+                format!("{}{}", self.words_at(array.of, depth + 1), dimensions(array))
             }
             Type::Record(record) if record.name.is_some() => record.title(),
             Type::Record(record) => {
@@ -76,4 +105,12 @@ impl Types {
         }
         if list.is_empty() { "(void)".to_owned() } else { format!("({})", list.join(", ")) }
     }
+}
+
+fn dimensions(array: &Array) -> String {
+    let counts = array.counts.iter().map(|count| match count {
+        Some(count) => format!("[{count}]"),
+        None => "[]".to_owned(),
+    });
+    counts.collect()
 }

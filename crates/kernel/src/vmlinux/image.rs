@@ -4,6 +4,7 @@ use super::uses::Uses;
 use crate::address::Addr;
 pub use crate::arch::{Branch, DataUse, Passed, Site, SiteKind, Taken};
 pub use crate::elf::{Elf, FileBytes, Machine, Section, Symbol, SymbolId};
+pub use crate::types::{Held, HeldKind, LOCK_TYPES};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Deref, Range};
 
@@ -126,34 +127,6 @@ pub struct Variable {
     /// What of its content is more than a value.
     pub holds: Vec<Held>,
 }
-
-/// A part of a variable that is more than a value.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Held {
-    /// What it is.
-    pub kind: HeldKind,
-    /// The members and subscripts that lead to it; empty if it is the variable itself.
-    pub path: String,
-    /// Name of its type, if it has one.
-    pub type_name: String,
-}
-
-/// What a part of a variable may be that cannot simply be copied.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum HeldKind {
-    /// An end or an element of a list or tree: a small structure whose pointers lead to its like.
-    Link,
-    /// A lock: a structure of one of the types named in [`LOCK_TYPES`].
-    Lock,
-    /// Another pointer.
-    Pointer,
-    /// Not described by the debug information.
-    Unknown,
-}
-
-/// Structures that make a type that holds one a lock: every other lock of the kernel is built around one of these. The
-/// binary cannot tell them from numbers.
-pub const LOCK_TYPES: &[&str] = &["raw_spinlock", "qspinlock", "qrwlock", "seqcount"];
 
 /// A structure or union as the debug information describes it.
 #[derive(Clone, PartialEq, Eq, Debug)]

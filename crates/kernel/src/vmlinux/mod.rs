@@ -64,6 +64,7 @@ mod stored;
 mod tests;
 mod uses;
 
+pub use debug::{ParametersError, defined_elsewhere, parameters_of_kernel};
 pub use error::Error;
 pub use image::*;
 pub use stages::{Described, Identified, Sited};

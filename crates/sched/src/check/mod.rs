@@ -30,8 +30,7 @@ use compare::{Declared, Sources, UnitBuilds};
 use rules::Facts;
 use rules::frozen::Frozen;
 use schedswap_kernel::objects::Object;
-use schedswap_kernel::types::EntryError;
-use schedswap_kernel::vmlinux::{self, Image};
+use schedswap_kernel::vmlinux::{self, Image, ParametersError};
 use std::path::PathBuf;
 
 /// All that is compared.
@@ -84,7 +83,7 @@ pub enum CheckError {
     Objects(#[from] binding::Error),
     /// Debug information about functions' parameters.
     #[error(transparent)]
-    Parameters(#[from] EntryError),
+    Parameters(#[from] ParametersError),
 }
 
 /// Checks an edit. Findings are sorted: refusals first, then by place.

@@ -1,7 +1,6 @@
 //! The module: runtime, tables, stub and the bound scheduler, linked into one `scheduler.ko`.
 
 mod build;
-pub mod declared;
 pub mod extension;
 pub mod link;
 pub mod runtime;

@@ -1,13 +1,13 @@
-//! Which of a module's variables a swap takes along: those that only modules have, that change, and that hold values
-//! alone, go to the next version; those that the configuration carries come from vmlinux and go back to it. A pointer
-//! may lead into the module that goes.
+//! Which of a module's variables a swap takes along. Variables that only modules have, that change, and that hold
+//! nothing but values go to the next version; those that the configuration carries come from vmlinux and go back to
+//! it. A variable that holds a pointer stays behind, because the pointer may lead into the module that goes.
 
-use super::declared::{Declared, Shape, declared};
 use super::tables::State;
 use crate::binding::{Rewritten, UnitObject, local_static};
 use crate::boundary::{Boundary, BoundaryVariable, Sharing};
 use object::elf;
 use schedswap_kernel::objects::{Object, Place, Section};
+use schedswap_kernel::types::{self, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What becomes of the variables whose values a swap could take along.
@@ -19,16 +19,16 @@ pub struct States {
     pub left: Vec<String>,
 }
 
-/// Why there are none.
+/// Why the states cannot be told.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The debug information of a unit is damaged.
     #[error("the compiler's debug information cannot be read")]
     Dwarf(#[from] gimli::Error),
-    /// What shall be carried from vmlinux and back is not what vmlinux has.
+    /// A variable that is to be carried from vmlinux and back is not what vmlinux has.
     #[error(
-        "{name} cannot be carried: {why}. Its value comes from vmlinux's and goes back there, so it keeps its type; \
-         leave `carry` out, or add a new variable beside it"
+        "{name} cannot be carried: {why}. Its value comes from vmlinux's variable and goes back there, so its type must \
+         stay the same; remove `carry` from its configuration, or add a new variable beside it"
     )]
     NotCarried {
         /// Unit, function if any, and variable.
@@ -87,61 +87,115 @@ pub fn states(
     let pristine = by_unit(declarations.pristine)?;
     let mut states = States::default();
     for candidate in candidates(units, rewritten, boundary) {
-        let declared_here = edited.get(candidate.unit).map_or(&[][..], Vec::as_slice);
-        let Some(declared) = declared_here.iter().find(|d| d.symbol == candidate.symbol) else {
-            let what = format!("{} in {}", candidate.symbol, candidate.unit);
-            if candidate.may_be_carried() {
-                return Err(not_carried(what, "its type is not known"));
-            }
-            states.left.push(format!("{what}: its type is not known"));
-            continue;
-        };
-        let name = full_name(candidate.unit, declared);
-        let namesakes = declared_here.iter().filter(|d| full_name(candidate.unit, d) == name).count();
-        let original = candidate.originals.iter().find(|v| v.in_function == declared.function);
-        // What vmlinux has too is none of the edit's, unless the configuration made it the module's own.
-        if original.is_some_and(|v| !is_made_private(v)) {
-            continue;
-        }
-        let original = original.filter(|v| v.carry);
-        if let Some(original) = original {
-            let as_released = pristine.get(candidate.unit).map_or(&[][..], Vec::as_slice);
-            is_the_same(original, &candidate, declared, as_released)
-                .map_err(|why| not_carried(name.clone(), &why))?;
-        }
-        let why_not = match &declared.shape {
-            _ if namesakes > 1 => "there is more than one of that name".to_owned(),
-            Shape::Plain { hash } => {
-                states.carried.push(State {
-                    symbol: candidate.in_module.to_owned(),
-                    name,
-                    size: candidate.size,
-                    type_hash: *hash,
-                    is_per_cpu: candidate.is_per_cpu,
-                    vmlinux: original.map(|v| v.addr),
-                });
-                continue;
-            }
-            Shape::Pointer { at } => format!("{}{at} is a pointer", declared.name),
-            Shape::Unknown => "its type is not fully described".to_owned(),
-        };
-        match original {
-            Some(_) => return Err(not_carried(name, &why_not)),
-            None => states.left.push(format!("{name}: {why_not}")),
+        let edited = edited.get(candidate.unit).map_or(&[][..], Vec::as_slice);
+        let pristine = pristine.get(candidate.unit).map_or(&[][..], Vec::as_slice);
+        match verdict(&candidate, edited, pristine)? {
+            Verdict::Carried(state) => states.carried.push(state),
+            Verdict::Left(why) => states.left.push(why),
+            Verdict::OfVmlinux => {}
         }
     }
     Ok(states)
+}
+
+/// What becomes of one variable.
+enum Verdict {
+    Carried(State),
+    /// Unit and name, and why.
+    Left(String),
+    /// vmlinux has it too, and the configuration does not make it the module's own.
+    OfVmlinux,
+}
+
+/// `edited`, `pristine`: what the edited unit and the unit as released define.
+fn verdict(candidate: &Candidate, edited: &[Declared], pristine: &[Declared]) -> Result<Verdict, Error> {
+    let Some(declared) = edited.iter().find(|d| d.symbol == candidate.symbol) else {
+        let what = format!("{} in {}", candidate.symbol, candidate.unit);
+        if candidate.may_be_carried() {
+            return Err(not_carried(what, "its type is not known"));
+        }
+        return Ok(Verdict::Left(format!("{what}: its type is not known")));
+    };
+    let name = full_name(candidate.unit, declared);
+    let original = candidate.originals.iter().find(|v| v.in_function == declared.function);
+    if original.is_some_and(|v| !is_made_private(v)) {
+        return Ok(Verdict::OfVmlinux);
+    }
+    let original = original.filter(|v| v.carry);
+    if let Some(original) = original {
+        is_the_same(original, candidate, declared, pristine)
+            .map_err(|why| not_carried(name.clone(), &why))?;
+    }
+    let namesakes = edited.iter().filter(|d| full_name(candidate.unit, d) == name).count();
+    let hash = match namesakes {
+        1 => plain_hash(declared),
+        _ => Err("there is more than one of that name".to_owned()),
+    };
+    match (hash, original) {
+        (Ok(type_hash), _) => Ok(Verdict::Carried(State {
+            symbol: candidate.in_module.to_owned(),
+            name,
+            size: candidate.size,
+            type_hash,
+            is_per_cpu: candidate.is_per_cpu,
+            vmlinux: original.map(|v| v.addr),
+        })),
+        (Err(why_not), Some(_)) => Err(not_carried(name, &why_not)),
+        (Err(why_not), None) => Ok(Verdict::Left(format!("{name}: {why_not}"))),
+    }
 }
 
 fn not_carried(name: String, why: &str) -> Error {
     Error::NotCarried { name, why: why.to_owned() }
 }
 
-fn by_unit(units: &[UnitObject]) -> gimli::Result<BTreeMap<&str, Vec<Declared>>> {
-    units.iter().map(|unit| Ok((unit.unit.as_str(), declared(&unit.object)?))).collect()
+/// The hash of a variable's type, if it holds values alone; else why it cannot be copied.
+fn plain_hash(declared: &Declared) -> Result<u64, String> {
+    match &declared.shape {
+        Shape { pointer: Some(at), .. } => Err(format!("{}{at} is a pointer", declared.name)),
+        Shape { hash, .. } => hash.ok_or_else(|| "its type is not fully described".to_owned()),
+    }
 }
 
-/// Whether the module's variable is what vmlinux has.
+/// A variable that an object defines.
+struct Declared {
+    /// Its symbol in the object.
+    symbol: String,
+    /// The function that it is local to.
+    function: Option<String>,
+    /// Its name in the source.
+    name: String,
+    shape: Shape,
+}
+
+fn by_unit(units: &[UnitObject]) -> gimli::Result<BTreeMap<&str, Vec<Declared>>> {
+    units.iter().map(|unit| Ok((unit.unit.as_str(), declared(unit)?))).collect()
+}
+
+/// The variables that a unit defines, from its debug information.
+fn declared(unit: &UnitObject) -> gimli::Result<Vec<Declared>> {
+    let types = types::of_object(&unit.unit, &unit.object)?;
+    let mut found: Vec<Declared> = Vec::new();
+    for variable in &types.variables {
+        let Some(symbol) = variable.address.and_then(|address| types::symbol_at(&unit.object, address))
+        else {
+            continue;
+        };
+        // Each copy of an inlined function describes its static variables again.
+        if found.iter().any(|known| known.symbol == symbol.name) {
+            continue;
+        }
+        found.push(Declared {
+            symbol: symbol.name.clone(),
+            function: variable.function.clone(),
+            name: variable.name.clone(),
+            shape: types.shape(variable.of),
+        });
+    }
+    Ok(found)
+}
+
+/// Checks that the module's variable is what vmlinux has; if not, says how it differs.
 fn is_the_same(
     original: &BoundaryVariable,
     candidate: &Candidate,
@@ -184,8 +238,8 @@ fn candidates<'a>(
         let changes = section.flags & elf::SHF_WRITE.0 != 0;
         let originals = in_vmlinux.get(&(carried.unit.as_str(), base)).map_or(&[][..], Vec::as_slice);
         let is_own = originals.is_empty() || originals.iter().any(|v| is_made_private(v));
-        // `.data.once` holds what was said already, which is not the policy's; what is declared to the runtime
-        // goes ways of its own.
+        // `.data.once` holds which messages were printed already, which is not the policy's state; what is declared
+        // to the runtime is handed over by the runtime.
         let is_policy = section.name != ".data.once" && !section.name.starts_with(".schedswap.");
         if changes && is_policy && is_own {
             found.push(Candidate {
@@ -201,7 +255,7 @@ fn candidates<'a>(
     found
 }
 
-/// By the configuration; the feature switches have a way of their own.
+/// Made private by the configuration; the feature switches are carried in their own way.
 fn is_made_private(variable: &BoundaryVariable) -> bool {
     variable.configured.is_some() && matches!(variable.sharing, Sharing::Private(_))
 }

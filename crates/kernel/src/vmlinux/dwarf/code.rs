@@ -1,7 +1,8 @@
 //! Functions with code, and the copies that were inlined into them.
 
 use super::super::image::{Function, InlinedCopy, Overridden};
-use super::tables::{Die, Tables};
+use super::die::Die;
+use super::tables::Tables;
 use crate::address::Addr;
 use crate::arch;
 use crate::elf::{Elf, SymbolId};
@@ -85,8 +86,8 @@ fn entry_symbol(elf: &Elf, die: &Die<'_>, source_name: &str) -> Option<(usize, S
     })
 }
 
-/// Where the function is entered whose code begins at `addr` by the debug information. gcc describes arm64's functions
-/// from behind ftrace's nops on.
+/// Where the function is entered whose code begins at `addr` by the debug information. gcc's description of
+/// an arm64 function begins after ftrace's nops.
 fn entry(elf: &Elf, addr: Addr) -> Addr {
     let arch = arch::of(elf.machine);
     let is_entry = |addr: Addr| !elf.functions_entered_at(addr).is_empty();
@@ -98,7 +99,7 @@ fn entry(elf: &Elf, addr: Addr) -> Addr {
     found.filter(is_before_body).unwrap_or(addr)
 }
 
-/// Bytes of what indirect branches land on and of ftrace's nops, at most.
+/// Most bytes that the landing instruction of indirect branches and ftrace's nops take.
 const ENTRY_BYTES_MAX: u64 = 16;
 
 /// `foo.cold`, `foo.isra.0.cold`, `foo.cold.12`: gcc's name for the unlikely part of `foo`.

@@ -1,34 +1,28 @@
-//! DWARF of the scheduler's units, of what was inlined from them elsewhere, and of the structures of special
-//! sections. Versions 4 and 5, as gcc and clang write them for C.
+//! The debug information of the scheduler's units, of what was inlined from them elsewhere, and of the structures of
+//! special sections. Code is read here; types and variables by [`types`](crate::types).
 //!
 //! Units are told apart by name and line table alone; only the few that matter are walked.
 
 mod code;
-mod held;
-mod index;
-mod layouts;
-mod paths;
+mod die;
+mod special_entries;
 mod structures;
 mod tables;
 mod variables;
 
-pub(crate) use index::{IndexedUnit, UnitIndex};
-pub(super) use layouts::Layouts;
-pub(super) use paths::{below_root, is_below_scheduler};
+pub(super) use special_entries::Layouts;
 pub(super) use structures::structures;
-pub(crate) use tables::files;
 
 use super::error::Error;
 use super::image::{InlinedCopy, Sidecars, Unit};
 use crate::elf::Elf;
+use crate::types::debug_info::{DebugSections, Dwarf, Slice};
+use crate::types::index::{IndexedUnit, UnitIndex};
+use crate::types::paths::{self, SCHEDULER_DIR};
 use gimli::{EndianSlice, LittleEndian, Section, SectionId};
 use object::elf;
-use paths::SCHEDULER_DIR;
 use rayon::prelude::*;
 use tables::Tables;
-
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
-pub(crate) type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
 
 /// What the debug information says.
 pub(super) struct DebugInfo {
@@ -39,16 +33,13 @@ pub(super) struct DebugInfo {
 
 /// Reads the debug information of the scheduler and of sidecars' units.
 pub(super) fn read(elf: &Elf, sidecars: &Sidecars) -> Result<DebugInfo, Error> {
-    let (dwarf, index, root) = index_with(elf, sidecars)?;
+    let info = index_with(elf, sidecars)?;
     let malformed = |error| malformed(elf, error);
 
-    let wanted: Vec<_> = index.units.iter().filter(|u| u.is_concerned).collect();
+    let wanted: Vec<_> = info.index.units.iter().filter(|u| u.is_concerned).collect();
     let read: Vec<Read> = wanted
         .par_iter()
-        .map(|unit| {
-            let tables = Tables::read(&dwarf, &index, unit, &root)?;
-            Ok(read_unit(elf, &tables, sidecars))
-        })
+        .map(|unit| read_unit(elf, &info, unit, sidecars))
         .collect::<gimli::Result<_>>()
         .map_err(malformed)?;
     let mut units = Vec::new();
@@ -61,20 +52,20 @@ pub(super) fn read(elf: &Elf, sidecars: &Sidecars) -> Result<DebugInfo, Error> {
     }
     units.sort_by(|a: &Unit, b| a.name.cmp(&b.name));
     if let Some(unit) = sidecars.keys().find(|name| !units.iter().any(|unit| unit.name == **name)) {
-        return Err(no_sidecar(elf, &index, &root, unit));
+        return Err(no_sidecar(elf, &info, unit));
     }
     inlined_outside.sort_by_key(|copy| copy.addr);
-    let layouts = layouts::read(elf, &dwarf, &index).map_err(malformed)?;
+    let layouts = special_entries::read(elf, &info).map_err(malformed)?;
     Ok(DebugInfo { units, inlined_outside, layouts })
 }
 
-/// The sections, all units with their names, and the directory of the kernel source.
-pub(super) fn index(elf: &Elf) -> Result<(Dwarf<'_>, UnitIndex<'_>, String), Error> {
+/// The sections, and all units with their names.
+pub(super) fn index(elf: &Elf) -> Result<DebugSections<'_>, Error> {
     index_with(elf, &Sidecars::new())
 }
 
 /// The same; concerned are units that mention the scheduler's files, or those beside a sidecar.
-fn index_with<'a>(elf: &'a Elf, sidecars: &Sidecars) -> Result<(Dwarf<'a>, UnitIndex<'a>, String), Error> {
+fn index_with<'a>(elf: &'a Elf, sidecars: &Sidecars) -> Result<DebugSections<'a>, Error> {
     let dwarf = load(elf)?;
     let mut directories = vec![paths::directory(SCHEDULER_DIR)];
     directories.extend(sidecars.keys().map(|unit| paths::directory(unit)));
@@ -82,7 +73,7 @@ fn index_with<'a>(elf: &'a Elf, sidecars: &Sidecars) -> Result<(Dwarf<'a>, UnitI
     let root = index
         .source_root()
         .ok_or_else(|| Error::NoScheduler { path: elf.path.clone(), units: index.units.len() })?;
-    Ok((dwarf, index, root))
+    Ok(DebugSections { dwarf, index, root })
 }
 
 pub(super) fn malformed(elf: &Elf, error: gimli::Error) -> Error {
@@ -93,14 +84,8 @@ pub(super) fn malformed(elf: &Elf, error: gimli::Error) -> Error {
     }
 }
 
-/// A unit's source, with its compilation directory put before it where it is relative.
-pub(crate) fn path_of(unit: &gimli::Unit<Slice<'_>>) -> String {
-    let text = |slice: Option<Slice<'_>>| slice.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    paths::join(&text(unit.comp_dir), &text(unit.name))
-}
-
-fn no_sidecar(elf: &Elf, index: &UnitIndex<'_>, root: &str, unit: &str) -> Error {
-    let names = index.units.iter().map(|other| paths::below_root(root, &other.path));
+fn no_sidecar(elf: &Elf, info: &DebugSections<'_>, unit: &str) -> Error {
+    let names = info.index.units.iter().map(|other| info.name_of(other));
     let near = names.filter(|name| paths::directory(name) == paths::directory(unit)).map(str::to_owned);
     Error::NoSidecar { path: elf.path.clone(), unit: unit.to_owned(), near: near.collect() }
 }
@@ -112,31 +97,37 @@ enum Read {
     Other(Vec<InlinedCopy>),
 }
 
-fn read_unit(elf: &Elf, tables: &Tables<'_>, sidecars: &Sidecars) -> Read {
+fn read_unit<'a>(
+    elf: &Elf,
+    info: &DebugSections<'a>,
+    indexed: &IndexedUnit<'a>,
+    sidecars: &Sidecars,
+) -> gimli::Result<Read> {
+    let tables = Tables::read(info, indexed)?;
     let own = &tables.own;
-    let mut inlined = code::inlined_copies(tables);
+    let mut inlined = code::inlined_copies(&tables);
     let sidecar = sidecars.get(&own.name);
     if sidecar.is_none() && !paths::is_below_scheduler(&own.name) {
         let beside_sidecar =
             |file: &str| sidecars.keys().any(|unit| paths::directory(unit) == paths::directory(file));
         inlined.retain(|copy| {
             paths::is_below_scheduler(&copy.decl_file)
-                // A unit's own functions are nobody else's to change.
+                // No sidecar replaces a unit's own functions.
                 || copy.decl_file != own.name && beside_sidecar(&copy.decl_file)
         });
-        return Read::Other(inlined);
+        return Ok(Read::Other(inlined));
     }
-    let (functions, overridden) = code::functions(elf, tables);
-    Read::Replaced(Box::new(Unit {
+    let (functions, overridden) = code::functions(elf, &tables);
+    Ok(Read::Replaced(Box::new(Unit {
         name: own.name.clone(),
         sidecar: sidecar.cloned(),
         comp_dir: own.comp_dir.clone(),
         producer: own.producer.clone(),
         functions,
-        variables: variables::read(elf, tables),
+        variables: variables::read(elf, &info.types(indexed)?),
         inlined,
         overridden,
-    }))
+    })))
 }
 
 fn load<'a>(elf: &'a Elf) -> Result<Dwarf<'a>, Error> {

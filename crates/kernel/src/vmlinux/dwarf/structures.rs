@@ -2,11 +2,10 @@
 
 use super::super::error::Error;
 use super::super::image::{Member, Structure};
-use super::index::IndexedUnit;
-use super::tables::{Die, Table, Tables};
-use super::{Dwarf, index, malformed, paths};
+use super::{DebugSections, index, malformed};
 use crate::elf::Elf;
-use gimli::constants as dw;
+use crate::types::index::IndexedUnit;
+use crate::types::{self, Record, Types, paths};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,11 +18,11 @@ const DEPTH_MAX: usize = 8;
 
 /// Reads them, sorted by name.
 pub(in super::super) fn structures(elf: &Elf) -> Result<Vec<Structure>, Error> {
-    let (dwarf, index, root) = index(elf)?;
+    let info = index(elf)?;
     let malformed = |error| malformed(elf, error);
-    let is_own = |unit: &&IndexedUnit<'_>| paths::is_below_scheduler(paths::below_root(&root, &unit.path));
-    let own: Vec<&IndexedUnit<'_>> = index.units.iter().filter(is_own).collect();
-    let read = own.par_iter().map(|unit| Ok(own_structures(&Tables::read(&dwarf, &index, unit, &root)?)));
+    let is_own = |unit: &&IndexedUnit<'_>| paths::is_below_scheduler(info.name_of(unit));
+    let own: Vec<&IndexedUnit<'_>> = info.index.units.iter().filter(is_own).collect();
+    let read = own.par_iter().map(|unit| Ok(own_structures(&info.types(unit)?)));
     let read: Vec<Vec<Structure>> = read.collect::<gimli::Result<_>>().map_err(malformed)?;
     let mut found: BTreeMap<(String, String), Structure> = BTreeMap::new();
     for structure in read.into_iter().flatten() {
@@ -35,13 +34,13 @@ pub(in super::super) fn structures(elf: &Elf) -> Result<Vec<Structure>, Error> {
     for (i, structure) in found.iter().enumerate() {
         wanted.entry(structure.name.as_bytes()).or_default().push(i);
     }
-    let others: Vec<&IndexedUnit<'_>> = index.units.iter().filter(|unit| !is_own(unit)).collect();
-    let known = others.par_iter().map(|unit| Ok((*unit, known_in(&dwarf, unit, &wanted, &found)?)));
+    let others: Vec<&IndexedUnit<'_>> = info.index.units.iter().filter(|unit| !is_own(unit)).collect();
+    let known = others.par_iter().map(|unit| Ok((*unit, known_in(&info, unit, &wanted, &found)?)));
     let known: Vec<(&IndexedUnit<'_>, BTreeSet<usize>)> =
         known.collect::<gimli::Result<_>>().map_err(malformed)?;
     for (unit, structures) in known {
         for structure in structures {
-            found[structure].known_to.push(paths::below_root(&root, &unit.path).to_owned());
+            found[structure].known_to.push(info.name_of(unit).to_owned());
         }
     }
     found.iter_mut().for_each(|structure| structure.known_to.sort());
@@ -54,84 +53,61 @@ fn is_of_scheduler(file: &str) -> bool {
 }
 
 /// The scheduler's structures that one of its units knows.
-fn own_structures(tables: &Tables<'_>) -> Vec<Structure> {
-    let is_whole = |die: &&Die<'_>| {
-        matches!(die.tag, dw::DW_TAG_structure_type | dw::DW_TAG_union_type) && !die.declaration
-    };
-    let structure = |die: &Die<'_>| {
-        let (decl_file, decl_line) = tables.declared_at(die);
-        if !is_of_scheduler(&decl_file) {
-            return None;
-        }
+fn own_structures(types: &Types) -> Vec<Structure> {
+    let own = types.all_records().filter(|record| is_of_scheduler(&record.place.file));
+    let structure = |record: &Record| {
         let mut members = Vec::new();
-        add_members(tables, &tables.own, die, 0, 0, &mut members);
+        add_members(types, record, 0, 0, &mut members);
         Some(Structure {
-            name: die.name?.to_string_lossy().into_owned(),
-            size: die.size?,
-            decl_file,
-            decl_line,
+            name: record.tag()?.to_owned(),
+            size: record.bytes,
+            decl_file: record.place.file.clone(),
+            decl_line: record.place.line,
             members,
             known_to: Vec::new(),
         })
     };
-    tables.own.dies.iter().filter(is_whole).filter_map(structure).collect()
+    own.filter_map(structure).collect()
 }
 
-fn add_members<'a>(
-    tables: &Tables<'a>,
-    table: &Table<'a>,
-    die: &Die<'a>,
-    base: u64,
-    depth: usize,
-    found: &mut Vec<Member>,
-) {
-    for member in table.members(die) {
-        // The members of a union have none.
-        let bit_offset = base + member.bit_offset.unwrap_or(0);
-        let Some(name) = member.name else {
-            let inner = member.type_.and_then(|offset| tables.unqualified(offset));
-            if let Some((table, inner)) = inner.filter(|_| depth < DEPTH_MAX) {
-                add_members(tables, table, inner, bit_offset, depth + 1, found);
+fn add_members(types: &Types, record: &Record, base: u64, depth: usize, found: &mut Vec<Member>) {
+    for member in &record.members {
+        let bit_offset = base + bit_offset(member);
+        let Some(name) = &member.name else {
+            if let Some(inner) = types.record(member.of).filter(|_| depth < DEPTH_MAX) {
+                add_members(types, inner, bit_offset, depth + 1, found);
             }
             continue;
         };
+        let whole = || types.known_bytes(member.of).map(|bytes| bytes * 8);
         found.push(Member {
-            name: name.to_string_lossy().into_owned(),
-            type_name: tables.type_text(member.type_),
+            name: name.clone(),
+            type_name: types.source_words(member.of),
             bit_offset,
-            bits: member.bit_size.or_else(|| Some(tables.size_of_type(member)? * 8)).unwrap_or(0),
+            bits: member.bits.map(|bits| bits.width).or_else(whole).unwrap_or(0),
         });
     }
 }
 
+fn bit_offset(member: &types::Member) -> u64 {
+    member.bits.map_or(member.offset * 8, |bits| bits.start)
+}
+
 /// Which of the structures a unit outside knows: one of the same name, size and line.
-fn known_in(
-    dwarf: &Dwarf<'_>,
-    indexed: &IndexedUnit<'_>,
+fn known_in<'a>(
+    info: &DebugSections<'a>,
+    unit: &IndexedUnit<'a>,
     wanted: &HashMap<&[u8], Vec<usize>>,
     structures: &[Structure],
 ) -> gimli::Result<BTreeSet<usize>> {
-    let unit = dwarf.unit(indexed.header)?;
     let mut known = BTreeSet::new();
-    let mut entries = unit.entries_raw(None)?;
-    let mut entry = gimli::DebuggingInformationEntry::null();
-    while !entries.is_empty() {
-        let depth = entries.next_depth();
-        let mut here = entries.clone();
-        let Some(abbreviation) = entries.read_abbreviation()? else { continue };
-        let is_structure =
-            matches!(abbreviation.tag(), dw::DW_TAG_structure_type | dw::DW_TAG_union_type) && depth == 1;
-        entries.skip_attributes(abbreviation.attributes())?;
-        if !is_structure || !here.read_entry(&mut entry)? {
-            continue;
-        }
-        let Some(name) = entry.attr_value(dw::DW_AT_name) else { continue };
-        let Some(candidates) = wanted.get(dwarf.attr_string(&unit, name)?.slice()) else { continue };
-        let number = |attribute| entry.attr_value(attribute).and_then(|v| v.udata_value());
-        let (size, line) = (number(dw::DW_AT_byte_size), number(dw::DW_AT_decl_line));
-        known.extend(candidates.iter().copied().filter(|i| {
-            size == Some(structures[*i].size) && line == Some(u64::from(structures[*i].decl_line))
-        }));
-    }
+    info.outline(unit, |named| {
+        let candidates = wanted.get(named.name.slice()).filter(|_| named.is_record());
+        let is_same = |i: &usize| {
+            named.bytes == Some(structures[*i].size)
+                && named.line == Some(u64::from(structures[*i].decl_line))
+        };
+        known.extend(candidates.into_iter().flatten().copied().filter(is_same));
+    })?;
     Ok(known)
 }

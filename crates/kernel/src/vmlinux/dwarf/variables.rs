@@ -1,19 +1,17 @@
 //! Variables with static storage, function-local ones included.
 
 use super::super::image::Variable;
-use super::held;
-use super::tables::{Die, Tables};
 use crate::address::Addr;
 use crate::elf::Elf;
-use gimli::constants as dw;
+use crate::types::{self, Kind, Types};
 use std::collections::HashMap;
 
 /// The variables of a unit, sorted by address. A static of an inlined function is listed once.
-pub(super) fn read(elf: &Elf, tables: &Tables<'_>) -> Vec<Variable> {
-    let symbols = sizes_by_place(elf);
-    let placed = tables.own.dies.iter().filter(|d| d.tag == dw::DW_TAG_variable && !d.declaration);
+pub(super) fn read(elf: &Elf, types: &Types) -> Vec<Variable> {
+    let sizes = sizes_by_place(elf);
+    let defined = types.variables.iter().filter(|variable| !variable.is_declaration);
     let mut variables: Vec<Variable> =
-        placed.filter_map(|die| variable(tables, die, die.address?, &symbols)).collect();
+        defined.filter_map(|declared| variable(types, declared, declared.address?, &sizes)).collect();
     variables.sort_by(|a, b| (a.addr, &a.name).cmp(&(b.addr, &b.name)));
     variables.dedup_by(|a, b| a.addr == b.addr && a.name == b.name);
     variables
@@ -35,22 +33,18 @@ fn base_name(symbol: &str) -> &str {
     }
 }
 
-fn variable(tables: &Tables<'_>, die: &Die<'_>, addr: u64, symbols: &Sizes<'_>) -> Option<Variable> {
-    let name = tables.name(die)?;
-    let symbol_size = *symbols.get(&(addr, base_name(&name)))?;
-    let function = tables
-        .ancestors(die)
-        .find(|d| matches!(d.tag, dw::DW_TAG_subprogram | dw::DW_TAG_inlined_subroutine));
-    let (decl_file, decl_line) = tables.declared_at(die);
+fn variable(types: &Types, declared: &types::Variable, addr: u64, sizes: &Sizes<'_>) -> Option<Variable> {
+    let symbol_size = *sizes.get(&(addr, base_name(&declared.name)))?;
+    let structure = types.record(declared.of).filter(|record| record.kind == Kind::Struct);
     Some(Variable {
+        name: declared.name.clone(),
         addr: Addr(addr),
-        size: tables.size_of_type(die).unwrap_or(symbol_size),
-        external: tables.is_external(die),
-        type_name: tables.structure_of_type(die),
-        holds: held::held(tables, die),
-        in_function: function.and_then(|f| tables.name(f)),
-        decl_file,
-        decl_line,
-        name,
+        size: types.known_bytes(declared.of).unwrap_or(symbol_size),
+        external: declared.is_external,
+        type_name: structure.and_then(|record| record.tag()).map(str::to_owned),
+        holds: types.holds(declared.of),
+        in_function: declared.function.clone(),
+        decl_file: declared.place.file.clone(),
+        decl_line: declared.place.line,
     })
 }

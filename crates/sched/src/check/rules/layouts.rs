@@ -6,8 +6,8 @@ use crate::boundary::{Boundary, Sharing};
 use crate::check::compare::{Declared, Place, is_shared, variable};
 use crate::check::finding::{Code, Finding, finding};
 use crate::check::words::explain::{self, Text};
-use schedswap_kernel::types::{self, Enumeration, Field, Reach, RecordLayout, Types, defined_elsewhere};
-use schedswap_kernel::vmlinux::{self, Image};
+use schedswap_kernel::types::{self, Enumeration, Field, Reach, RecordLayout, Types};
+use schedswap_kernel::vmlinux::{self, Image, defined_elsewhere};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A structure or enumeration that differs in a way that breaks code compiled for the old one.

@@ -8,8 +8,8 @@ use crate::check::finding::{Code, Finding, finding};
 use crate::check::follow;
 use crate::check::words::explain;
 use schedswap_kernel::objects::Object;
-use schedswap_kernel::types::{EntryError, Parameters, parameters_of_kernel, parameters_of_object};
-use schedswap_kernel::vmlinux::Image;
+use schedswap_kernel::types::{Parameters, parameters_of_object};
+use schedswap_kernel::vmlinux::{Image, ParametersError, parameters_of_kernel};
 use std::collections::BTreeSet;
 
 /// Whether a name is a variant's.
@@ -77,7 +77,7 @@ pub fn changed_conventions(
     frozen: &Frozen,
     declarations: &[(String, Object)],
     sources: &Sources,
-) -> Result<Vec<Finding>, EntryError> {
+) -> Result<Vec<Finding>, ParametersError> {
     let mut findings = Vec::new();
     for (unit, object) in declarations {
         let wanted: Vec<(&BoundaryFunction, &BTreeSet<String>)> = boundary
@@ -90,7 +90,7 @@ pub fn changed_conventions(
             continue;
         }
         let before = parameters_of_kernel(image, unit)?;
-        let after = parameters_of_object(object).map_err(EntryError::Object)?;
+        let after = parameters_of_object(object).map_err(ParametersError::Object)?;
         for (function, users) in wanted {
             let (Some(was), Some(is)) = (before.get(&function.name), after.get(&function.name)) else {
                 continue;

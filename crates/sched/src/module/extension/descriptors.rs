@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 const STATES: &str = ".schedswap.state";
 /// Section of `struct ss_hook`s.
 const HOOKS: &str = ".schedswap.hooks";
-/// What the macros put behind a state's name.
+/// What the macros append to a state's name.
 const SUFFIX: &str = "__state";
 
 /// A `struct schedswap_state`.
@@ -31,7 +31,7 @@ pub fn units_with_declarations(units: &[UnitObject]) -> BTreeSet<String> {
     units.iter().filter(|u| symbols_in(u, STATES).next().is_some()).map(|u| u.unit.clone()).collect()
 }
 
-/// Objects in a section by that name, by address, with what the section holds from there on.
+/// Objects in a section of that name, by address, each with the section's bytes from there on.
 fn symbols_in<'u>(unit: &'u UnitObject, section: &str) -> impl Iterator<Item = (&'u Symbol, &'u [u8])> {
     let mut found: Vec<(&Symbol, &[u8])> = unit
         .object

@@ -1,4 +1,4 @@
-//! Room for a number in a structure that must not change.
+//! Room for a slot's number in a structure whose layout must not change.
 
 use super::Error;
 use super::descriptors::StateDescriptor;
@@ -8,7 +8,7 @@ use schedswap_kernel::types::{Layouts, RecordLayout, Types};
 pub(super) const BYTES: u64 = 4;
 
 /// Where the number can be: padding of the structure itself, in the kernel and in the edited tree. Padding of an inner
-/// structure will not do: code that assigns the inner one as a whole writes it.
+/// structure cannot hold it, because code that assigns the inner structure as a whole writes that padding.
 pub(super) fn find(kernel: &Layouts, edited: &Types, state: &StateDescriptor) -> Result<u64, Error> {
     let object = state.kind.structure();
     let no_structure =
@@ -36,7 +36,7 @@ fn is_free(layout: &RecordLayout, at: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schedswap_kernel::types::{Hole, Kind, Place};
+    use schedswap_kernel::types::{Hole, Kind, SourceLine};
 
     fn structure(holes: &[(u64, u64, &str)]) -> RecordLayout {
         let holes = holes.iter().map(|(offset, bytes, path)| Hole {
@@ -54,7 +54,7 @@ mod tests {
             kind: Kind::Struct,
             bytes: 64,
             align: 8,
-            place: Place::default(),
+            place: SourceLine::default(),
             members: Vec::new(),
             holes: holes.collect(),
             spare_bits: Vec::new(),

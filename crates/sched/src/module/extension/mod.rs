@@ -7,7 +7,6 @@
 mod descriptors;
 mod entries;
 mod hole;
-mod shape;
 
 pub use descriptors::units_with_declarations;
 pub use entries::EntryPoint;
@@ -169,7 +168,7 @@ impl Extension {
         let mut kernel = None;
         for state in found.states {
             let types = types(&state.unit)?;
-            let (type_hash, holds_pointers) = shape::of_record(&types, &state.name);
+            let (type_hash, holds_pointers) = record_shape(&types, &state.name);
             if state.kind != Kind::Rq && !extension.numbered.iter().any(|n| n.kind == state.kind) {
                 let kernel = match &mut kernel {
                     Some(kernel) => kernel,
@@ -224,7 +223,56 @@ impl Kind {
     }
 }
 
+/// The hash of the type of a state's records, 0 if the type is not fully described, and whether it holds a pointer.
+fn record_shape(types: &Types, state: &str) -> (u64, bool) {
+    let record = types.record_named(&format!("{state}__record"));
+    let is_state = |member: &&types::Member| member.name.as_deref() == Some("state");
+    let Some(member) = record.and_then(|record| record.members.iter().find(is_state)) else {
+        return (0, false);
+    };
+    let shape = types.shape(member.of);
+    (shape.hash.unwrap_or(0), shape.pointer.is_some())
+}
+
 /// Whether every call of a function of that fate reaches the module's copy.
 fn is_replaced(fate: &Fate) -> bool {
     matches!(fate, Fate::Divert(_) | Fate::InsideOnly(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schedswap_kernel::objects;
+    use std::process::Command;
+
+    /// The record of a state that C source declares.
+    fn of(members: &str) -> (u64, bool) {
+        let source = format!(
+            "typedef unsigned int u32; struct list {{ struct list *next, *prev; }};\n\
+             struct mine {{ {members} }};\n\
+             struct my_task__record {{ const void *owner; struct mine state; }};\n\
+             void *my_task(struct my_task__record *r) {{ return &r->state; }}"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let (c, o) = (dir.path().join("a.c"), dir.path().join("a.o"));
+        std::fs::write(&c, source).unwrap();
+        let status =
+            Command::new("gcc").args(["-O2", "-gdwarf-4", "-c", "-o"]).args([&o, &c]).status().unwrap();
+        assert!(status.success());
+        let object = objects::read("a.o", &std::fs::read(&o).unwrap()).unwrap();
+        record_shape(&types::of_object("a.c", &object).unwrap(), "my_task")
+    }
+
+    #[test]
+    fn the_state_in_the_record_counts_and_not_what_the_runtime_keeps_beside_it() {
+        let one = of("u32 a; int b[3];");
+        assert!(one.0 != 0 && !one.1, "the owner is a pointer, but not part of the state");
+        assert_eq!(one, of("const unsigned int a; int b[3];"));
+        assert_ne!(one.0, of("u32 a; int b[4];").0);
+        for members in ["void *p;", "struct list l;", "struct { int a; void (*f)(int); } in[2];"] {
+            let (hash, holds_pointers) = of(members);
+            assert!(hash != 0 && holds_pointers, "{members}");
+        }
+        assert_eq!(record_shape(&Types::default(), "my_task"), (0, false));
+    }
 }

@@ -1,16 +1,22 @@
 //! Structures as a real compiler lays them out and describes them.
 
-use super::{RecordLayout, Types, of_object};
+mod shapes;
+
+use super::{HeldKind, RecordLayout, Types, of_object, symbol_at};
+use crate::objects::Object;
 use std::process::Command;
 
 fn compile(source: &str, dwarf: &str) -> Types {
+    of_object("a.c", &object(source, dwarf)).unwrap()
+}
+
+fn object(source: &str, dwarf: &str) -> Object {
     let dir = tempfile::tempdir().unwrap();
     let (c, o) = (dir.path().join("a.c"), dir.path().join("a.o"));
     std::fs::write(&c, source).unwrap();
     let status = Command::new("gcc").args(["-O2", dwarf, "-w", "-c", "-o"]).args([&o, &c]).status().unwrap();
     assert!(status.success());
-    let object = crate::objects::read("a.o", &std::fs::read(&o).unwrap()).unwrap();
-    of_object("a.c", &object).unwrap()
+    crate::objects::read("a.o", &std::fs::read(&o).unwrap()).unwrap()
 }
 
 fn layout(source: &str, name: &str) -> RecordLayout {
@@ -129,4 +135,90 @@ fn functions_and_variables() {
     let count = types.variables.iter().find(|v| v.name == "count").unwrap();
     assert!(!count.is_automatic);
     assert_eq!(types.structures_in(here.of).into_iter().collect::<Vec<_>>(), ["s"]);
+}
+
+#[test]
+fn sizes_and_values_whose_highest_bit_is_set_in_the_debug_information() {
+    // The compiler writes 199, 255 and 39999 as unsigned numbers of one and two bytes.
+    let source = "struct s { char a[200]; char b[256]; char c[40000]; } o; enum e { X = 200u, Y = -56 } v;";
+    let layout = layout(source, "s");
+    let sizes: Vec<(u64, u64)> = layout.members.iter().map(|m| (m.offset, m.bytes)).collect();
+    assert_eq!(sizes, [(0, 200), (200, 256), (456, 40000)]);
+    for dwarf in ["-gdwarf-4", "-gdwarf-5"] {
+        let types = compile(source, dwarf);
+        let (_, enumeration) = types.enumerations().next().unwrap();
+        assert_eq!(enumeration.values, [("X".to_owned(), 200), ("Y".to_owned(), -56)]);
+    }
+}
+
+#[test]
+fn variables_have_the_address_of_their_symbol() {
+    let source = "extern int q; int q = 5; static int kept[4]; int *p = kept;
+        static inline int next(void) { static int count; return ++count; }
+        int f(void) { kept[1]++; return next(); } int g(void) { int local = f(); return next() + local; }";
+    for dwarf in ["-gdwarf-4", "-gdwarf-5"] {
+        let object = object(source, dwarf);
+        let types = of_object("a.c", &object).unwrap();
+        let symbol = |name: &str| {
+            let found: Vec<_> = types.variables.iter().filter(|v| v.name == name).collect();
+            found.iter().find_map(|v| Some(symbol_at(&object, v.address?)?.name.as_str()))
+        };
+        assert_eq!((symbol("q"), symbol("kept"), symbol("p")), (Some("q"), Some("kept"), Some("p")));
+        assert!(symbol("count").unwrap().starts_with("count."), "{:?}", symbol("count"));
+        assert_eq!(symbol("local"), None);
+        let all = |name: &str| types.variables.iter().filter(|v| v.name == name).collect::<Vec<_>>();
+        let q: Vec<_> =
+            all("q").iter().map(|v| (v.is_declaration, v.address.is_some(), v.is_external)).collect();
+        assert_eq!(q, [(true, false, true), (false, true, true)], "declared, then defined");
+        assert!(all("count").iter().all(|v| v.function.as_deref() == Some("next")), "{:?}", all("count"));
+        assert!(all("kept").iter().all(|v| !v.is_external && !v.is_automatic));
+        assert!(all("local").iter().all(|v| v.is_automatic && v.address.is_none()));
+    }
+}
+
+#[test]
+fn what_a_variable_holds_beside_values() {
+    let source = "struct list_head { struct list_head *next, *prev; };
+        struct hlist_node { struct hlist_node *next, **pprev; }; struct hlist_head { struct hlist_node *first; };
+        typedef struct raw_spinlock { int v; } raw_spinlock_t; struct later;
+        struct s { int n; struct list_head list; struct hlist_head heads[4]; raw_spinlock_t lock;
+                   struct { struct later *to; }; const char *names[2]; } o;";
+    let types = compile(source, "-gdwarf-4");
+    let o = types.variables.iter().find(|v| v.name == "o").unwrap();
+    let held = types.holds(o.of);
+    let held: Vec<_> = held.iter().map(|h| (h.kind, h.path.as_str(), h.type_name.as_str())).collect();
+    assert_eq!(
+        held,
+        [
+            (HeldKind::Link, ".list", "list_head"),
+            (HeldKind::Link, ".heads[]", "hlist_head"),
+            (HeldKind::Lock, ".lock", "raw_spinlock"),
+            (HeldKind::Pointer, ".to", ""),
+            (HeldKind::Pointer, ".names[]", ""),
+        ]
+    );
+}
+
+#[test]
+fn types_as_the_source_writes_them() {
+    let source = "typedef unsigned int u32; struct t; typedef struct { int v; } lock_t; enum e { A };
+        struct s { const u32 a; const struct t *b; int (*c)(int); lock_t d; u32 *e[2][3]; enum e f; void *g;
+                   struct { int x; } h; volatile long i; } o;";
+    let types = compile(source, "-gdwarf-4");
+    let record = types.record_named("s").unwrap();
+    let words: Vec<String> = record.members.iter().map(|m| types.source_words(m.of)).collect();
+    assert_eq!(
+        words,
+        [
+            "const u32",
+            "const struct t *",
+            "function *",
+            "lock_t",
+            "u32 *[2][3]",
+            "enum e",
+            "void *",
+            "struct {…}",
+            "long int",
+        ]
+    );
 }

@@ -1,7 +1,7 @@
 //! All units of a vmlinux, known by name, and which of them refer to the scheduler's source at all.
 
+use super::debug_info::{Dwarf, Slice, path_of};
 use super::paths;
-use super::{Dwarf, Slice};
 use gimli::UnitHeader;
 use rayon::prelude::*;
 
@@ -26,7 +26,7 @@ pub(crate) struct UnitIndex<'a> {
 
 impl<'a> UnitIndex<'a> {
     /// `directories` are relative to the kernel source, and those below them count.
-    pub(super) fn build(dwarf: &Dwarf<'a>, directories: &[&str]) -> gimli::Result<UnitIndex<'a>> {
+    pub(crate) fn build(dwarf: &Dwarf<'a>, directories: &[&str]) -> gimli::Result<UnitIndex<'a>> {
         let mut headers = Vec::new();
         let mut iter = dwarf.units();
         while let Some(header) = iter.next()? {
@@ -38,13 +38,13 @@ impl<'a> UnitIndex<'a> {
     }
 
     /// Directory of the kernel source as the units name it, ending in `/`; found from the scheduler's core.
-    pub(super) fn source_root(&self) -> Option<String> {
+    pub(crate) fn source_root(&self) -> Option<String> {
         let roots = self.units.iter().filter_map(|u| paths::root_of_core(&u.path));
         roots.min_by_key(|root| root.len()).map(str::to_owned)
     }
 
     /// The unit that holds an offset in `.debug_info`.
-    pub(super) fn unit_at(&self, offset: usize) -> Option<&IndexedUnit<'a>> {
+    pub(crate) fn unit_at(&self, offset: usize) -> Option<&IndexedUnit<'a>> {
         let after = self.units.partition_point(|u| u.start <= offset);
         self.units[..after].last().filter(|u| offset < u.end)
     }
@@ -58,12 +58,12 @@ fn index_unit<'a>(
     let start = header.debug_info_offset().map_or(0, |offset| offset.0);
     let end = start.saturating_add(header.length_including_self());
     let unit = dwarf.unit(header)?;
-    let path = super::path_of(&unit);
+    let path = path_of(&unit);
     let is_concerned = line_table_mentions(dwarf, &unit, directories);
     Ok(IndexedUnit { header, start, end, path, is_concerned })
 }
 
-/// A quick test on the raw strings; whoever walks the unit compares real paths.
+/// A quick test on the raw strings; the walk of the unit compares real paths.
 fn line_table_mentions(dwarf: &Dwarf<'_>, unit: &gimli::Unit<Slice<'_>>, directories: &[&str]) -> bool {
     let Some(program) = &unit.line_program else { return false };
     let header = program.header();

@@ -2,7 +2,7 @@
 //! to the kernel source (`-ffile-prefix-map`); here they become relative to the kernel source.
 
 /// Where the scheduler's source is.
-pub(super) const SCHEDULER_DIR: &str = "kernel/sched/";
+pub(crate) const SCHEDULER_DIR: &str = "kernel/sched/";
 
 /// Whether a path that is relative to the kernel source is the scheduler's.
 pub(crate) fn is_below_scheduler(path: &str) -> bool {
@@ -10,12 +10,12 @@ pub(crate) fn is_below_scheduler(path: &str) -> bool {
 }
 
 /// The directory of a file, without the last `/`.
-pub(super) fn directory(path: &str) -> &str {
+pub(crate) fn directory(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 /// `base/path`, or `path` where it is absolute, without `.` and `..` components.
-pub(super) fn join(base: &str, path: &str) -> String {
+pub(crate) fn join(base: &str, path: &str) -> String {
     let absolute = path.starts_with('/');
     let rooted = absolute || base.starts_with('/');
     let base = if absolute { "" } else { base };
@@ -33,7 +33,7 @@ pub(super) fn join(base: &str, path: &str) -> String {
 }
 
 /// The directory of the kernel source, if `path` is its `kernel/sched/core.c`: empty or ending in `/`.
-pub(super) fn root_of_core(path: &str) -> Option<&str> {
+pub(crate) fn root_of_core(path: &str) -> Option<&str> {
     let root = path.strip_suffix("kernel/sched/core.c")?;
     (root.is_empty() || root.ends_with('/')).then_some(root)
 }
