@@ -208,7 +208,7 @@ fn rename(root: &Path, name: &str) -> Result<()> {
 fn data_calls_and_addresses_on_which_both_sides_must_agree_are_refused_by_name() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let work = copy_of_work_dir(&dir.path().join("work"))?;
-    let (image, boundary) = (image(), work.boundary()?);
+    let boundary = work.boundary()?;
     let (root, tree) = (work.root(), Tree::at(work.root()));
     let mut expected = Vec::new();
 
@@ -286,7 +286,7 @@ static DEFINE_TIMER(novel_timer, novel_tick);
 fn layouts_that_other_code_or_older_memory_knows_are_refused_with_the_free_bytes() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let work = copy_of_work_dir(&dir.path().join("work"))?;
-    let (image, tree) = (image(), Tree::at(work.root()));
+    let tree = Tree::at(work.root());
     // Known to no other unit, but there is one in each control group, and a variable.
     tree.replace("cpuacct.c", "struct cpuacct {\n", "struct cpuacct {\n\tlong novel;\n")?;
     // Known to the units that include sched.h, and in every CPU's memory.
