@@ -125,7 +125,7 @@ pub fn defines_function(object: &Object, name: &str) -> bool {
 /// Functions of an object that refer to another function of it, calls included.
 pub fn users(object: &Object, name: &str) -> BTreeSet<String> {
     let symbol = object.symbols.iter().find(|s| s.name == name);
-    let known = symbol.and_then(|symbol| Known::here(symbol));
+    let known = symbol.and_then(Known::here);
     match (known, Code::of(object)) {
         (Some(known), Some(code)) => code.users(&known),
         _ => BTreeSet::new(),
