@@ -349,7 +349,11 @@ fn name_module(compile: &mut [String]) {
         match name.as_str() {
             "-DKBUILD_MODFILE" => *word = "-DKBUILD_MODFILE=\"{modname}\"".to_owned(),
             "-DKBUILD_MODNAME" => *word = "-DKBUILD_MODNAME=\"{modname}\"".to_owned(),
-            "-D__KBUILD_MODNAME" => *word = "-D__KBUILD_MODNAME=kmod_{modname}".to_owned(),
+            // `kmod_NAME` up to 6.12, NAME in 7.3.
+            "-D__KBUILD_MODNAME" => {
+                let prefix = if word.contains("=kmod_") { "kmod_" } else { "" };
+                *word = format!("-D__KBUILD_MODNAME={prefix}{{modname}}");
+            }
             "-DKBUILD_BASENAME" => *word = "-DKBUILD_BASENAME=\"{basename}\"".to_owned(),
             _ => {}
         }

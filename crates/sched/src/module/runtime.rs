@@ -45,7 +45,7 @@ impl<'a> Runtime<'a> {
         for (path, content) in sources(self.machine) {
             // What is compiled lies flat: its object is beside it.
             let path = if is_compiled(path) { file_name(path) } else { path };
-            write_if_changed(&self.dir.join(path), content)?;
+            write_if_changed(&self.dir.join(path), &named(path, content))?;
         }
         write_if_changed(&self.dir.join(STRUCTURES), tables::structures().as_bytes())
     }
@@ -117,6 +117,13 @@ pub fn directory(build: &Path) -> PathBuf {
     build.join("runtime")
 }
 
+/// The source, which says itself what it is called. gcc writes the names of files into objects, for the places that the
+/// undefined-behaviour sanitizer (UBSAN) reports, and there no option takes the directory off.
+fn named(path: &str, content: &[u8]) -> Vec<u8> {
+    let line = if path.ends_with(".S") { String::new() } else { format!("#line 1 \"{path}\"\n") };
+    [line.as_bytes(), content].concat()
+}
+
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
@@ -177,7 +184,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
 
 #[cfg(test)]
 mod tests {
-    use super::{SOURCES, file_name, is_compiled, sources, waits};
+    use super::{SOURCES, file_name, is_compiled, named, sources, waits};
     use schedswap_kernel::vmlinux::Machine;
     use std::path::Path;
 
@@ -222,6 +229,26 @@ mod tests {
         let waiting: Vec<&str> =
             sources(Machine::X86_64).filter(|(_, content)| waits(content)).map(|(path, _)| path).collect();
         assert_eq!(waiting, ["arch/x86/stub.S", "groups.c", "tasks.c"]);
+    }
+
+    #[test]
+    fn an_object_does_not_name_the_directory_in_which_it_was_compiled() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let header = "static inline int shifted(int by) { return 1 << by; }\n";
+        let source = "#include \"h.h\"\nint table[4]; int at(int n) { return table[n] + shifted(n); }\n";
+        std::fs::write(dir.path().join("h.h"), named("h.h", header.as_bytes())).expect("a file");
+        std::fs::write(dir.path().join("a.c"), named("a.c", source.as_bytes())).expect("a file");
+        let object = dir.path().join("a.o");
+        let compiled = std::process::Command::new("gcc")
+            .args(["-fsanitize=bounds-strict,shift", "-O2", "-c", "-o"])
+            .args([&object, &dir.path().join("a.c")])
+            .status()
+            .expect("gcc runs: the kernel is built with it");
+        assert!(compiled.success());
+        let bytes = std::fs::read(&object).expect("the object");
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(has("a.c\0") && has("h.h\0"));
+        assert!(!has(&dir.path().display().to_string()));
     }
 
     #[test]
