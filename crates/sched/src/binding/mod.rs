@@ -14,8 +14,8 @@
 //! the compiler wrote, and [`prove_identity`] lays an unmodified scheduler over vmlinux.
 //!
 //! Beside them: `boot_pointers` (instructions that boot code completes, made to read the variable), `anchor`,
-//! `symbols` (names that the module's parts share), and `addresses_taken`, which tells the checks of an edit which
-//! functions' addresses a unit takes.
+//! `symbols` (names that the module's parts share), `vmlinux_symbols` (what vmlinux has by a name), and
+//! `addresses_taken`, which tells the checks of an edit which functions' addresses a unit takes.
 
 mod addresses_taken;
 mod anchor;

@@ -140,7 +140,7 @@ fn files_are_the_kernels() {
         refused(&format!("mod_files:\n  - {path}\n"), "2:5", "leads out of the kernel's source");
         refused(&format!("sidecar:\n  - f: {path}\n"), "2:5", "leads out of the kernel's source");
     }
-    refused("mod_files: [kernel/sched//core.c]\n", "1:13", "no plain path");
+    refused("mod_files: [kernel/sched//core.c]\n", "1:13", "not a plain path");
     refused("mod_files: [kernel/fork.c]\n", "1:13", "sidecar");
     refused("sidecar:\n  - f: include/linux/sched.h\n", "2:5", "no C source");
 
