@@ -142,7 +142,7 @@ fn files_are_the_kernels() {
     }
     refused("mod_files: [kernel/sched//core.c]\n", "1:13", "not a plain path");
     refused("mod_files: [kernel/fork.c]\n", "1:13", "sidecar");
-    refused("sidecar:\n  - f: include/linux/sched.h\n", "2:5", "no C source");
+    refused("sidecar:\n  - f: include/linux/sched.h\n", "2:5", "not a C source");
 
     let root = tempfile::tempdir().unwrap();
     let sched = root.path().join("kernel/sched");
