@@ -4,8 +4,8 @@
 
 use schedswap_host::progress::Silent;
 use schedswap_kernel::objects::{self, Object};
-use schedswap_kernel::vmlinux::Image;
-use schedswap_sched::binding::{self, Binding, UnitObject};
+use schedswap_kernel::vmlinux::{Image, Machine};
+use schedswap_sched::binding::{self, Binding, Carried, UnitObject};
 use schedswap_sched::boundary::{self, Boundary, Fate};
 use schedswap_sched::compile::{self, Build};
 use schedswap_sched::identity::{self, Addresses};
@@ -112,6 +112,46 @@ fn the_unmodified_scheduler_is_bound() {
     assert_eq!(rewritten.warnings, [""; 0]);
     let diverted = |f: &&boundary::BoundaryFunction| matches!(f.fate, Fate::Divert(_) | Fate::Springboard(_));
     assert_eq!(rewritten.targets.len(), kernel.boundary.functions.iter().filter(diverted).count());
+}
+
+/// The examples that `binding/place/destination.rs` has for its levels, on the line of kernels that they are from. What the
+/// compiler numbers is named by what comes before the number.
+#[test]
+fn each_level_answers_for_its_example() {
+    let Some(kernel) = kernel() else { return };
+    if !kernel.image.release.starts_with("6.1.") || kernel.image.machine != Machine::X86_64 {
+        eprintln!("skipped: the examples are those of 6.1 for x86-64");
+        return;
+    }
+    let rewritten = binding::rewrite(&kernel.units, &kernel.binding()).unwrap();
+    let is_in = |list: &[Carried], unit: &str, name: &str, reason: &str| {
+        list.iter().any(|c| c.unit == unit && c.name.starts_with(name) && c.reason.starts_with(reason))
+    };
+    let (core, fair) = ("kernel/sched/core.c", "kernel/sched/fair.c");
+    let diverted = |name: &str| rewritten.targets.contains_key(&(core.to_owned(), name.to_owned()));
+    assert!(diverted("try_to_wake_up") && diverted("__schedule"), "functions, level 1");
+    assert!(
+        rewritten.object.symbols.iter().any(|s| s.name == "enqueue_task_rt.cold.ss"),
+        "functions, level 2"
+    );
+    assert!(rewritten.classes.contains_key("fair_sched_class"), "objects, level 3");
+    let dropped = [
+        (core, "schedule", "stays in vmlinux: threads sleep inside"),
+        (core, "__SCT__tp_func_sched_switch", "in vmlinux, but not part of the boundary"),
+        (core, "runqueues", "shared with vmlinux"),
+        (fair, "__UNIQUE_ID___addressable_", "the module does not carry its section .discard.addressable"),
+    ];
+    for (unit, name, reason) in dropped {
+        assert!(is_in(&rewritten.dropped, unit, name, reason), "{name} of {unit}: {reason}");
+    }
+    let own = [
+        (fair, "__already_done.", "the module prints its own warnings once"),
+        (fair, "_rs.", "local to a function"),
+        (core, "sysctl_sched_features", "private: "),
+    ];
+    for (unit, name, reason) in own {
+        assert!(is_in(&rewritten.private_data, unit, name, reason), "{name} of {unit}: {reason}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Functions whose addresses a unit takes.
 
 use super::Error;
-use super::place::normalise::{Target, Unit};
+use super::place::normalise::{Referent, Unit};
 use super::place::slice::Form;
 use super::place::special::Policy;
 use object::elf;
@@ -20,6 +20,9 @@ pub struct Taken {
 }
 
 /// All of them in an object of the compiler's.
+///
+/// # Errors
+/// When the object's machine, a section or a relocation is one that the rules do not know.
 pub fn addresses_taken(name: &str, object: &Object) -> Result<BTreeSet<Taken>, Error> {
     let unit = Unit::new(name, object)?;
     let mut taken = BTreeSet::new();
@@ -28,14 +31,14 @@ pub fn addresses_taken(name: &str, object: &Object) -> Result<BTreeSet<Taken>, E
             continue;
         }
         for reference in unit.references(holder).iter().filter(|r| !r.is_branch && r.offset == 0) {
-            let function = match reference.target {
-                Target::Piece(piece) if unit.slices.piece(piece).form == Form::Function => {
+            let function = match reference.referent {
+                Referent::Piece(piece) if unit.slices.piece(piece).form == Form::Function => {
                     unit.describe(piece)
                 }
-                Target::Symbol(id) if may_be_function(object.symbol(id)) => object.symbol(id).name.clone(),
+                Referent::Symbol(id) if may_be_function(object.symbol(id)) => object.symbol(id).name.clone(),
                 _ => continue,
             };
-            let is_own = matches!(reference.target, Target::Piece(_));
+            let is_own = matches!(reference.referent, Referent::Piece(_));
             taken.insert(Taken { by: unit.describe(holder), function, is_own });
         }
     }

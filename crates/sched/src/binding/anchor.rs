@@ -8,6 +8,9 @@ use schedswap_kernel::vmlinux::Image;
 const ANCHORS: &[&str] = &["_printk", "printk"];
 
 /// The anchor of a kernel.
+///
+/// # Errors
+/// When it exports none.
 pub fn anchor(image: &Image) -> Result<&'static str, Error> {
     let exported = ANCHORS.iter().copied().find(|name| image.exports.contains_key(*name));
     exported.ok_or_else(|| Error::NoAnchor(ANCHORS.join(" or ")))

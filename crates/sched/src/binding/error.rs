@@ -3,8 +3,8 @@
 /// Why objects could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A table describes nothing, or not what it should.
-    #[error("{name} is damaged: {what}; delete it and compile again")]
+    /// An entry of a table does not describe code.
+    #[error("{name} is damaged: {what}; delete it and build again")]
     Damaged {
         /// File.
         name: String,
@@ -13,7 +13,8 @@ pub enum Error {
     },
     /// Built for a machine that has no binding rules.
     #[error(
-        "{name} is built for ELF machine {machine}; objects can be bound to vmlinux for x86-64 (62) only"
+        "{name} is built for ELF machine {machine}, expected x86-64 (62) or arm64 (183); \
+         compile it with the kernel's own compiler and delete what another one left in the work dir"
     )]
     Machine {
         /// File.
@@ -23,8 +24,9 @@ pub enum Error {
     },
     /// A section that the policy table does not know.
     #[error(
-        "{unit} has the section {section}, which is loaded into the kernel but unknown to schedswap: \
-         it may need entries for the module's code; add it to the table in binding/place/special.rs with a reason"
+        "{unit} has the section {section}, which is loaded into the kernel but which schedswap does not know: \
+         the module's code may need entries in it. Please report it with the kernel's release; to try it, add the \
+         section to the table in crates/sched/src/binding/place/special.rs with a reason"
     )]
     UnknownSection {
         /// Unit.
@@ -45,7 +47,10 @@ pub enum Error {
         reason: String,
     },
     /// A relocation that the binding rules do not know.
-    #[error("{unit}: {section}+{offset:#x} has relocation type {kind}: {what}")]
+    #[error(
+        "{unit}: the relocation of type {kind} at {section}+{offset:#x} cannot be bound: {what}. \
+         Please report it with the kernel's release and its compiler"
+    )]
     Relocation {
         /// Unit.
         unit: String,
@@ -60,7 +65,8 @@ pub enum Error {
     },
     /// An undefined symbol that vmlinux does not define.
     #[error(
-        "{function} in {unit} uses {symbol}, which is not in this kernel: neither the scheduler's files nor vmlinux define it{hint}"
+        "{function} in {unit} uses {symbol}, which neither the scheduler's files nor vmlinux define{hint}; \
+         define it in the scheduler, or use something that this kernel has"
     )]
     UnknownSymbol {
         /// Unit.
@@ -73,9 +79,7 @@ pub enum Error {
         hint: String,
     },
     /// More than one thing of vmlinux could be meant.
-    #[error(
-        "{user} uses {symbol}, which vmlinux defines {count} times; it cannot be told which one is meant"
-    )]
+    #[error("{user} uses {symbol}, of which vmlinux has {count} definitions, expected one; use another name")]
     Ambiguous {
         /// Who uses it.
         user: String,
@@ -86,7 +90,8 @@ pub enum Error {
     },
     /// Only an optimised clone of the function exists, whose calling convention is not C's.
     #[error(
-        "{user} uses {symbol}, of which vmlinux has only the optimised clone {clone}; its arguments may differ, so it cannot be called from here"
+        "{user} uses {symbol}, of which vmlinux has only the optimised clone {clone}, whose arguments may be others; \
+         call something else, or copy the function"
     )]
     OnlyClone {
         /// Who uses it.
@@ -98,10 +103,11 @@ pub enum Error {
     },
     /// The anchor is missing.
     #[error(
-        "vmlinux does not export {0}, against which every vmlinux address is written; this is no kernel that modules can be loaded into"
+        "vmlinux does not export {0}, against which every address of vmlinux is written; \
+         expected a kernel with CONFIG_MODULES and CONFIG_PRINTK"
     )]
     NoAnchor(String),
-    /// Code or data refers to something that cannot be had.
+    /// Code or data refers to something that a module cannot refer to.
     #[error("{user} in {unit} refers to {target}: {why}")]
     Unbindable {
         /// Unit.
@@ -145,7 +151,8 @@ pub enum Error {
     },
     /// `__schedule` does not switch exactly once.
     #[error(
-        "{function} in {unit} calls {callee} {count} times, expected once: the switch of stacks is where the module hands over to vmlinux"
+        "{function} in {unit} calls {callee} {count} times, expected once: at the switch of stacks the module hands over to \
+         vmlinux. Leave exactly one call of it in {function}"
     )]
     Switch {
         /// Unit.
@@ -157,12 +164,13 @@ pub enum Error {
         /// Calls found.
         count: usize,
     },
-    /// A function of the boundary sits in two units, or a unit is given twice.
-    #[error("{0} is given twice")]
+    /// Two units define one global name, or a unit is given twice.
+    #[error("{0} is there twice among the scheduler's units, expected once; rename one, or make it static")]
     Twice(String),
     /// A table's size is not a whole number of entries.
     #[error(
-        "{unit}: section {section} has {size} bytes, not a whole number of {entry}-byte entries; is its structure another one in this kernel?"
+        "{unit}: section {section} has {size} bytes, expected a whole number of {entry}-byte entries; this kernel's \
+         structure may be another one: please report it with the kernel's release"
     )]
     OddTable {
         /// Unit.

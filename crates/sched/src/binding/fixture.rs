@@ -115,7 +115,13 @@ pub fn unit() -> Build {
     let mut b = Build::default();
     b.object.name = "core.o".into();
     b.object.machine = elf::EM_X86_64.0;
+    add_functions_and_data(&mut b);
+    add_tick(&mut b);
+    add_tables(&mut b);
+    b
+}
 
+fn add_functions_and_data(b: &mut Build) {
     let helper = b.function("helper", &[0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0xc3], false);
     let sleeper = b.function("sleeper", &[0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0xc3], true);
     let fresh = b.function("fresh", &[0x48, 0xc7, 0xc7, 0, 0, 0, 0, 0xc3], false);
@@ -128,7 +134,13 @@ pub fn unit() -> Build {
     b.symbol("fresh_pcpu", Place::Section(per_cpu), 64, 8, elf::STT_OBJECT.0, false);
     let strings = b.section(".rodata.tick.str1.1", A | 0x30, b"unused\0tick\0");
     b.object.sections[strings.0 as usize].entry_size = 1;
+    b.relocate(helper, 3, ABS32, ".data.fresh_var", 0);
+    b.relocate(sleeper, 3, ABS32, ".data.only_sleeper", 0);
+    b.relocate(fresh, 3, ABS32, "fresh", 0);
+}
 
+/// A function with a reference of each kind.
+fn add_tick(b: &mut Build) {
     let code = [
         0xe8, 0, 0, 0, 0, // call __fentry__
         0xe8, 0, 0, 0, 0, // call helper
@@ -152,10 +164,10 @@ pub fn unit() -> Build {
     b.relocate(tick, 46, ABS32, ".rodata.tick.str1.1", 7);
     b.relocate(tick, 52, PC32, ".data.once", -5);
     b.relocate(tick, 58, PLT32, ".text.fresh", -4);
-    b.relocate(helper, 3, ABS32, ".data.fresh_var", 0);
-    b.relocate(sleeper, 3, ABS32, ".data.only_sleeper", 0);
-    b.relocate(fresh, 3, ABS32, "fresh", 0);
+}
 
+/// `__schedule` and its neighbour, the class, and the tables that describe code.
+fn add_tables(b: &mut Build) {
     // Two functions of one section: the call between them needs no relocation, its displacement is 0x10 - 0xa.
     let sched = [0xe8, 0, 0, 0, 0, 0xe8, 6, 0, 0, 0, 0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3];
     let sched = b.section(".sched.text", AX, &sched);
@@ -185,7 +197,6 @@ pub fn unit() -> Build {
     b.relocate(ip, 8, PC32, ".sched.text", 0);
     b.section("___ksymtab+sleeper", A, &[0; 12]);
     b.section(".comment", 0x30, b"GCC\0");
-    b
 }
 
 /// Everything that objects are bound to.
@@ -210,22 +221,7 @@ pub fn units(build: Build) -> Vec<UnitObject> {
     vec![UnitObject::new(UNIT, build.object)]
 }
 
-pub fn kernel() -> Kernel {
-    let section = |name: &str, flags, addr, size, file| vmlinux::Section {
-        name: name.into(),
-        kind: elf::SHT_PROGBITS.0,
-        flags,
-        addr: Addr(addr),
-        size,
-        file,
-    };
-    let sections = vec![
-        section("", 0, 0, 0, 0..0),
-        section(".text", AX, TEXT, 0x1000, 0..0x1000),
-        section(".rodata", A, RODATA, 0x100, 0x1000..0x1100),
-        section(".data", WA, DATA, 0x100, 0x1100..0x1200),
-        section(".data..percpu", WA, 0, 0x100, 0x1200..0x1300),
-    ];
+fn vmlinux_symbols() -> Vec<vmlinux::Symbol> {
     let mut symbols = Vec::new();
     let mut add = |name: &str, addr, size, kind, global, section| {
         symbols.push(vmlinux::Symbol {
@@ -246,6 +242,26 @@ pub fn kernel() -> Kernel {
     add("only_sleeper", DATA + 0x20, 4, elf::STT_OBJECT.0, false, 3);
     add("limit", DATA + 0x30, 8, elf::STT_OBJECT.0, true, 3);
     add("runqueues", 0x80, 64, elf::STT_OBJECT.0, true, 4);
+    symbols
+}
+
+pub fn kernel() -> Kernel {
+    let section = |name: &str, flags, addr, size, file| vmlinux::Section {
+        name: name.into(),
+        kind: elf::SHT_PROGBITS.0,
+        flags,
+        addr: Addr(addr),
+        size,
+        file,
+    };
+    let sections = vec![
+        section("", 0, 0, 0, 0..0),
+        section(".text", AX, TEXT, 0x1000, 0..0x1000),
+        section(".rodata", A, RODATA, 0x100, 0x1000..0x1100),
+        section(".data", WA, DATA, 0x100, 0x1100..0x1200),
+        section(".data..percpu", WA, 0, 0x100, 0x1200..0x1300),
+    ];
+    let symbols = vmlinux_symbols();
     let mut by_name: std::collections::HashMap<String, Vec<vmlinux::SymbolId>> = Default::default();
     for (i, symbol) in symbols.iter().enumerate() {
         by_name.entry(symbol.name.clone()).or_default().push(vmlinux::SymbolId(i as u32));

@@ -6,7 +6,7 @@ use super::patch_site::patch_site;
 use super::privacy::Users;
 use super::sleepers::sleepers;
 use super::{Boundary, BoundaryFunction, Class, Fate, StayReason, data, sidecar};
-use crate::config::{self, At, Config, Entry, Fault, SCHEDULER};
+use crate::config::{self, At, Config, Fault, ListedName, SCHEDULER};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::vmlinux::{Function, Image, Unit};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,10 @@ pub enum Error {
 
 /// Decides for every function and variable of the scheduler what becomes of it, as the configuration says where it
 /// says something.
+///
+/// # Errors
+/// When vmlinux has no `__schedule` that can be diverted or no scheduling class, or the configuration asks for what
+/// cannot be.
 pub fn compute(image: &Image, config: &Config) -> Result<Boundary, Error> {
     config.check_symbols(image)?;
     let path = || image.path.display().to_string();
@@ -184,8 +188,8 @@ impl Facts<'_> {
         })
     }
 
-    /// Only the named functions are replaced. One that sleeps may be among them: unlike the scheduler's, it need
-    /// not always be on somebody's stack, and the stack check finds those that are inside.
+    /// Only the named functions are replaced. One that sleeps may be among them: unlike the scheduler's, it is
+    /// not always on some thread's stack, and the stack check finds the threads that are inside.
     fn fate_in_sidecar(&self, unit: &Unit, named: &BTreeSet<String>, function: &Function) -> Fate {
         if !named.contains(&function.source_name) {
             return Fate::Stay(StayReason::NotNamed);
@@ -228,7 +232,7 @@ impl Facts<'_> {
         let (unit, schedule) = functions.find(|(_, f)| f.addr == self.schedule)?;
         self.kept_by_configuration(unit, schedule)?;
         let is_named =
-            |e: &&Entry| e.means_function(&unit.name, &schedule.name, |name| unit.has_function(name));
+            |e: &&ListedName| e.means_function(&unit.name, &schedule.name, |name| unit.has_function(name));
         let named = self.config.stay_in_vmlinux.iter().find(is_named);
         let files = self.config.mod_files.iter().flatten().next();
         let at = named.or(files).map_or(At { line: 1, column: 1 }, |entry| entry.at);

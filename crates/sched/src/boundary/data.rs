@@ -61,7 +61,7 @@ struct Decision<'a> {
 impl Decision<'_> {
     fn take(&self, all: &mut Variables) -> Decided {
         let v = self.variable;
-        let is_meant = |entry: &crate::config::Entry| {
+        let is_meant = |entry: &crate::config::ListedName| {
             entry.means_variable(&self.unit.name, v.in_function.as_deref(), &v.name)
         };
         if let Some(private) = self.config.force_private.iter().find(|p| is_meant(&p.variable)) {
@@ -131,7 +131,7 @@ impl Decision<'_> {
         let place = self.config.place(at);
         let configured = Some(format!("global_var.force_private, {place}"));
         if let Some(why) = self.always_private() {
-            // It is so already, and how it begins is no matter of choice.
+            // It is so already, and how it begins is not a matter of choice.
             if carry {
                 let what = format!("{} cannot be carried as it is: {why}; leave `carry` out", self.name());
                 all.refused.push((at, what));

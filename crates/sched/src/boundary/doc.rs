@@ -65,14 +65,17 @@ pub struct DocField {
 
 /// What a source file says that matters here.
 struct Mentions {
-    /// Names behind `->` or `.`.
+    /// Names after `->` or `.`.
     members: BTreeSet<String>,
-    /// Names behind `struct` or `union`.
+    /// Names after `struct` or `union`.
     structures: BTreeSet<String>,
 }
 
 /// Puts together what the debug information and the source say. `files`: what there is of the kernel's source outside the
 /// scheduler, relative to its top directory; `read` has their text. Only those that matter are read.
+///
+/// # Errors
+/// Those of `read`.
 pub fn document<E: Send>(
     release: &str,
     structures: &[Structure],
@@ -220,7 +223,7 @@ mod tests {
             .map(|(m, by)| (m.into(), vec![by.into()]))
             .into();
         assert_eq!(*public, expected);
-        assert!(doc.structures["secret"].public_fields.is_empty(), "nobody outside knows it");
+        assert!(doc.structures["secret"].public_fields.is_empty(), "nothing outside knows it");
         assert_eq!((doc.files_read, doc.units_not_read), (3, 1), "b.c knows nothing, gone.c is not there");
         assert_eq!(doc.structures["rq"].all_fields[2].offset, 8);
     }

@@ -59,7 +59,8 @@ pub enum EffectivePrivate {
 
 /// What the configuration amounts to. `files`: the scheduler's files, for one that does not list them.
 pub fn effective(boundary: &Boundary, config: &Config, files: Vec<String>) -> Effective {
-    let names = |entries: &[crate::config::Entry]| entries.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
+    let names =
+        |entries: &[crate::config::ListedName]| entries.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
     // No name may be in two lists.
     let is_elsewhere = |f: &BoundaryFunction| {
         matches!(f.fate, Fate::Stay(StayReason::Configured { .. } | StayReason::NotNamed))

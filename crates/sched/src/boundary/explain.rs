@@ -29,7 +29,7 @@ pub fn explain(boundary: &Boundary, name: &str) -> Vec<Explanation> {
     let is_clone = |full: &str| full.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
     let functions =
         boundary.functions.iter().filter(|f| f.name == name || is_clone(&f.name)).map(explain_function);
-    let variables = boundary.variables.iter().filter(|v| v.name == name).map(variable);
+    let variables = boundary.variables.iter().filter(|v| v.name == name).map(explain_variable);
     functions.chain(variables).collect()
 }
 
@@ -48,7 +48,7 @@ pub(super) fn explain_function(f: &BoundaryFunction) -> Explanation {
                 "vmlinux's entry {} gets a jump to the module's function at {}{}",
                 f.addr,
                 site.at,
-                if site.after_fentry { ", behind ftrace's nop" } else { "" }
+                if site.after_fentry { ", after ftrace's nop" } else { "" }
             ),
             signature(f.class),
         ),
@@ -64,7 +64,7 @@ pub(super) fn explain_function(f: &BoundaryFunction) -> Explanation {
         ),
         Fate::Springboard(_) => (
             "replaced, through the stub",
-            "every sleeping thread's stack ends in it, so the module's runs behind a stub that leaves the \
+            "every sleeping thread's stack ends in it, so a stub calls the module's and leaves the \
              same frame"
                 .to_string(),
             "its body; not its tail after the context switch, which goes on running in vmlinux".to_string(),
@@ -113,7 +113,7 @@ pub(super) fn stay(reason: &StayReason) -> String {
     }
 }
 
-fn variable(v: &BoundaryVariable) -> Explanation {
+fn explain_variable(v: &BoundaryVariable) -> Explanation {
     let (what, mut why, may_change) = match &v.sharing {
         Sharing::Shared => (
             "shared with vmlinux",

@@ -17,7 +17,7 @@ pub struct Boundary {
     pub variables: Vec<BoundaryVariable>,
     /// The `sched_class` objects.
     pub classes: Vec<SchedClass>,
-    /// What whoever wrote the configuration should know.
+    /// What the author of the configuration should know.
     #[serde(default)]
     pub notes: Vec<String>,
 }
@@ -106,7 +106,7 @@ pub enum StayReason {
     },
     /// `.noinstr.text`, or code that must not be diverted.
     NoInstr,
-    /// No room for a jump behind the entry: a jump label, a static call or another function is in the way.
+    /// No room for a jump after the entry: a jump label, a static call or another function is in the way.
     NoRoom {
         /// What is in the way.
         obstacle: String,

@@ -8,10 +8,11 @@ use schedswap_kernel::vmlinux::{Function, Image, Site, SiteKind};
 /// Bytes of a landing pad, at most.
 const LANDING_PAD_MAX: u64 = 4;
 
-/// Finds the window for `function`'s jump: behind ftrace's nop where there is one, so that tracers stay
-/// attachable, else at the entry, behind what indirect branches land on.
+/// Finds the window for `function`'s jump: after ftrace's nop where there is one, so that tracers stay
+/// attachable, else at the entry, after what indirect branches land on.
 ///
-/// `Err` says what is in the way.
+/// # Errors
+/// What is in the way, in words.
 pub fn patch_site(image: &Image, function: &Function) -> Result<PatchSite, String> {
     let entry = function.addr;
     let arch = arch::of(image.machine);

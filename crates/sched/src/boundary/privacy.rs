@@ -1,7 +1,7 @@
 //! What keeps a variable from being the module's own.
 //!
-//! A private copy is right only if nobody goes on using vmlinux's: not code outside the scheduler, nor what of the
-//! scheduler stays in vmlinux, nor somebody who has its address; and if it may begin anew.
+//! A private copy is right only if nothing goes on using vmlinux's: neither code outside the scheduler, nor what of the
+//! scheduler stays in vmlinux, nor code that got its address; and only if it may begin anew.
 
 use super::callers::SchedulerText;
 use super::{BoundaryFunction, Fate, StayReason};
@@ -126,7 +126,7 @@ impl<'a> Users<'a> {
         }
         if !taken.is_empty() {
             found.doubts.push(format!(
-                "its address is taken by {}: whoever keeps it has to let go of it before the module is unloaded",
+                "its address is taken by {}: code that keeps it has to let go of it before the module is unloaded",
                 some(&taken)
             ));
         }

@@ -2,13 +2,16 @@
 
 use super::error::Faults;
 use super::nearest::hint;
-use super::{Config, Entry, Error, SCHEDULER};
+use super::{Config, Error, ListedName, SCHEDULER};
 use schedswap_kernel::vmlinux::Image;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Config {
     /// Every file that it names is in the kernel's source, of which `root` is the top directory.
+    ///
+    /// # Errors
+    /// Each that is not, by line and column.
     pub fn check_files(&self, root: &Path) -> Result<(), Error> {
         let file = self.file.as_deref().unwrap_or_default();
         let mut faults = Faults::default();
@@ -30,7 +33,10 @@ impl Config {
                 faults.add(
                     file,
                     entry.at,
-                    format!("{} is a link that leads out of the kernel's source", entry.name),
+                    format!(
+                        "{} is a link that leads out of the kernel's source; name the file itself",
+                        entry.name
+                    ),
                 );
             }
         }
@@ -39,6 +45,9 @@ impl Config {
 
     /// Every symbol of the scheduler that it names is in the kernel, and is what it is taken for. Whether a sidecar's
     /// function can be replaced, the boundary says.
+    ///
+    /// # Errors
+    /// Each that is not, by line and column.
     pub fn check_symbols(&self, image: &Image) -> Result<(), Error> {
         let file = self.file.as_deref().unwrap_or_default();
         let mut faults = Faults::default();
@@ -56,7 +65,7 @@ impl Config {
         faults.result()
     }
 
-    fn scheduler_function(&self, image: &Image, entry: &Entry) -> Result<(), String> {
+    fn scheduler_function(&self, image: &Image, entry: &ListedName) -> Result<(), String> {
         let functions = || image.units.iter().flat_map(|u| u.functions.iter().map(move |f| (u, f)));
         if functions()
             .any(|(unit, f)| entry.means_function(&unit.name, &f.name, |name| unit.has_function(name)))
@@ -82,7 +91,7 @@ impl Config {
     }
 }
 
-fn scheduler_variable(image: &Image, entry: &Entry) -> Result<(), String> {
+fn scheduler_variable(image: &Image, entry: &ListedName) -> Result<(), String> {
     let variables = || image.units.iter().flat_map(|u| u.variables.iter().map(move |v| (u, v)));
     if variables().any(|(unit, v)| entry.means_variable(&unit.name, v.in_function.as_deref(), &v.name)) {
         return Ok(());

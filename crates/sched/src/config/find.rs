@@ -39,6 +39,9 @@ pub fn find(release: &str, directories: &[PathBuf]) -> Option<PathBuf> {
 }
 
 /// Reads a configuration.
+///
+/// # Errors
+/// When the file cannot be read, or everything that is wrong with it on every kernel.
 pub fn read(path: &Path) -> Result<Config, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     parse(&path.display().to_string(), &text)

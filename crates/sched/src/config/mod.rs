@@ -1,4 +1,4 @@
-//! The configuration: what a person says otherwise than the computed boundary.
+//! The configuration: what a person wants to differ from the computed boundary.
 //!
 //! A supported kernel needs none. One is looked up by the kernel's release ([`find()`]) or named; [`parse()`]
 //! reads it, and [`Config::check_files`] and [`Config::check_symbols`] hold it against the kernel. Everything that
@@ -15,7 +15,7 @@ mod tests;
 
 pub use error::{Error, Fault};
 pub use find::{FILE_NAME, directories, find, read};
-pub use model::{At, Config, DataRule, Entry, Private, Sidecar};
+pub use model::{At, Config, DataRule, ListedName, Private, Sidecar};
 pub(crate) use nearest::hint;
 pub use parse::parse;
 

@@ -12,15 +12,15 @@ pub struct Config {
     /// Which variables are the module's own where nothing else is said.
     pub data: DataRule,
     /// The scheduler's files that make up the module; `None`: all of them.
-    pub mod_files: Option<Vec<Entry>>,
+    pub mod_files: Option<Vec<ListedName>>,
     /// Functions whose names begin so are interfaces.
-    pub interface_prefix: Vec<Entry>,
+    pub interface_prefix: Vec<ListedName>,
     /// Functions that are interfaces, whatever was computed.
-    pub interface: Vec<Entry>,
+    pub interface: Vec<ListedName>,
     /// Functions that stay in vmlinux.
-    pub stay_in_vmlinux: Vec<Entry>,
+    pub stay_in_vmlinux: Vec<ListedName>,
     /// Variables that are shared with vmlinux.
-    pub extra_public: Vec<Entry>,
+    pub extra_public: Vec<ListedName>,
     /// Variables of which the module has its own copy.
     pub force_private: Vec<Private>,
     /// Functions outside the scheduler that are replaced with it.
@@ -40,7 +40,7 @@ pub enum DataRule {
 
 /// A name, and where it stands.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct Entry {
+pub struct ListedName {
     /// A function, a variable, a prefix or a file.
     pub name: String,
     /// Where.
@@ -51,7 +51,7 @@ pub struct Entry {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Private {
     /// Which.
-    pub variable: Entry,
+    pub variable: ListedName,
     /// Its value comes from vmlinux at load and goes back at unload; else it begins as the source says.
     pub carry: bool,
 }
@@ -60,9 +60,9 @@ pub struct Private {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Sidecar {
     /// The function.
-    pub function: Entry,
+    pub function: ListedName,
     /// The source file that defines it, relative to the kernel's source.
-    pub file: Entry,
+    pub file: ListedName,
 }
 
 /// A place in the configuration's file; lines and columns count from 1.
@@ -80,7 +80,7 @@ impl fmt::Display for At {
     }
 }
 
-impl Entry {
+impl ListedName {
     /// Whether this names that variable. `name` alone means every variable of the name; `unit:name` the one of
     /// a unit, `unit:function:name` the one that is static in a function.
     pub fn means_variable(&self, unit: &str, function: Option<&str>, name: &str) -> bool {

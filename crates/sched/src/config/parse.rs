@@ -1,7 +1,7 @@
 //! Reading the YAML. What can be said without knowing the kernel is said here.
 
 use super::error::Faults;
-use super::{At, Config, DataRule, Entry, Error, Fault, Private, SCHEDULER, Sidecar};
+use super::{At, Config, DataRule, Error, Fault, ListedName, Private, SCHEDULER, Sidecar};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Reads a configuration; `file` is what messages call it. An empty one overrides nothing.
+///
+/// # Errors
+/// Everything that is wrong with it on every kernel, by line and column.
 pub fn parse(file: &str, text: &str) -> Result<Config, Error> {
     let options = serde_saphyr::options! { with_snippet: false };
     let document: Option<Document> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
@@ -100,8 +103,8 @@ fn at<T>(spanned: &Spanned<T>) -> At {
     At { line: spanned.referenced.line(), column: spanned.referenced.column() }
 }
 
-fn entries(list: Option<Vec<Spanned<String>>>) -> Vec<Entry> {
-    list.into_iter().flatten().map(|s| Entry { at: at(&s), name: s.value }).collect()
+fn entries(list: Option<Vec<Spanned<String>>>) -> Vec<ListedName> {
+    list.into_iter().flatten().map(|s| ListedName { at: at(&s), name: s.value }).collect()
 }
 
 impl Document {
@@ -109,13 +112,13 @@ impl Document {
         let variables = self.global_var.unwrap_or_default();
         let private = |s: Spanned<Named>| Private {
             carry: s.value.carry,
-            variable: Entry { at: at(&s), name: s.value.name },
+            variable: ListedName { at: at(&s), name: s.value.name },
         };
         let sidecar = |s: Spanned<BTreeMap<String, String>>| {
             let at = at(&s);
             s.value.into_iter().map(move |(function, file)| Sidecar {
-                function: Entry { name: function, at },
-                file: Entry { name: file, at },
+                function: ListedName { name: function, at },
+                file: ListedName { name: file, at },
             })
         };
         Config {
@@ -185,7 +188,7 @@ impl Config {
                 faults.add(file, entry.at, what);
             } else if !entry.name.ends_with(".c") {
                 let what =
-                    format!("{} is no C source; name the .c file that defines the function", entry.name);
+                    format!("{} is not a C source; name the .c file that defines the function", entry.name);
                 faults.add(file, entry.at, what);
             }
         }
@@ -202,7 +205,7 @@ fn is_inside(path: &str) -> Result<(), String> {
         ));
     }
     if parts().any(|part| part.is_empty() || part == ".") || path.contains(['\\', '\0', '\n']) {
-        return Err(format!("{path:?} is no plain path, such as {SCHEDULER}core.c"));
+        return Err(format!("{path:?} is not a plain path, such as {SCHEDULER}core.c"));
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ stay_in_vmlinux:
     - sched_show_task
 ";
     let config = parse("b.yaml", text).unwrap();
-    let names = |entries: &[Entry]| entries.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
+    let names = |entries: &[ListedName]| entries.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(config.mod_files.as_deref().unwrap()), ["kernel/sched/core.c", "kernel/sched/sched.h"]);
     assert_eq!(names(&config.interface_prefix), ["__x64_sys_"]);
     assert_eq!(names(&config.interface), ["sched_fork", "__schedule"]);
@@ -140,9 +140,9 @@ fn files_are_the_kernels() {
         refused(&format!("mod_files:\n  - {path}\n"), "2:5", "leads out of the kernel's source");
         refused(&format!("sidecar:\n  - f: {path}\n"), "2:5", "leads out of the kernel's source");
     }
-    refused("mod_files: [kernel/sched//core.c]\n", "1:13", "no plain path");
+    refused("mod_files: [kernel/sched//core.c]\n", "1:13", "not a plain path");
     refused("mod_files: [kernel/fork.c]\n", "1:13", "sidecar");
-    refused("sidecar:\n  - f: include/linux/sched.h\n", "2:5", "no C source");
+    refused("sidecar:\n  - f: include/linux/sched.h\n", "2:5", "not a C source");
 
     let root = tempfile::tempdir().unwrap();
     let sched = root.path().join("kernel/sched");
@@ -162,7 +162,7 @@ fn files_are_the_kernels() {
 
 #[test]
 fn a_name_means_all_of_it_unless_it_says_more() {
-    let entry = |name: &str| Entry { name: name.into(), at: At::default() };
+    let entry = |name: &str| ListedName { name: name.into(), at: At::default() };
     let core = "kernel/sched/core.c";
     assert!(entry("x").means_variable(core, None, "x"));
     assert!(entry("x").means_variable(core, Some("f"), "x"));

@@ -185,6 +185,9 @@ impl Gate {
 
 /// Compares every function of `objects` (unit and object, compiled with [`crate::compile::Build::Gate`]) with
 /// vmlinux.
+///
+/// # Errors
+/// When a unit of vmlinux has no object, or an object is damaged or has a relocation of unknown kind.
 pub fn gate(image: &Image, objects: &[(String, Object)]) -> Result<Gate> {
     let mut units = Vec::new();
     for unit in &image.units {

@@ -18,14 +18,14 @@ use schedswap_kernel::address::Addr;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A unit of vmlinux was not compiled.
-    #[error("{unit} is part of vmlinux but was not compiled")]
+    #[error("vmlinux has the unit {unit}, but no object of it was compiled; run `schedswap init` again")]
     NoObject {
         /// Unit.
         unit: String,
     },
     /// A relocation of a kind that is not known.
     #[error(
-        "{object}: relocation of unknown kind {kind} at {section}+{offset:#x}; this architecture's table of relocations needs it"
+        "{object}: the relocation at {section}+{offset:#x} is of unknown kind {kind}; please report it with the kernel's release and its compiler"
     )]
     UnknownRelocation {
         /// Object.
@@ -47,7 +47,7 @@ pub enum Error {
     },
     /// Two references to one thing say that it is at two places.
     #[error(
-        "{unit}: {what} is at {one} by {one_by}, but at {other} by {other_by}; vmlinux and the compiled objects are not from the same source"
+        "{unit}: {what} is at {one} by {one_by}, but at {other} by {other_by}; vmlinux and the compiled objects are not from the same source: start again with the source of this very kernel"
     )]
     Disagreement {
         /// Unit.

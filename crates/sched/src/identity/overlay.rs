@@ -84,6 +84,9 @@ impl<'a> Overlay<'a> {
     }
 
     /// Each relocation and what vmlinux's bytes say of its target.
+    ///
+    /// # Errors
+    /// When the kind of a relocation is not known.
     pub fn filled(&self) -> Result<Vec<(&'a Relocation, Field, Filled)>> {
         let theirs = self.theirs().unwrap_or_default();
         let mut all = Vec::new();
@@ -100,6 +103,9 @@ impl<'a> Overlay<'a> {
     }
 
     /// The first bytes that differ outside relocated fields, as an offset in the range.
+    ///
+    /// # Errors
+    /// When the kind of a relocation is not known.
     pub fn first_difference(&self) -> Result<Option<usize>> {
         let ours = &self.section.data[self.range.start as usize..self.range.end as usize];
         let Some(theirs) = self.theirs() else { return Ok(Some(0)) };
@@ -122,6 +128,9 @@ impl<'a> Overlay<'a> {
     }
 
     /// Why the code is not the same, or `None` when it is: bytes first, then what it refers to.
+    ///
+    /// # Errors
+    /// When the kind of a relocation is not known.
     pub fn why_different(&self) -> Result<Option<Why>> {
         if let Some(at) = self.first_difference()?
             && let Some(at) = self.first_instruction_that_differs(at)?

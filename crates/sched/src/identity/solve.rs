@@ -87,7 +87,7 @@ struct Solver<'a> {
     unit: &'a Unit,
     object: &'a Object,
     /// The unit has no function that differs. Else (`--allow-different`) sections of the two may be laid out
-    /// otherwise, and that references disagree about one is no surprise.
+    /// otherwise, and references may disagree about one.
     clean: bool,
     sections: HashMap<SectionId, Known>,
     /// Sections about which references disagree in a unit that is not clean.

@@ -2,7 +2,7 @@
 //!
 //! The tail may go on with what `__schedule` found out before it switched, as long as the compiler had it in such a
 //! register: that it switches at all, for one (`is_switch`, the difference of two threads). On the way to the
-//! springboard that is no variable any more. What can be shown here: a number that was put into a register, and the
+//! springboard that is not a variable any more. What can be shown here: a number that was put into a register, and the
 //! outcome of a comparison of two registers, once a branch on the same comparison was taken. Where one is a copy of the
 //! other, a number may stand for that outcome.
 
@@ -64,6 +64,9 @@ impl Join for Known {
 }
 
 /// The callee-saved registers that are numbers at `springboard`, and which.
+///
+/// # Errors
+/// When code on the way does not decode.
 pub fn at_springboard(code: &Code<'_>, springboard: Addr) -> Result<BTreeMap<Register, u64>, Error> {
     let nothing = Known { registers: BTreeMap::new(), compared: None, equal: BTreeSet::new() };
     let starts = code.arrive(code.entry()).into_iter().map(|at| (at, nothing.clone())).collect();
@@ -76,7 +79,7 @@ pub fn at_springboard(code: &Code<'_>, springboard: Addr) -> Result<BTreeMap<Reg
             Flow::Branch { target, .. } if target != step.end() => code.arrive(target),
             _ => Vec::new(),
         };
-        // As for the stack pointer, what is no code of this function is left out.
+        // As for the stack pointer, what is not code of this function is left out.
         let places = code.next(at, step).inside.into_iter().filter(|at| code.decode(*at).is_ok());
         Ok(places.filter_map(|at| Some((at, after.on_the_way(step, taken.contains(&at))?))).collect())
     })?;

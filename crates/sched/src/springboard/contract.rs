@@ -6,11 +6,11 @@ use schedswap_kernel::vmlinux::Machine;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What the code behind the springboard expects of the stack, and what it does with it.
+/// What the code after the springboard expects of the stack, and what it does with it.
 ///
 /// Offsets are from the CFA, the caller's stack pointer before it called `__schedule`: on x86-64 the return address
-/// is at −8, on arm64 it is in x30 and has a slot like other registers. All of it is derived from the code behind the springboard; nothing assumes what the compiler's
-/// prologue looks like.
+/// is at −8, on arm64 it is in x30 and has a slot like other registers. All of it is derived from the code after the
+/// springboard; nothing assumes what the compiler's prologue looks like.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Contract {
     /// Symbol of the function that holds the springboard.
@@ -53,7 +53,7 @@ pub enum Base {
     Rsp,
     /// rbp is CFA−16, where the caller's rbp is saved.
     Rbp,
-    /// x29 is this many bytes from the CFA, where the caller's x29 is saved, and the return address behind it.
+    /// x29 is this many bytes from the CFA, where the caller's x29 is saved, and the return address after it.
     X29(i64),
 }
 

@@ -8,6 +8,9 @@ use schedswap_kernel::address::Addr;
 use schedswap_kernel::vmlinux::Machine;
 
 /// Derives the contract from the code; `unwind` is the kernel's ORC entry for an address.
+///
+/// # Errors
+/// As [`derive`](super::read::derive).
 pub fn derive_from(
     code: &Code<'_>,
     unwind: Option<&dyn Fn(Addr) -> Option<orc::Orc>>,
@@ -62,7 +65,7 @@ fn base(machine: Machine, fp: Option<i64>, slot: impl Fn(CalleeSaved) -> Option<
             offset,
             expected: "CFA-16, where the caller's rbp is saved",
         }),
-        // Without it, nobody could unwind the stack of a sleeping thread.
+        // Without it the kernel could not unwind the stack of a sleeping thread.
         (Machine::Aarch64, Some(at))
             if slot(CalleeSaved::X29) == Some(at) && slot(CalleeSaved::X30) == Some(at + 8) =>
         {

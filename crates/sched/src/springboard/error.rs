@@ -50,37 +50,37 @@ pub enum Error {
     #[error("{register} is CFA{offset:+} at the springboard, expected {expected}; {REFUSED}")]
     FrameBase { register: &'static str, offset: i64, expected: &'static str },
     #[error(
-        "{instruction} behind the springboard reads {register}, which the new __schedule cannot have set; \
+        "{instruction} after the springboard reads {register}, which the new __schedule cannot have set; \
          {REFUSED}"
     )]
     LiveRegister { register: String, instruction: Instruction },
     #[error(
-        "{instruction} behind the springboard reads the frame at CFA{offset:+}, which is neither a saved \
+        "{instruction} after the springboard reads the frame at CFA{offset:+}, which is neither a saved \
          register nor the canary; {REFUSED}"
     )]
     LiveSlot { offset: i64, instruction: Instruction },
-    #[error("{instruction} behind the springboard reaches CFA{offset:+}, outside the frame; {REFUSED}")]
+    #[error("{instruction} after the springboard reaches CFA{offset:+}, outside the frame; {REFUSED}")]
     OutsideFrame { offset: i64, instruction: Instruction },
     #[error(
-        "{instruction} behind the springboard uses the address CFA{offset:+} of the frame as a value; \
+        "{instruction} after the springboard uses the address CFA{offset:+} of the frame as a value; \
          {REFUSED}"
     )]
     FrameEscapes { offset: i64, instruction: Instruction },
-    #[error(
-        "{instruction} behind the springboard does with the stack pointer what was not foreseen; {REFUSED}"
-    )]
+    #[error("{instruction} after the springboard does something unknown to the stack pointer; {REFUSED}")]
     StackPointerLost { instruction: Instruction },
-    #[error("{instruction} behind the springboard calls {callee}, which is not of the scheduler; {REFUSED}")]
+    #[error(
+        "{instruction} after the springboard calls {callee}, which is not part of the scheduler; {REFUSED}"
+    )]
     UnknownCall { callee: String, instruction: Instruction },
-    #[error("{instruction} behind the springboard branches to where it computes; {REFUSED}")]
+    #[error("{instruction} after the springboard branches to a computed address; {REFUSED}")]
     IndirectBranch { instruction: Instruction },
-    #[error("{instruction} behind the springboard is of a kind that was not foreseen there; {REFUSED}")]
+    #[error("{instruction} after the springboard is of an unknown kind; {REFUSED}")]
     Unforeseen { instruction: Instruction },
-    #[error("{instruction} behind the springboard leads back to the springboard; {REFUSED}")]
+    #[error("{instruction} after the springboard leads back to the springboard; {REFUSED}")]
     Loops { instruction: Instruction },
-    #[error("the code behind the springboard runs past {at}, the end of the function; {REFUSED}")]
+    #[error("the code after the springboard runs past {at}, the end of the function; {REFUSED}")]
     FallsOff { at: Addr },
-    #[error("no path behind the springboard returns; {REFUSED}")]
+    #[error("no path after the springboard returns; {REFUSED}")]
     NeverReturns,
     #[error(
         "{instruction} returns with {register} holding {found}, where the caller's value was expected; {REFUSED}"

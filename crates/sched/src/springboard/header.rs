@@ -13,25 +13,36 @@ pub struct Anchor<'a> {
     pub addr: Addr,
 }
 
+impl Anchor<'_> {
+    /// An address as the assembler writes it: relative to the anchor.
+    fn anchored(self, addr: Addr) -> String {
+        let distance = addr.distance_from(self.addr);
+        let sign = if distance < 0 { '-' } else { '+' };
+        format!("{} {sign} {:#x}", self.name, distance.unsigned_abs())
+    }
+}
+
 /// `springboard.h` for `stub.S`, which says what each name means.
 pub fn header(contract: &Contract, anchor: Anchor<'_>) -> String {
-    let anchored = |addr: Addr| {
-        let distance = addr.distance_from(anchor.addr);
-        let sign = if distance < 0 { '-' } else { '+' };
-        format!("{} {sign} {:#x}", anchor.name, distance.unsigned_abs())
-    };
     let mut text = String::new();
-    // The contract's own lines, for whoever debugs the stub.
+    // The contract's own lines, to read when the stub is debugged.
     text.push_str("/* Generated from vmlinux:\n");
     for line in contract.to_string().lines() {
         let _ = writeln!(text, " *   {line}");
     }
     text.push_str(" */\n#ifndef SS_SPRINGBOARD_H\n#define SS_SPRINGBOARD_H\n\n");
-
     let mut define = |name: &str, value: &str| {
         let _ = writeln!(text, "{}", format!("#define {name} {value}").trim_end());
     };
-    define("SS_SPRINGBOARD", &anchored(contract.springboard));
+    define_frame(contract, anchor, &mut define);
+    define_registers(contract, &mut define);
+    text.push_str("\n#endif\n");
+    text
+}
+
+/// Where the springboard is, the frame's shape, and its canary.
+fn define_frame(contract: &Contract, anchor: Anchor<'_>, define: &mut impl FnMut(&str, &str)) {
+    define("SS_SPRINGBOARD", &anchor.anchored(contract.springboard));
     match contract.base {
         Base::Rsp => define("SS_BASE_RBP", "0"),
         Base::Rbp => define("SS_BASE_RBP", "1"),
@@ -45,12 +56,16 @@ pub fn header(contract: &Contract, anchor: Anchor<'_>) -> String {
     if let Some(canary) = &contract.canary {
         let operand = match canary.guard {
             Guard::Offset(offset) => format!("%gs:{offset:#x}"),
-            Guard::Address(addr) => format!("%gs:({})(%rip)", anchored(addr)),
+            Guard::Address(addr) => format!("%gs:({})(%rip)", anchor.anchored(addr)),
             Guard::Thread(offset) => offset.to_string(),
         };
         define("SS_GUARD", &operand);
         define("SS_CANARY", &contract.from_stack_pointer(canary.offset).to_string());
     }
+}
+
+/// What becomes of each callee-saved register: one call of a macro `op` for each.
+fn define_registers(contract: &Contract, define: &mut impl FnMut(&str, &str)) {
     // On x86-64 a frame base is pushed, on arm64 the frame record is stored by itself.
     let apart = |slot: &&Slot| match contract.base {
         Base::Rsp => false,
@@ -74,6 +89,4 @@ pub fn header(contract: &Contract, anchor: Anchor<'_>) -> String {
     define("SS_EACH_CONSTANT(op)", &constants.join(" "));
     define("SS_EACH_KEPT(op)", &kept.join(" "));
     define("SS_EACH_KEPT_BACK(op)", &back.join(" "));
-    text.push_str("\n#endif\n");
-    text
 }

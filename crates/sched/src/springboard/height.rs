@@ -27,6 +27,9 @@ impl Join for Height {
 }
 
 /// The registers when execution arrives at `springboard`.
+///
+/// # Errors
+/// When no path leads there, or code on the way does not decode.
 pub fn at_springboard(code: &Code<'_>, springboard: Addr) -> Result<Height, Error> {
     let abi = code.abi();
     let entry = Height { sp: Some(abi.entry_sp), fp: None };
@@ -37,7 +40,7 @@ pub fn at_springboard(code: &Code<'_>, springboard: Addr) -> Result<Height, Erro
         }
         let Next { inside, .. } = code.next(at, step);
         let after = height.after(step, abi);
-        // Code behind a call that does not return belongs to no path, and may be no code of this function.
+        // Code after a call that does not return is on no path, and may not be code of this function.
         Ok(inside.into_iter().filter(|at| code.decode(*at).is_ok()).map(|at| (at, after)).collect())
     })?;
     known

@@ -2,7 +2,7 @@
 //!
 //! A thread that sleeps has its stack end in the frame of vmlinux's `__schedule`, at the call of the function that
 //! switches stacks (`__switch_to_asm` on x86-64, `__switch_to` on arm64).
-//! The new `__schedule` must leave the very same frame behind, because vmlinux's code behind that call runs
+//! The new `__schedule` must leave the very same frame, because vmlinux's code after that call runs
 //! when the thread wakes. What this code expects of the frame is the [`Contract`], derived from the code itself:
 //! a kernel whose code expects more than can be provided is refused. `runtime/arch/*/stub.S` keeps the
 //! contract at run time, told by [`header`] what it is.
@@ -14,7 +14,7 @@
 //! | `paths` | instructions as a graph, with all that may be patched |
 //! | `height` | stack pointer and frame base at the springboard |
 //! | `constants` | registers that are always one number at the springboard |
-//! | `tail` | what the code behind the springboard reads, restores and calls |
+//! | `tail` | what the code after the springboard reads, restores and calls |
 //! | `orc` | the kernel's unwind table as a second opinion |
 //! | `header` | the contract for the assembler |
 //! | `prove` | runs the assembled stub and vmlinux's tail together |

@@ -59,7 +59,7 @@ impl Numbering {
             (Numbering::Second, 5) => Orc::DI,
             (Numbering::Second, 8) => Orc::CFA,
             (Numbering::Second, 10) => Orc::BP_INDIRECT,
-            // rax, which the first has not.
+            // rax, which the first numbering does not have.
             (Numbering::Second, 1) => Orc::UNKNOWN,
             (Numbering::Second, register) => register,
         }
@@ -124,6 +124,9 @@ pub fn lookup(ip_table: Addr, ips: &[u8], entries: &[u8], at: Addr) -> Option<Ra
 }
 
 /// Checks that the kernel's unwinder finds the same frame at the springboard as the code does.
+///
+/// # Errors
+/// When it does not.
 pub fn confirm(contract: &Contract, orc: Orc, at: Addr) -> Result<(), Error> {
     let saved_bp = contract.slots.iter().find(|slot| slot.register == CalleeSaved::Rbp);
     let cfa_agrees = match contract.base {

@@ -144,7 +144,7 @@ impl<'a> Code<'a> {
     /// Where execution goes after `step`, which is at `at`.
     pub fn next(&self, at: At, step: &Step) -> Next {
         let mut next = Next::default();
-        let behind = step.end();
+        let after = step.end();
         let diverges = match step.flow {
             Flow::Call(target) => matches!((self.callee)(target), Callee::Diverges(_)),
             _ => false,
@@ -152,10 +152,10 @@ impl<'a> Code<'a> {
         match step.flow {
             Flow::Call(_) if diverges => {}
             Flow::Next | Flow::Call(_) | Flow::CallIndirect(_) | Flow::Branch { .. } => {
-                self.fall_through(at, behind, &mut next);
+                self.fall_through(at, after, &mut next);
             }
             Flow::Return => next.returns = true,
-            Flow::Trap if self.warns.contains(&at.addr) => self.fall_through(at, behind, &mut next),
+            Flow::Trap if self.warns.contains(&at.addr) => self.fall_through(at, after, &mut next),
             Flow::Trap | Flow::Jump(_) | Flow::JumpIndirect | Flow::Other => {}
         }
         if let Flow::Jump(target) | Flow::Branch { target, .. } = step.flow {
@@ -164,7 +164,7 @@ impl<'a> Code<'a> {
         if let Some(&target) = self.labels.get(&at.addr).filter(|_| at.alternative.is_none()) {
             // A nop in the file may become a jump, and a jump a nop.
             self.branch(target, &mut next);
-            self.fall_through(at, behind, &mut next);
+            self.fall_through(at, after, &mut next);
         }
         next
     }
@@ -177,13 +177,13 @@ impl<'a> Code<'a> {
         }
     }
 
-    fn fall_through(&self, at: At, behind: Addr, next: &mut Next) {
+    fn fall_through(&self, at: At, after: Addr, next: &mut Next) {
         match at.alternative.map(|index| &self.alternatives[index]) {
-            Some(alternative) if behind >= alternative.replacement.end() => {
+            Some(alternative) if after >= alternative.replacement.end() => {
                 next.inside.extend(self.arrive(alternative.at + alternative.len));
             }
-            Some(_) => next.inside.push(At { addr: behind, ..at }),
-            None => next.inside.extend(self.arrive(behind)),
+            Some(_) => next.inside.push(At { addr: after, ..at }),
+            None => next.inside.extend(self.arrive(after)),
         }
     }
 

@@ -14,12 +14,15 @@ const DIVERGES: &str = "__stack_chk_fail";
 /// arch/arm64/kernel/alternative.c
 const WRITES_NOPS: &str = "alt_cb_patch_nops";
 
-/// Functions outside the scheduler that the code behind the switch may call, by how their names begin: static
+/// Functions outside the scheduler that the code after the switch may call, by how their names begin: static
 /// calls' trampolines and trace points, and what takes and releases the run queue's lock. All are C functions that take
 /// nothing from the frame.
 const KNOWN: &[&str] = &["__SCT__", "__traceiter_", "_raw_spin_lock", "_raw_spin_unlock"];
 
-/// Derives the contract of a kernel's `__schedule`, or says why it has none.
+/// Derives the contract of a kernel's `__schedule`.
+///
+/// # Errors
+/// When vmlinux lacks the code or a table, or its `__schedule` expects of the frame what the stub cannot provide.
 pub fn derive(image: &Image) -> Result<Contract, Error> {
     with_code(image, |code| {
         let orc = Unwind::read(image, code.entry())?;
@@ -29,6 +32,9 @@ pub fn derive(image: &Image) -> Result<Contract, Error> {
 }
 
 /// Hands the code of the function with the springboard to `then`.
+///
+/// # Errors
+/// When there is not exactly one such function, or vmlinux has no bytes of it.
 pub fn with_code<T>(image: &Image, then: impl FnOnce(&Code<'_>) -> Result<T, Error>) -> Result<T, Error> {
     let arch = arch::of(image.machine);
     let missing = |name: &str| Error::MissingSymbol { name: name.to_owned() };
@@ -121,14 +127,14 @@ fn outsider_or_known(image: &Image, arch: &dyn Arch, addr: Addr) -> Callee {
 }
 
 /// An entry of a table: where it is, and its bytes.
-type Entry<'a> = (Addr, &'a [u8]);
+type TableEntry<'a> = (Addr, &'a [u8]);
 
 /// A table between two symbols, as its entries and their size; empty where the kernel has none.
 fn table<'a>(
     image: &'a Image,
     [start, stop]: [&str; 2],
     structure: &str,
-) -> Result<(Vec<Entry<'a>>, usize), Error> {
+) -> Result<(Vec<TableEntry<'a>>, usize), Error> {
     let (Some(start_symbol), Some(stop_symbol)) = (image.unique_symbol(start), image.unique_symbol(stop))
     else {
         return Ok((Vec::new(), 0));
@@ -149,7 +155,7 @@ fn table<'a>(
 }
 
 /// The address that a `s32` at `offset` in an entry holds, relative to itself.
-fn relative((addr, bytes): Entry<'_>, offset: usize) -> Addr {
+fn relative((addr, bytes): TableEntry<'_>, offset: usize) -> Addr {
     let distance =
         bytes.get(offset..).and_then(|bytes| bytes.first_chunk::<4>()).copied().unwrap_or_default();
     (addr + offset as u64).offset(i64::from(i32::from_le_bytes(distance)))

@@ -7,12 +7,12 @@ use crate::binding::Error;
 use object::elf;
 use schedswap_kernel::arch::relocation::{Field, Fields};
 use schedswap_kernel::arch::{self, Arch};
-use schedswap_kernel::objects::{Object, Place, SectionId, Symbol, SymbolId};
+use schedswap_kernel::objects::{Object, Place, Relocation, SectionId, Symbol, SymbolId};
 use std::collections::BTreeSet;
 
 /// What a reference names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
+pub enum Referent {
     /// Something of the same object.
     Piece(PieceId),
     /// An entry of one of its tables: code hands over the one that describes it (WARN with arguments, from 7.x on).
@@ -30,9 +30,9 @@ pub struct Reference {
     pub kind: u32,
     /// A call, jump or conditional branch.
     pub is_branch: bool,
-    /// What the addend lacks: bytes from the field to where relative fields in code count from.
+    /// What the addend leaves out: the bytes from the field to where relative fields in code count from.
     pub to_end: i64,
-    pub target: Target,
+    pub referent: Referent,
     /// The byte referred to, counted from the piece's origin, the table's section or the symbol.
     pub offset: i64,
 }
@@ -53,6 +53,9 @@ pub struct Unit<'a> {
 
 impl<'a> Unit<'a> {
     /// Cuts and normalises one unit.
+    ///
+    /// # Errors
+    /// When the machine, a section or a relocation is one that the rules do not know.
     pub fn new(name: &'a str, object: &'a Object) -> Result<Unit<'a>, Error> {
         let arch = arch::of_elf(object.machine)
             .ok_or_else(|| Error::Machine { name: object.name.clone(), machine: object.machine })?;
@@ -152,46 +155,54 @@ impl<'a> Unit<'a> {
             let rule = self.arch.field(r.kind).filter(Field::is_known);
             let rule = rule.ok_or_else(|| fail("there is no rule for binding it"))?;
             if r.offset + rule.width() > section.data.len() as u64 {
-                return Err(fail("its field reaches behind the section's end"));
+                return Err(fail("its field reaches past the section's end"));
             }
             let field = fields.by_offset.get(&r.offset);
             if is_code && field.is_none() {
-                return Err(fail("it lies in no instruction"));
+                return Err(fail("it is not in an instruction"));
             }
             let to_end = fields.to_end(&rule, r.offset);
-            let symbol = self.object.symbol(r.symbol);
-            let (target, offset) = match symbol.place {
-                Place::Undefined | Place::Absolute => {
-                    (Target::Symbol(r.symbol), r.addend.wrapping_add(to_end))
-                }
-                Place::Section(section) => {
-                    let offset = (symbol.value as i64).wrapping_add(r.addend).wrapping_add(to_end);
-                    let piece = if symbol.kind == elf::STT_SECTION.0 {
-                        self.slices.at(section, offset)
-                    } else {
-                        self.slices.of_symbol(r.symbol)
-                    };
-                    match piece {
-                        Some(piece) if self.is_weak_alias(piece, &symbol.name) => {
-                            (Target::Symbol(r.symbol), offset.wrapping_sub(symbol.value as i64))
-                        }
-                        Some(piece) => (
-                            Target::Piece(piece),
-                            offset.wrapping_sub(self.slices.piece(piece).origin as i64),
-                        ),
-                        None if matches!(self.policies[section.0 as usize].0, Policy::Table(_)) => {
-                            (Target::Table(section), offset)
-                        }
-                        None if is_code => return Err(fail("what it refers to is made anew for the module")),
-                        // Notes about tables and notes.
-                        None => continue,
-                    }
-                }
+            let Some((referent, offset)) = self.referent(r, to_end, is_code).map_err(fail)? else {
+                continue;
             };
             let is_branch = field.is_some_and(|f| f.is_branch);
-            list.push(Reference { field: r.offset, kind: r.kind, is_branch, to_end, target, offset });
+            list.push(Reference { field: r.offset, kind: r.kind, is_branch, to_end, referent, offset });
         }
         Ok(list)
+    }
+
+    /// What a relocation refers to, and the offset in that; `None` for what nothing in the module needs.
+    fn referent(
+        &self,
+        r: &Relocation,
+        to_end: i64,
+        is_code: bool,
+    ) -> Result<Option<(Referent, i64)>, &'static str> {
+        let symbol = self.object.symbol(r.symbol);
+        let Place::Section(section) = symbol.place else {
+            return Ok(Some((Referent::Symbol(r.symbol), r.addend.wrapping_add(to_end))));
+        };
+        let offset = (symbol.value as i64).wrapping_add(r.addend).wrapping_add(to_end);
+        let piece = if symbol.kind == elf::STT_SECTION.0 {
+            self.slices.at(section, offset)
+        } else {
+            self.slices.of_symbol(r.symbol)
+        };
+        Ok(match piece {
+            Some(piece) if self.is_weak_alias(piece, &symbol.name) => {
+                Some((Referent::Symbol(r.symbol), offset.wrapping_sub(symbol.value as i64)))
+            }
+            Some(piece) => {
+                let origin = self.slices.piece(piece).origin as i64;
+                Some((Referent::Piece(piece), offset.wrapping_sub(origin)))
+            }
+            None if matches!(self.policies[section.0 as usize].0, Policy::Table(_)) => {
+                Some((Referent::Table(section), offset))
+            }
+            None if is_code => return Err("it refers to what is made anew for the module"),
+            // Notes about tables and notes.
+            None => None,
+        })
     }
 
     /// Between functions of one section (`.sched.text`) the assembler needs no relocation, but once functions
@@ -223,7 +234,7 @@ impl<'a> Unit<'a> {
                 kind,
                 is_branch: true,
                 to_end: fields.by_offset.get(&branch.field).map_or(0, |f| f.to_end),
-                target: Target::Piece(to),
+                referent: Referent::Piece(to),
                 offset: branch.target as i64 - self.slices.piece(to).origin as i64,
             });
         }

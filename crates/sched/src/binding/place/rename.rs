@@ -1,8 +1,8 @@
 //! Names in the module. A module that carries a second `try_to_wake_up` makes kprobes on that name fail as not
 //! unique by merely being loaded, so nothing keeps its name.
 
-use super::destination::Homes;
 use super::live::Live;
+use super::resolve::Destinations;
 use super::slice::{Form, PieceId};
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use std::collections::HashMap;
 pub struct Names(HashMap<(usize, PieceId), Vec<String>>);
 
 impl Names {
-    pub fn new(homes: &Homes, live: &Live) -> Names {
+    pub fn new(destinations: &Destinations, live: &Live) -> Names {
         let mut units_with: HashMap<&str, usize> = HashMap::new();
         let kept = || {
-            homes.units.iter().enumerate().flat_map(|(u, unit)| {
+            destinations.units.iter().enumerate().flat_map(|(u, unit)| {
                 unit.slices.ids().filter(move |p| live.has(u, *p)).map(move |piece| (u, unit, piece))
             })
         };

@@ -91,7 +91,7 @@ impl Slices {
         self.of_symbol[id.0 as usize]
     }
 
-    /// The piece that a reference to an offset of a section means. A reference behind an object's end belongs
+    /// The piece that a reference to an offset of a section means. A reference past an object's end belongs
     /// to the object before it, unless another begins there: loops count up to one past the end.
     pub fn at(&self, section: SectionId, offset: i64) -> Option<PieceId> {
         let list = &self.by_section[section.0 as usize];
@@ -108,7 +108,7 @@ impl Slices {
     }
 
     /// Cuts an object. `cut` says how, by section; `cuts` where, for sections that are cut at references and for code
-    /// beside functions; `padded` where padding begins that goes with the function behind it.
+    /// beside functions; `padded` where padding begins that goes with the function after it.
     pub fn new(object: &Object, cut: &[Cut], cuts: &[BTreeSet<u64>], padded: &[BTreeSet<u64>]) -> Slices {
         let mut slices = Slices {
             pieces: Vec::new(),
@@ -210,7 +210,7 @@ impl Slices {
         }
     }
 
-    /// Code behind functions that has no name: arm64 has there what `.altinstructions` puts into them, which would
+    /// Code after functions that has no name: arm64 has there what `.altinstructions` puts into them, which would
     /// else be too far away for their branches (`.subsection 1`).
     fn cut_beside(&mut self, section: SectionId, size: u64, cuts: &BTreeSet<u64>) {
         let functions: Vec<(u64, u64)> =
@@ -316,10 +316,10 @@ impl Slices {
         }
         let mut first = start;
         for (i, unit) in bytes.chunks(width).enumerate() {
-            let behind = start + (i * width + width) as u64;
+            let after = start + (i * width + width) as u64;
             if unit.iter().all(|b| *b == 0) {
-                add(first, behind);
-                first = behind;
+                add(first, after);
+                first = after;
             }
         }
         if first < end {
@@ -365,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_behind_functions_is_cut_where_it_is_referred_to() {
+    fn code_after_functions_is_cut_where_it_is_referred_to() {
         let function = |name: &str, value, size| Symbol {
             name: name.into(),
             place: Place::Section(SectionId(0)),
@@ -378,7 +378,7 @@ mod tests {
         let section = Section { name: ".text".into(), data: vec![0; 0x40], size: 0x40, ..Section::default() };
         let symbols = vec![function("f", 0, 0x10), function("g", 0x20, 0x10)];
         let object = Object { sections: vec![section], symbols, ..Object::default() };
-        // What is replaced lies inside functions, what replaces it behind them.
+        // What is replaced lies inside functions, what replaces it after them.
         let cuts = [BTreeSet::from([0x4, 0x10, 0x18, 0x24, 0x34])];
         let slices = Slices::new(&object, &[Cut::Functions], &cuts, &[BTreeSet::new()]);
         let mut found: Vec<_> = slices.pieces.iter().map(|p| (p.start, p.end, p.form)).collect();
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_that_is_listed_goes_with_the_function_behind_it() {
+    fn padding_that_is_listed_goes_with_the_function_after_it() {
         let function = |value| Symbol {
             name: format!("f{value}"),
             place: Place::Section(SectionId(0)),

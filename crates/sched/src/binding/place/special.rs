@@ -19,14 +19,14 @@ pub enum Policy {
     Data(Kept),
     /// Entries that each describe a place in code, named by the relocation at the entry's start; an entry
     /// follows the code it describes.
-    Table(Entry),
+    Table(EntrySize),
     /// `.orc_unwind_ip`: entry n belongs with entry n of `.orc_unwind`.
     OrcIp,
     /// `.orc_unwind`.
     Orc,
     /// Not carried by the module. References to what is in there bind to vmlinux.
     Drop,
-    /// Cannot be had in a module: use of it is an error.
+    /// A module cannot have it: a use of it is an error.
     Refuse,
 }
 
@@ -50,7 +50,7 @@ pub enum Kept {
 
 /// How large a table's entries are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Entry {
+pub enum EntrySize {
     /// As large as this structure of the kernel; `fallback` bytes where the kernel has no such type.
     Struct {
         /// Name of the structure.
@@ -79,11 +79,11 @@ const fn prefix(name: &'static str, policy: Policy, reason: &'static str) -> Row
 }
 
 const fn table(name: &'static str, structure: &'static str, fallback: u64, reason: &'static str) -> Row {
-    exact(name, Policy::Table(Entry::Struct { name: structure, fallback }), reason)
+    exact(name, Policy::Table(EntrySize::Struct { name: structure, fallback }), reason)
 }
 
 const fn fields(name: &'static str, size: u64, reason: &'static str) -> Row {
-    exact(name, Policy::Table(Entry::Field(size)), reason)
+    exact(name, Policy::Table(EntrySize::Field(size)), reason)
 }
 
 /// First match wins.
@@ -197,7 +197,7 @@ pub fn is_for_the_runtime(name: &str) -> bool {
 /// What becomes of a section, and why; `None` for one that would be loaded but is not known.
 pub fn policy(arch: &dyn Arch, name: &str, flags: u64) -> Option<(Policy, &'static str)> {
     if name == arch.ftrace_table() {
-        return Some((Policy::Table(Entry::Field(8)), "ftrace sites of kept code"));
+        return Some((Policy::Table(EntrySize::Field(8)), "ftrace sites of kept code"));
     }
     of_any(name, flags)
 }
@@ -268,7 +268,7 @@ mod tests {
             |machine, name| policy(schedswap_kernel::arch::of(machine), name, A).map(|(policy, _)| policy);
         let (x86, arm64) =
             (schedswap_kernel::vmlinux::Machine::X86_64, schedswap_kernel::vmlinux::Machine::Aarch64);
-        let table = Some(Policy::Table(Entry::Field(8)));
+        let table = Some(Policy::Table(EntrySize::Field(8)));
         assert_eq!(entries(x86, "__mcount_loc"), table);
         assert_eq!(entries(x86, "__patchable_function_entries"), Some(Policy::Drop));
         assert_eq!(entries(arm64, "__patchable_function_entries"), table);

@@ -1,8 +1,8 @@
 //! Tables whose entries each describe a place in code: which entries belong to which function.
 
-use super::normalise::{Target, Unit};
+use super::normalise::{Referent, Unit};
 use super::slice::PieceId;
-use super::special::{Entry, Policy, policy};
+use super::special::{EntrySize, Policy, policy};
 use crate::binding::Error;
 use schedswap_kernel::arch;
 use schedswap_kernel::objects::{Object, Section, SectionId};
@@ -34,6 +34,9 @@ pub struct Tables {
 
 impl Tables {
     /// Sorts a unit's table entries by what they describe.
+    ///
+    /// # Errors
+    /// When an entry describes no code, or a table is not a whole number of entries.
     pub fn new(unit: &Unit, entry_sizes: &BTreeMap<String, u64>) -> Result<Tables, Error> {
         let mut tables = Tables::default();
         for (i, section) in unit.object.sections.iter().enumerate() {
@@ -115,7 +118,7 @@ impl Tables {
 fn described(unit: &Unit, section: SectionId, start: u64) -> Result<(PieceId, i64), Error> {
     let first = unit.references_in(section, start, start + 1).first();
     if let Some(reference) = first
-        && let Target::Piece(piece) = reference.target
+        && let Referent::Piece(piece) = reference.referent
         && unit.slices.piece(piece).is_code()
     {
         return Ok((piece, reference.offset));
@@ -142,15 +145,18 @@ pub fn fill_up(object: &mut Object) {
 }
 
 /// Bytes of a table's entries.
+///
+/// # Errors
+/// When the section is not a whole number of them.
 pub fn entry_size(
     unit: &str,
     section: &Section,
-    entry: Entry,
+    entry: EntrySize,
     known: &BTreeMap<String, u64>,
 ) -> Result<u64, Error> {
     let size = match entry {
-        Entry::Field(size) => size,
-        Entry::Struct { name, fallback } => match known.get(name).copied().unwrap_or(fallback) {
+        EntrySize::Field(size) => size,
+        EntrySize::Struct { name, fallback } => match known.get(name).copied().unwrap_or(fallback) {
             0 => spacing(section).unwrap_or(0),
             size => size,
         },

@@ -1,6 +1,6 @@
 //! What is compared by content, as it has no name in vmlinux, or another one.
 
-use super::overlay::Prover;
+use super::Prover;
 use crate::binding::place::special::{Policy, policy};
 use crate::binding::place::tables::entry_size;
 use object::elf;

@@ -1,6 +1,6 @@
 //! Addresses that two instructions make up.
 
-use super::overlay::{Prover, relocations};
+use super::{Prover, relocations};
 use object::elf;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::relocation::Filled;

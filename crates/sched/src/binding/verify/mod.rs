@@ -6,6 +6,7 @@
 
 mod compare;
 mod fault;
+mod relocations;
 
 pub use fault::Fault;
 
@@ -16,14 +17,11 @@ use crate::boundary::Fate;
 use compare::Comparison;
 use object::elf;
 use schedswap_kernel::address::Addr;
-use schedswap_kernel::arch::relocation::{Field, Fields};
+use schedswap_kernel::arch::relocation::Fields;
 use schedswap_kernel::arch::{self, Arch};
 use schedswap_kernel::objects::{Object, Place, Section, Symbol, read};
 use schedswap_kernel::vmlinux::Image;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-
-/// As many bytes of a function's entry as tell whether an indirect branch may land there.
-const LANDING_BYTES: u64 = 4;
 
 /// What was checked.
 #[derive(Clone, Default, Debug)]
@@ -39,6 +37,9 @@ pub struct VerifyReport {
 }
 
 /// Checks the bytes that [`crate::binding::write::rewrite()`] and [`schedswap_kernel::objects::write`] made of `units`.
+///
+/// # Errors
+/// Everything that is wrong with them.
 pub fn verify(
     bytes: &[u8],
     units: &[UnitObject],
@@ -113,7 +114,7 @@ impl Verifier<'_> {
                 Place::Undefined
                     if symbol.name == self.binding.anchor || symbol.name == symbols::SWITCH_TO => {}
                 Place::Undefined => {
-                    self.fault(&symbol.name, "is undefined, and the module defines it nowhere")
+                    self.fault(&symbol.name, "is undefined, and no part of the module defines it")
                 }
                 Place::Absolute if symbol.name == symbols::ZERO && symbol.value == 0 => {}
                 Place::Absolute => {
@@ -143,7 +144,7 @@ impl Verifier<'_> {
             return;
         }
         if symbol.value.saturating_add(symbol.size) > section.size {
-            self.fault(&symbol.name, format!("reaches behind the end of {}", section.name));
+            self.fault(&symbol.name, format!("reaches past the end of {}", section.name));
         }
         let is_ours = symbol.name.ends_with(".ss")
             || [symbols::TEXT_START, symbols::TEXT_END].contains(&symbol.name.as_str());
@@ -178,160 +179,6 @@ impl Verifier<'_> {
             }
         }
         all
-    }
-
-    fn check_relocations(&mut self, fields: &[Fields]) {
-        let object = self.object;
-        let mut switches = 0;
-        for (i, section) in object.sections.iter().enumerate() {
-            let mut end = 0;
-            for relocation in &section.relocations {
-                self.report.relocations += 1;
-                let place = format!("{}+{:#x}", section.name, relocation.offset);
-                if relocation.offset < end {
-                    self.fault(&place, "two relocations of one field");
-                }
-                let Some(rule) = self.arch.field(relocation.kind).filter(Field::is_known) else {
-                    self.fault(&place, format!("relocation type {} is unknown", relocation.kind));
-                    continue;
-                };
-                end = relocation.offset + rule.width();
-                match section.data.get(relocation.offset as usize..end as usize) {
-                    None => self.fault(&place, "the field reaches behind the section's end"),
-                    Some(field) if !rule.is_clear(field) => {
-                        self.fault(&place, "the field is not zero; the loader refuses that");
-                    }
-                    Some(_) => {}
-                }
-                let symbol = object.symbol(relocation.symbol);
-                let field = fields[i].by_offset.get(&relocation.offset);
-                let is_code = section.flags & elf::SHF_EXECINSTR.0 != 0;
-                if is_code && field.is_none() {
-                    self.fault(&place, "lies in no instruction of a function");
-                }
-                let is_branch = field.is_some_and(|f| f.is_branch);
-                let to_end = fields[i].to_end(&rule, relocation.offset);
-                let offset = relocation.addend.wrapping_add(to_end);
-                match symbol.place {
-                    Place::Undefined if symbol.name == symbols::SWITCH_TO => {
-                        switches += 1;
-                        if !is_branch || offset != 0 {
-                            self.fault(&place, "switches stacks otherwise than by a call");
-                        }
-                    }
-                    Place::Undefined => {
-                        self.check_anchored(&place, section, rule, is_branch, self.anchor.offset(offset))
-                    }
-                    Place::Absolute => self.check_offset(&place, offset),
-                    Place::Section(target) => {
-                        let at = (symbol.value as i64).wrapping_add(offset);
-                        let size = object.section(target).size as i64;
-                        if !(0..=size).contains(&at) {
-                            self.fault(
-                                &place,
-                                format!("refers to {}{at:+#x}, outside of it", object.section(target).name),
-                            );
-                        }
-                        let goes_to_code = object.section(target).flags & elf::SHF_EXECINSTR.0 != 0;
-                        if is_branch && !goes_to_code {
-                            self.fault(&place, format!("branches into {}", object.section(target).name));
-                        }
-                        let describes = matches!(
-                            policy(self.arch, &section.name, section.flags),
-                            Some((Policy::Table(_) | Policy::OrcIp, _))
-                        );
-                        if goes_to_code
-                            && !is_branch
-                            && !describes
-                            && symbol.kind == elf::STT_FUNC.0
-                            && offset == 0
-                        {
-                            let entry = object.section(target).data.get(at as usize..).unwrap_or_default();
-                            self.check_landing(&place, &symbol.name, entry, false);
-                        }
-                    }
-                }
-            }
-        }
-        let springboards =
-            self.binding.boundary.functions.iter().filter(|f| matches!(f.fate, Fate::Springboard(_))).count();
-        if switches != springboards {
-            self.fault(symbols::SWITCH_TO, format!("is called {switches} times, expected {springboards}"));
-        }
-    }
-
-    /// A reference to vmlinux goes to something that is there, and of the right kind.
-    fn check_anchored(&mut self, place: &str, section: &Section, rule: Field, is_branch: bool, target: Addr) {
-        self.report.anchored += 1;
-        if !self.arch.kernel_addresses().contains(&target.0) {
-            self.fault(place, format!("refers to {target}, outside the kernel's image"));
-            return;
-        }
-        if !rule.holds_kernel_addresses() {
-            self.fault(place, "a kernel address does not fit a zero-extended field");
-        }
-        let is_text = self.image.section_at(target).is_some_and(|(_, s)| s.is_text());
-        if is_branch || is_text {
-            let is_entry = !self.image.functions_entered_at(target).is_empty();
-            if !is_entry {
-                self.fault(place, format!("refers to {target}, where no function of vmlinux begins"));
-            } else if is_branch && let Some(name) = self.diverted.get(&target.0) {
-                let what = format!("branches to vmlinux's {name}, of which the module has its own");
-                self.fault(place, what);
-            } else if !is_branch && !self.is_taken_by_vmlinux(target) {
-                let entry = self.image.bytes(target, LANDING_BYTES).unwrap_or_default();
-                let is_sealed = self.sealed.as_ref().is_some_and(|sealed| sealed.contains(&target));
-                let there: Vec<_> =
-                    self.image.functions_entered_at(target).iter().map(|id| self.image.symbol(*id)).collect();
-                // The linker script's own symbols say where sections begin and end.
-                if let Some(symbol) = there.last()
-                    && there.iter().all(|symbol| symbol.is_function())
-                {
-                    self.check_landing(place, &symbol.name.clone(), entry, is_sealed);
-                }
-            }
-            return;
-        }
-        if !self.is_data(target) {
-            self.fault(place, format!("{} refers to {target}, where vmlinux has no object", section.name));
-        }
-    }
-
-    /// A function that is reached by its address begins with what an indirect branch may land on.
-    fn check_landing(&mut self, place: &str, name: &str, entry: &[u8], is_sealed: bool) {
-        if self.sealed.is_some() && (is_sealed || self.arch.landing_pad(entry) == 0) {
-            let why = if is_sealed { "boot code has sealed it" } else { "it has no endbr" };
-            self.fault(place, format!("takes the address of {name}, which must not be called by it: {why}"));
-        }
-    }
-
-    /// Whether code of vmlinux has the address as well (of static calls' trampolines, which are patched, not called).
-    fn is_taken_by_vmlinux(&self, target: Addr) -> bool {
-        self.image.uses.taken.binary_search_by_key(&target, |taken| taken.target).is_ok()
-    }
-
-    /// Within an object of vmlinux, or just before or behind one as compilers fold an index in; or where the linker
-    /// script has set memory aside between sections (arm64's `reserved_pg_dir`).
-    fn is_data(&self, target: Addr) -> bool {
-        let in_section = self.image.sections.iter().any(|s| {
-            s.flags & elf::SHF_ALLOC.0 != 0
-                && s.addr.0 != 0
-                && s.addr <= target
-                && target.0 <= s.addr.0 + s.size
-        });
-        in_section || self.image.symbols.iter().any(|s| s.addr == target && s.binding != elf::STB_LOCAL.0)
-    }
-
-    /// A per-CPU offset lies in vmlinux's per-CPU section.
-    fn check_offset(&mut self, place: &str, offset: i64) {
-        let is_inside = self.image.sections.iter().any(|s| {
-            crate::binding::place::destination::is_per_cpu(&s.name)
-                && s.addr.0 == 0
-                && (0..=s.size as i64).contains(&offset)
-        });
-        if !is_inside {
-            self.fault(place, format!("{offset:#x} is no offset in vmlinux's per-CPU data"));
-        }
     }
 
     /// Tables are whole numbers of entries, each describing code of the module.

@@ -1,10 +1,11 @@
 //! The kept pieces of all units laid out as one object.
 
 use crate::binding::Error;
-use crate::binding::place::destination::{Home, Homes, Resolved};
+use crate::binding::place::destination::Destination;
 use crate::binding::place::live::Live;
 use crate::binding::place::normalise::Reference;
 use crate::binding::place::rename::{Names, is_global};
+use crate::binding::place::resolve::{Destinations, Resolved};
 use crate::binding::place::slice::{Form, PieceId};
 use crate::binding::place::special::{Kept, Policy};
 use crate::binding::place::tables::{TableEntry, Tables};
@@ -18,7 +19,7 @@ const WRITE: u64 = elf::SHF_WRITE.0;
 const EXEC: u64 = elf::SHF_EXECINSTR.0;
 
 struct Layout<'a> {
-    homes: &'a Homes<'a>,
+    destinations: &'a Destinations<'a>,
     live: &'a Live,
     names: &'a Names,
     object: Object,
@@ -47,15 +48,18 @@ struct PlacedEntry {
 }
 
 /// Lays out what is kept.
+///
+/// # Errors
+/// When a reference cannot be bound.
 pub fn layout(
-    homes: &Homes,
+    destinations: &Destinations,
     live: &Live,
     names: &Names,
     tables: &[Tables],
 ) -> Result<(Object, Anonymous), Error> {
-    let machine = homes.units.first().map_or(0, |u| u.object.machine);
+    let machine = destinations.units.first().map_or(0, |u| u.object.machine);
     let mut layout = Layout {
-        homes,
+        destinations,
         live,
         names,
         object: Object { name: "scheduler.o".into(), machine, ..Object::default() },
@@ -68,7 +72,7 @@ pub fn layout(
         zero: SymbolId(0),
         switch_to: SymbolId(0),
     };
-    layout.anchor = layout.symbol(homes.index.binding.anchor, Place::Undefined, elf::STB_GLOBAL.0);
+    layout.anchor = layout.symbol(destinations.index.binding.anchor, Place::Undefined, elf::STB_GLOBAL.0);
     layout.zero = layout.symbol(ZERO, Place::Absolute, elf::STB_LOCAL.0);
     layout.switch_to = layout.symbol(SWITCH_TO, Place::Undefined, elf::STB_GLOBAL.0);
     let text = layout.section(TEXT, elf::SHT_PROGBITS.0, ALLOC | EXEC, 16, 0);
@@ -126,8 +130,8 @@ impl Layout<'_> {
     }
 
     /// The section of the module that a kept piece goes to.
-    fn destination(&mut self, unit: usize, piece: PieceId) -> SectionId {
-        let owner = &self.homes.units[unit];
+    fn section_for(&mut self, unit: usize, piece: PieceId) -> SectionId {
+        let owner = &self.destinations.units[unit];
         let source = owner.object.section(owner.slices.piece(piece).section);
         let progbits = elf::SHT_PROGBITS.0;
         let is_readonly = source.flags & WRITE == 0;
@@ -152,14 +156,14 @@ impl Layout<'_> {
     }
 
     fn place_pieces(&mut self) {
-        let homes = self.homes;
-        // Cold parts behind everything else, as the linker does it.
+        let destinations = self.destinations;
+        // Cold parts come last, as the linker puts them.
         for cold in [false, true] {
-            for (u, unit) in homes.units.iter().enumerate() {
+            for (u, unit) in destinations.units.iter().enumerate() {
                 let mut pieces: Vec<PieceId> = unit.slices.ids().filter(|p| self.live.has(u, *p)).collect();
                 pieces.sort_by_key(|p| (unit.slices.piece(*p).section, unit.slices.piece(*p).start));
                 for piece in pieces {
-                    if matches!(homes.home(u, piece), Home::ColdPartOf(_)) == cold {
+                    if matches!(destinations.of(u, piece), Destination::ColdPartOf(_)) == cold {
                         self.place(u, piece);
                     }
                 }
@@ -168,12 +172,12 @@ impl Layout<'_> {
     }
 
     fn place(&mut self, unit: usize, piece: PieceId) {
-        let homes = self.homes;
-        let owner = &homes.units[unit];
+        let destinations = self.destinations;
+        let owner = &destinations.units[unit];
         let slice = owner.slices.piece(piece);
-        let destination = self.destination(unit, piece);
+        let section_id = self.section_for(unit, piece);
         let align = slice.align(owner.object);
-        let section = &mut self.object.sections[destination.0 as usize];
+        let section = &mut self.object.sections[section_id.0 as usize];
         section.align = section.align.max(align);
         let start = section.size.next_multiple_of(align);
         let length = slice.end - slice.start;
@@ -196,7 +200,7 @@ impl Layout<'_> {
                 if is_global(slice.form, &original.name) { elf::STB_GLOBAL.0 } else { elf::STB_LOCAL.0 };
             self.object.symbols.push(Symbol {
                 name: name.clone(),
-                place: Place::Section(destination),
+                place: Place::Section(section_id),
                 value: origin,
                 size: original.size,
                 binding,
@@ -206,14 +210,14 @@ impl Layout<'_> {
             first.get_or_insert(SymbolId(self.object.symbols.len() as u32 - 1));
         }
         if first.is_none() && matches!(owner.policy(piece).0, Policy::Data(_)) {
-            self.anonymous.insert((destination, start), length);
+            self.anonymous.insert((section_id, start), length);
         }
-        self.placed.insert((unit, piece), (destination, origin, first));
+        self.placed.insert((unit, piece), (section_id, origin, first));
     }
 
     fn fill_pieces(&mut self) -> Result<(), Error> {
-        let homes = self.homes;
-        for (u, unit) in homes.units.iter().enumerate() {
+        let destinations = self.destinations;
+        for (u, unit) in destinations.units.iter().enumerate() {
             for piece in unit.slices.ids().filter(|p| self.live.has(u, *p)) {
                 let slice = unit.slices.piece(piece);
                 let (section, origin, _) = self.placed[&(u, piece)];
@@ -240,8 +244,8 @@ impl Layout<'_> {
         offset: u64,
         describes: bool,
     ) -> Result<Relocation, Error> {
-        let anchor = self.homes.index.anchor;
-        let (symbol, addend) = match self.homes.resolve(unit, from, reference, describes)? {
+        let anchor = self.destinations.index.anchor;
+        let (symbol, addend) = match self.destinations.resolve(unit, from, reference, describes)? {
             Resolved::Own { unit, piece, offset } => {
                 let (section, origin, symbol) = self.placed[&(unit, piece)];
                 match symbol {
@@ -249,7 +253,7 @@ impl Layout<'_> {
                     None => (self.section_symbols[&section], origin as i64 + offset),
                 }
             }
-            Resolved::Entry { section, offset } => self.entry(unit, from, section, offset)?,
+            Resolved::TableEntry { section, offset } => self.entry(unit, from, section, offset)?,
             Resolved::Vmlinux { base, offset } if base.is_offset => {
                 (self.zero, (base.addr.0 as i64).wrapping_add(offset))
             }
@@ -279,7 +283,7 @@ impl Layout<'_> {
                 Ok((self.section_symbols[&placed.section], placed.start as i64 + inside))
             }
             _ => {
-                let owner = &self.homes.units[unit];
+                let owner = &self.destinations.units[unit];
                 Err(Error::Unbindable {
                     unit: owner.name.into(),
                     user: owner.describe(from),
@@ -291,8 +295,8 @@ impl Layout<'_> {
     }
 
     fn place_tables(&mut self, tables: &[Tables]) {
-        let homes = self.homes;
-        for (u, unit) in homes.units.iter().enumerate() {
+        let destinations = self.destinations;
+        for (u, unit) in destinations.units.iter().enumerate() {
             let mut entries: Vec<_> = tables[u]
                 .entries
                 .iter()
@@ -321,7 +325,8 @@ impl Layout<'_> {
     fn fill_tables(&mut self) -> Result<(), Error> {
         let mut filled = Vec::new();
         for ((u, ..), PlacedEntry { piece, entry, section, start }) in &self.entries {
-            for reference in self.homes.units[*u].references_in(entry.section, entry.start, entry.end) {
+            for reference in self.destinations.units[*u].references_in(entry.section, entry.start, entry.end)
+            {
                 let offset = start + reference.field - entry.start;
                 filled.push((*section, self.relocation(*u, *piece, reference, offset, true)?));
             }
@@ -333,7 +338,7 @@ impl Layout<'_> {
     }
 
     fn fill_orc(&mut self, unit: usize, tables: &Tables) {
-        let owner = &self.homes.units[unit];
+        let owner = &self.destinations.units[unit];
         let mut pieces: Vec<PieceId> =
             tables.orc.keys().copied().filter(|p| self.live.has(unit, *p)).collect();
         pieces.sort_unstable();

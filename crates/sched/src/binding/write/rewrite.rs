@@ -1,13 +1,16 @@
 //! The scheduler's objects, compiled as built-in code, made into one object that a module can carry.
 
 use super::emit::{Anonymous, layout};
+use crate::binding::Binding;
 use crate::binding::Error;
 use crate::binding::boot_pointers;
-use crate::binding::place::destination::{Binding, Home, Homes, Index, Resolved};
+use crate::binding::place::destination::Destination;
+use crate::binding::place::index::Index;
 use crate::binding::place::initial;
 use crate::binding::place::live::{Live, check_switch};
-use crate::binding::place::normalise::{Target, Unit};
+use crate::binding::place::normalise::{Referent, Unit};
 use crate::binding::place::rename::Names;
+use crate::binding::place::resolve::{Destinations, Resolved};
 use crate::binding::place::slice::Form;
 use crate::binding::place::special::Policy;
 use crate::binding::place::tables::{Tables, fill_up};
@@ -43,7 +46,7 @@ pub struct Rewritten {
     pub targets: BTreeMap<(String, String), String>,
     /// Functions that vmlinux would divert, but of which the edited source has no code: unit and name.
     pub missing: Vec<(String, String)>,
-    /// Functions that vmlinux has not.
+    /// Functions that vmlinux does not have.
     pub new_functions: Vec<Carried>,
     /// Data that the module has of its own.
     pub private_data: Vec<Carried>,
@@ -69,6 +72,10 @@ pub struct Carried {
 }
 
 /// Binds the scheduler's units to vmlinux and makes one object of them.
+///
+/// # Errors
+/// When an object has a section, a relocation or a reference that cannot be bound; the error names the unit and who uses
+/// what.
 pub fn rewrite(units: &[UnitObject], binding: &Binding) -> Result<Rewritten, Error> {
     let index = Index::new(binding)?;
     let mut seen = BTreeSet::new();
@@ -78,14 +85,14 @@ pub fn rewrite(units: &[UnitObject], binding: &Binding) -> Result<Rewritten, Err
     let units = units.iter().map(|u| Unit::new(&u.unit, &u.object)).collect::<Result<Vec<_>, _>>()?;
     let tables =
         units.iter().map(|u| Tables::new(u, &binding.image.entry_sizes)).collect::<Result<Vec<_>, _>>()?;
-    let mut homes = Homes::new(&index, &units)?;
-    let mut warnings = initial::settle(&mut homes);
-    check_switch(&homes)?;
-    let live = Live::new(&homes, &tables)?;
-    let names = Names::new(&homes, &live);
-    let (object, anonymous) = layout(&homes, &live, &names, &tables)?;
-    warnings.extend(unheard_of(&homes));
-    warnings.extend(unreachable_copies(&homes, &live)?);
+    let mut destinations = Destinations::new(&index, &units)?;
+    let mut warnings = initial::settle(&mut destinations);
+    check_switch(&destinations)?;
+    let live = Live::new(&destinations, &tables)?;
+    let names = Names::new(&destinations, &live);
+    let (object, anonymous) = layout(&destinations, &live, &names, &tables)?;
+    warnings.extend(never_found(&destinations));
+    warnings.extend(unreachable_copies(&destinations, &live)?);
 
     let mut rewritten = Rewritten {
         object,
@@ -98,7 +105,7 @@ pub fn rewrite(units: &[UnitObject], binding: &Binding) -> Result<Rewritten, Err
         dropped: Vec::new(),
         warnings,
     };
-    rewritten.list(&homes, &live, &names);
+    rewritten.list(&destinations, &live, &names);
     for f in &binding.boundary.functions {
         let is_diverted = matches!(f.fate, Fate::Divert(_) | Fate::Springboard(_));
         let key = (f.unit.clone(), f.name.clone());
@@ -111,8 +118,8 @@ pub fn rewrite(units: &[UnitObject], binding: &Binding) -> Result<Rewritten, Err
 
 impl Rewritten {
     /// Fills in what became of each piece.
-    fn list(&mut self, homes: &Homes, live: &Live, names: &Names) {
-        for (u, unit) in homes.units.iter().enumerate() {
+    fn list(&mut self, destinations: &Destinations, live: &Live, names: &Names) {
+        for (u, unit) in destinations.units.iter().enumerate() {
             for piece in unit.slices.ids() {
                 let form = unit.slices.piece(piece).form;
                 let renamed = unit.names(piece).zip(names.of(u, piece));
@@ -122,10 +129,10 @@ impl Rewritten {
                     symbol: symbol.into(),
                     reason: reason.into(),
                 };
-                match homes.home(u, piece) {
-                    Home::Both(_) | Home::Body(_) => {
+                match destinations.of(u, piece) {
+                    Destination::Both(_) | Destination::Body(_) => {
                         for (name, symbol) in renamed {
-                            let diverted = homes
+                            let diverted = destinations
                                 .index
                                 .function(unit.name, name)
                                 .is_some_and(|f| matches!(f.fate, Fate::Divert(_) | Fate::Springboard(_)));
@@ -134,14 +141,14 @@ impl Rewritten {
                             }
                         }
                     }
-                    Home::Class(_) => {
+                    Destination::Class(_) => {
                         self.classes.extend(
                             renamed
-                                .filter(|(name, _)| homes.index.class(name).is_some())
+                                .filter(|(name, _)| destinations.index.class(name).is_some())
                                 .map(|(name, symbol)| (name.to_owned(), symbol.clone())),
                         );
                     }
-                    Home::Module(why) if live.has(u, piece) => {
+                    Destination::Module(why) if live.has(u, piece) => {
                         let list = if form == Form::Function {
                             &mut self.new_functions
                         } else {
@@ -149,20 +156,21 @@ impl Rewritten {
                         };
                         list.extend(renamed.map(|(name, symbol)| carried(name, symbol, why)));
                     }
-                    Home::Vmlinux(_, why) | Home::Nowhere(why) => {
+                    Destination::Vmlinux(_, why) | Destination::Nowhere(why) => {
                         self.dropped.extend(unit.names(piece).map(|name| carried(name, "", why)));
                     }
-                    Home::Module(_) | Home::ColdPartOf(_) => {}
+                    Destination::Module(_) | Destination::ColdPartOf(_) => {}
                 }
             }
         }
     }
 }
 
-/// New functions that only a list of vmlinux's would make heard of: initcalls, boot parameters, exports.
-fn unheard_of(homes: &Homes) -> Vec<String> {
+/// New functions that the kernel would find only through a table built into vmlinux: initcalls, boot parameters,
+/// exports.
+fn never_found(destinations: &Destinations) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (u, unit) in homes.units.iter().enumerate() {
+    for (u, unit) in destinations.units.iter().enumerate() {
         for (i, section) in unit.object.sections.iter().enumerate() {
             let what = match section.name.as_str() {
                 name if name.starts_with(".initcall") => "an initcall",
@@ -172,16 +180,15 @@ fn unheard_of(homes: &Homes) -> Vec<String> {
             };
             debug_assert_eq!(unit.policies[i].0, Policy::Drop);
             for reference in unit.section_references(schedswap_kernel::objects::SectionId(i as u32)) {
-                let Target::Piece(piece) = reference.target else { continue };
-                let is_new = match homes.home(u, piece) {
-                    Home::Nowhere(_) => true,
-                    Home::Module(why) => why == "new",
-                    _ => false,
+                let Referent::Piece(piece) = reference.referent else { continue };
+                let is_new = match destinations.of(u, piece) {
+                    Destination::Nowhere(_) => true,
+                    destination => destination.is_new(),
                 };
                 if is_new && unit.slices.piece(piece).form == Form::Function {
                     let name = unit.describe(piece);
                     warnings.push(format!(
-                        "{name} in {} is {what} that vmlinux has not; a module cannot add one, so it has no effect",
+                        "{name} in {} is {what} that vmlinux does not have; a module cannot add one, so it has no effect",
                         unit.name
                     ));
                 }
@@ -191,25 +198,28 @@ fn unheard_of(homes: &Homes) -> Vec<String> {
     warnings
 }
 
-/// Where an address is taken of a function that cannot be diverted, vmlinux's copy runs, edited or not.
-fn unreachable_copies(homes: &Homes, live: &Live) -> Result<Vec<String>, Error> {
+/// Addresses taken of functions that cannot be diverted: a call through one runs vmlinux's copy, edited or not.
+fn unreachable_copies(destinations: &Destinations, live: &Live) -> Result<Vec<String>, Error> {
     let mut warnings = BTreeSet::new();
-    for (u, unit) in homes.units.iter().enumerate() {
+    for (u, unit) in destinations.units.iter().enumerate() {
         for from in unit.slices.ids().filter(|p| live.has(u, *p)) {
             for reference in unit.references(from).iter().filter(|r| !r.is_branch) {
-                let Some((to_unit, to, 0)) = homes.defined(u, reference) else { continue };
-                if !matches!(homes.home(to_unit, to), Home::Both(_)) {
+                let Some((to_unit, to, 0)) = destinations.defined(u, reference) else { continue };
+                if !matches!(destinations.of(to_unit, to), Destination::Both(_)) {
                     continue;
                 }
-                let owner = &homes.units[to_unit];
+                let owner = &destinations.units[to_unit];
                 for name in owner.names(to) {
-                    let fate = homes.index.function(owner.name, name).map(|f| &f.fate);
+                    let fate = destinations.index.function(owner.name, name).map(|f| &f.fate);
                     if let Some(Fate::InsideOnly(why)) = fate
-                        && matches!(homes.resolve(u, from, reference, false)?, Resolved::Vmlinux { .. })
+                        && matches!(
+                            destinations.resolve(u, from, reference, false)?,
+                            Resolved::Vmlinux { .. }
+                        )
                     {
                         warnings.insert(format!(
-                            "{} in {} takes the address of {name}, which cannot be diverted ({why}): whoever calls \
-                             it by that address runs vmlinux's copy",
+                            "{} in {} takes the address of {name}, which cannot be diverted ({why}): a call \
+                             through that address runs vmlinux's copy",
                             unit.describe(from),
                             unit.name
                         ));

@@ -4,7 +4,7 @@
 //! it, never succeed.
 
 use super::super::contract::Guard;
-use schedswap_kernel::arch::step::{Abi, Effect, Operand, Place as Operation, Register, Step, Touched};
+use schedswap_kernel::arch::step::{Abi, Effect, Operand, Place, Register, Step, Touched};
 use std::collections::BTreeMap;
 
 /// What a register or a stack slot holds.
@@ -32,7 +32,7 @@ pub enum Value {
 
 /// A memory operand, resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum Memory {
     /// On the stack, at this offset from the CFA.
     Stack(i64),
     /// The kernel's stack guard.
@@ -98,7 +98,7 @@ impl Machine {
 
     /// Puts a value onto the stack.
     pub fn put(&mut self, offset: i64, value: Value) {
-        self.store(Place::Stack(offset), WORD, value);
+        self.store(Memory::Stack(offset), WORD, value);
     }
 
     /// Where the stack pointer is, while it points into the stack.
@@ -127,9 +127,9 @@ impl Machine {
         self.stack.retain(|offset, _| *offset >= lowest);
     }
 
-    /// Runs one instruction that is no branch. `relocated` is where its operand in memory is, if a relocation
+    /// Runs one instruction that is not a branch. `relocated` is where its operand in memory is, if a relocation
     /// says so.
-    pub fn run(&mut self, step: &Step, relocated: Option<Place>) {
+    pub fn run(&mut self, step: &Step, relocated: Option<Memory>) {
         let mut equal = self.equal.filter(|_| !step.sets_flags);
         for effect in &step.effects {
             match effect {
@@ -173,7 +173,7 @@ impl Machine {
         self.equal = equal;
     }
 
-    fn operand(&self, operand: Operand, relocated: Option<Place>) -> Value {
+    fn operand(&self, operand: Operand, relocated: Option<Memory>) -> Value {
         match operand {
             Operand::Register(register) => self.register(register),
             Operand::Memory(place) => self.load(self.place(place, relocated)),
@@ -182,7 +182,7 @@ impl Machine {
     }
 
     /// Whatever else an instruction writes is unknown from now on.
-    fn junk(&mut self, touched: &Touched, relocated: Option<Place>) {
+    fn junk(&mut self, touched: &Touched, relocated: Option<Memory>) {
         for access in &touched.stores {
             self.store(self.place(access.place, relocated), access.bytes, Value::Junk);
         }
@@ -191,41 +191,41 @@ impl Machine {
         }
     }
 
-    fn place(&self, place: Operation, relocated: Option<Place>) -> Place {
+    fn place(&self, place: Place, relocated: Option<Memory>) -> Memory {
         match place {
-            Operation::Based { base, offset } => match self.register(base) {
-                Value::Frame(at) => Place::Stack(at.wrapping_add(offset)),
-                Value::Current if self.guard.is_some_and(|guard| guard.is_of_thread(offset)) => Place::Guard,
-                _ => Place::Other,
+            Place::Based { base, offset } => match self.register(base) {
+                Value::Frame(at) => Memory::Stack(at.wrapping_add(offset)),
+                Value::Current if self.guard.is_some_and(|guard| guard.is_of_thread(offset)) => Memory::Guard,
+                _ => Memory::Other,
             },
-            Operation::PerCpu(addr) => {
+            Place::PerCpu(addr) => {
                 let is_guard = self.guard == Some(Guard::at(addr));
-                relocated.unwrap_or(if is_guard { Place::Guard } else { Place::Other })
+                relocated.unwrap_or(if is_guard { Memory::Guard } else { Memory::Other })
             }
-            Operation::Other(_) => relocated.unwrap_or(Place::Other),
+            Place::Other(_) => relocated.unwrap_or(Memory::Other),
         }
     }
 
-    fn load(&self, place: Place) -> Value {
+    fn load(&self, place: Memory) -> Value {
         match place {
-            Place::Stack(offset) => self.stack(offset),
-            Place::Guard => Value::Guard,
-            Place::FrameSp => self.frame_sp,
-            Place::Other => Value::Junk,
+            Memory::Stack(offset) => self.stack(offset),
+            Memory::Guard => Value::Guard,
+            Memory::FrameSp => self.frame_sp,
+            Memory::Other => Value::Junk,
         }
     }
 
-    fn store(&mut self, place: Place, bytes: i64, value: Value) {
+    fn store(&mut self, place: Memory, bytes: i64, value: Value) {
         match place {
-            Place::Stack(offset) => {
+            Memory::Stack(offset) => {
                 // Whatever overlaps is gone.
                 self.stack.retain(|slot, _| *slot + WORD <= offset || *slot >= offset + bytes);
                 if bytes == WORD {
                     self.stack.insert(offset, value);
                 }
             }
-            Place::FrameSp => self.frame_sp = value,
-            Place::Guard | Place::Other => {}
+            Memory::FrameSp => self.frame_sp = value,
+            Memory::Guard | Memory::Other => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use super::error::Error;
 use super::orc::Orc;
 use super::paths::{At, Code};
 use super::read::with_code;
-use machine::{Machine, Place, Value};
+use machine::{Machine, Memory, Value};
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::step::{Abi, Condition, Flow, Register, Step};
 use schedswap_kernel::vmlinux::Image;
@@ -30,12 +30,18 @@ pub struct Proof {
 }
 
 /// Proves an object assembled from `stub.S` against the kernel that it was assembled for.
+///
+/// # Errors
+/// When the object is not a stub, or it or vmlinux's tail does not keep the contract.
 pub fn prove(contract: &Contract, stub_object: &[u8], image: &Image) -> Result<Proof, Error> {
     let address_of = |name: &str| image.unique_symbol(name).map(|symbol| symbol.addr);
     with_code(image, |code| prove_with(contract, stub_object, code, &address_of))
 }
 
 /// [`prove`] on code from anywhere; `address_of` gives the addresses of vmlinux's symbols.
+///
+/// # Errors
+/// As [`prove`].
 pub fn prove_with(
     contract: &Contract,
     stub_object: &[u8],
@@ -66,7 +72,7 @@ enum Stop {
 #[derive(Clone)]
 struct AtCall {
     machine: Machine,
-    behind: u64,
+    after: u64,
 }
 
 struct Run<'a> {
@@ -94,7 +100,7 @@ impl Run<'_> {
     fn until_the_body(&mut self) -> Result<AtCall, Error> {
         let mut machine = Machine::at_entry(self.abi, self.guard());
         let stop = self.stub(self.stub.entry, &mut machine, None)?;
-        let Stop::Body(behind) = stop else { return broken("the stub does not call __schedule.ss") };
+        let Stop::Body(after) = stop else { return broken("the stub does not call __schedule.ss") };
         for argument in self.abi.arguments {
             if machine.register(*argument) != Value::Entry(*argument) {
                 let name = (self.abi.name)(*argument);
@@ -102,13 +108,13 @@ impl Run<'_> {
             }
         }
         self.frame_record(&machine)?;
-        Ok(AtCall { machine, behind })
+        Ok(AtCall { machine, after })
     }
 
-    /// The new `__schedule` found nobody to switch to.
-    fn body_returns(&mut self, AtCall { mut machine, behind }: AtCall) -> Result<(), Error> {
+    /// The new `__schedule` found no other thread to switch to.
+    fn body_returns(&mut self, AtCall { mut machine, after }: AtCall) -> Result<(), Error> {
         machine.call(self.abi);
-        match self.stub(behind, &mut machine, None)? {
+        match self.stub(after, &mut machine, None)? {
             Stop::Return => self.back_at_the_caller(&machine, "without a switch"),
             _ => broken("the stub does not return when __schedule.ss does"),
         }
@@ -196,12 +202,12 @@ impl Run<'_> {
         for _ in 0..STEPS_MAX {
             let (step, reference) = self.stub.instruction(offset)?;
             self.unwinds(offset, machine, switch_sp)?;
-            let behind = step.end().0;
+            let after = step.end().0;
             match step.flow {
                 Flow::Next => {
                     let relocated = reference.map(|reference| self.place(reference));
                     machine.run(&step, relocated);
-                    offset = behind;
+                    offset = after;
                 }
                 Flow::Return => return Ok(Stop::Return),
                 Flow::Jump(target) => match reference {
@@ -219,7 +225,7 @@ impl Run<'_> {
                     }
                 },
                 Flow::Call(_) if reference.is_some_and(|r| r.symbol == "__schedule.ss") => {
-                    return Ok(Stop::Body(behind));
+                    return Ok(Stop::Body(after));
                 }
                 _ => return broken(format!("unexpected instruction at .text+{offset:#x}")),
             }
@@ -228,15 +234,15 @@ impl Run<'_> {
     }
 
     /// What a relocated operand in memory is.
-    fn place(&self, reference: &Reference) -> Place {
+    fn place(&self, reference: &Reference) -> Memory {
         if reference.symbol == "ss_frame_sp" {
-            return Place::FrameSp;
+            return Memory::FrameSp;
         }
         match (self.guard(), (self.address_of)(&reference.symbol)) {
             (Some(Guard::Address(guard)), Some(anchor)) if anchor.offset(reference.offset) == guard => {
-                Place::Guard
+                Memory::Guard
             }
-            _ => Place::Other,
+            _ => Memory::Other,
         }
     }
 

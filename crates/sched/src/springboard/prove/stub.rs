@@ -38,6 +38,9 @@ fn broken(why: impl std::fmt::Display) -> Error {
 
 impl<'a> Stub<'a> {
     /// Reads an ELF object assembled from `stub.S`.
+    ///
+    /// # Errors
+    /// When it is not such an object.
     pub fn read(object: &'a [u8], arch: &'static dyn Arch) -> Result<Stub<'a>, Error> {
         let file = object::File::parse(object).map_err(broken)?;
         let text = file.section_by_name(".text").ok_or_else(|| broken("no section .text"))?;

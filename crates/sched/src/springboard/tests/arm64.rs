@@ -159,10 +159,10 @@ fn faults() {
     let named =
         |error: &Error, name: &str| matches!(error, Error::LiveRegister { register, .. } if register == name);
 
-    // mov x0, x19 behind the switch: what the body has there
+    // mov x0, x19 after the switch: what the body has there
     let live = replaced(Call(FINISH_TASK_SWITCH), &[W(0xaa13_03e0), Call(FINISH_TASK_SWITCH)]);
     assert!(named(&live, "x19"), "{live}");
-    // ldr x0, [x9]: undefined behind a call
+    // ldr x0, [x9]: undefined after a call
     let dead = replaced(Call(FINISH_TASK_SWITCH), &[W(0xf940_0120), Call(FINISH_TASK_SWITCH)]);
     assert!(named(&dead, "x9"), "{dead}");
     // cbz x19, .+4
@@ -227,7 +227,7 @@ fn constants(way: &[Piece]) -> Result<Vec<(CalleeSaved, u64)>, Error> {
 }
 
 #[test]
-fn what_is_always_the_same_number_at_the_switch_may_be_used_behind_it() {
+fn what_is_always_the_same_number_at_the_switch_may_be_used_after_it() {
     use CalleeSaved::X20;
     let differ = [CMP_X0_X1, CSET_W20_NE, CMP_X1_X0, LEAVE_IF_EQUAL];
     assert_eq!(constants(&differ), Ok(vec![(X20, 1)]));
@@ -237,7 +237,7 @@ fn what_is_always_the_same_number_at_the_switch_may_be_used_behind_it() {
     let between = |piece| [CMP_X0_X1, CSET_W20_NE, piece, CMP_X1_X0, LEAVE_IF_EQUAL];
     let [mov_x1_x2, mov_x20_x2] = [W(0xaa02_03e1), W(0xaa02_03f4)];
     for way in [&[CMP_X0_X1, CSET_W20_NE, CMP_X1_X0, NOP][..], &between(mov_x1_x2), &between(mov_x20_x2)] {
-        let error = constants(way).expect_err("it is no constant");
+        let error = constants(way).expect_err("it is not a constant");
         assert!(matches!(&error, Error::LiveRegister { register, .. } if register == "x20"), "{error}");
     }
 }

@@ -82,7 +82,7 @@ pub fn with_frame_base() -> Vec<Piece> {
         B(&[0x85, 0xff]), // test %edi,%edi
         Jne("epilogue"),
         Call(SWITCH),
-        L("behind"),
+        L("after"),
         PREV_TO_ARGUMENT,
         Call(FINISH_TASK_SWITCH),
         L("epilogue"),

@@ -78,8 +78,8 @@ fn tail_that_reads_a_register_of_the_body() {
     // mov %rbx,%rdi
     let live = replacing(with_frame_base(), PREV_TO_ARGUMENT, &[B(&[0x48, 0x89, 0xdf])]);
     assert!(matches!(refusal(&live), Error::LiveRegister { register, .. } if register == "rbx"));
-    // add $1,%rdx: undefined behind a call
-    let dead = replacing(with_frame_base(), L("behind"), &[B(&[0x48, 0x83, 0xc2, 0x01])]);
+    // add $1,%rdx: undefined after a call
+    let dead = replacing(with_frame_base(), L("after"), &[B(&[0x48, 0x83, 0xc2, 0x01])]);
     assert!(matches!(refusal(&dead), Error::LiveRegister { register, .. } if register == "rdx"));
     // mov 0x10(%r13),%rdi: as the base of an address
     let base = replacing(with_frame_base(), PREV_TO_ARGUMENT, &[B(&[0x49, 0x8b, 0x7d, 0x10])]);
@@ -110,7 +110,7 @@ fn register_not_restored() {
     let contract = contract_of(&missing).expect("left alone is allowed");
     assert_eq!(contract.kept, [CalleeSaved::R13]);
     // … but not overwritten: mov %rax,%r13
-    let clobbered = replacing(missing, L("behind"), &[B(&[0x49, 0x89, 0xc5])]);
+    let clobbered = replacing(missing, L("after"), &[B(&[0x49, 0x89, 0xc5])]);
     assert!(matches!(refusal(&clobbered), Error::NotRestored { register: CalleeSaved::R13, .. }));
 }
 
@@ -171,7 +171,7 @@ fn a_slot_may_get_back_what_it_holds_and_nothing_else() {
 }
 
 #[test]
-fn fault_behind_a_jump_label() {
+fn fault_after_a_jump_label() {
     let label = [JumpLabel("traced"), L("epilogue")];
     let mut pieces = replacing(with_frame_base(), L("epilogue"), &label);
     pieces.extend([L("traced"), Call(STRANGER), Jmp("epilogue")]);
@@ -182,15 +182,15 @@ fn fault_behind_a_jump_label() {
 fn fault_in_an_alternative() {
     // mov %rbx,%rdi
     let alternative = Alternative(&[0x48, 0x89, 0xdf]);
-    let pieces = replacing(with_frame_base(), L("behind"), &[alternative]);
+    let pieces = replacing(with_frame_base(), L("after"), &[alternative]);
     assert!(matches!(refusal(&pieces), Error::LiveRegister { register, .. } if register == "rbx"));
-    // xor %edi,%edi is harmless, and execution goes on behind the replaced bytes
-    let pieces = replacing(with_frame_base(), L("behind"), &[Alternative(&[0x31, 0xff])]);
+    // xor %edi,%edi is harmless, and execution goes on after the replaced bytes
+    let pieces = replacing(with_frame_base(), L("after"), &[Alternative(&[0x31, 0xff])]);
     assert_eq!(contract_of(&pieces).expect("a contract").stack_pointer, -88);
 }
 
 #[test]
-fn fault_behind_a_warning() {
+fn fault_after_a_warning() {
     let warns = [JumpLabel("warn"), L("epilogue")];
     let mut pieces = replacing(with_frame_base(), L("epilogue"), &warns);
     pieces.extend([L("warn"), Warn, Call(STRANGER), Jmp("epilogue")]);
@@ -206,7 +206,7 @@ fn tail_that_loops_back_to_the_switch() {
 #[test]
 fn frame_handed_to_a_callee() {
     // lea -0x38(%rbp),%rsi
-    let lea = replacing(with_frame_base(), L("behind"), &[B(&[0x48, 0x8d, 0x75, 0xc8])]);
+    let lea = replacing(with_frame_base(), L("after"), &[B(&[0x48, 0x8d, 0x75, 0xc8])]);
     assert!(matches!(refusal(&lea), Error::FrameEscapes { offset: -72, .. }));
 }
 
