@@ -54,3 +54,47 @@ fn no_file_is_tied_to_one_machine_or_left_unfinished() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The folders from which documents name files.
+fn starts_of_paths(root: &Path) -> Vec<PathBuf> {
+    let mut starts = vec![root.to_owned(), root.join("crates"), root.join("crates/kernel/src/vmlinux")];
+    for entry in fs::read_dir(root.join("crates")).expect("crates").flatten() {
+        starts.extend([entry.path(), entry.path().join("src")]);
+    }
+    starts
+}
+
+/// Whether a word in backquotes is the path of a file of the project: it has a slash and one of its endings. Placeholders
+/// (`NAME.rs`, `SSnnn.md`, `<machine>`) and paths of other trees do not count.
+fn is_path_of_ours(word: &str) -> bool {
+    let endings = [".rs", ".c", ".h", ".S", ".sh", ".md"];
+    let is_placeholder = word.contains(['<', '*', ' ']) || word.contains("NAME") || word.contains("nnn");
+    let is_elsewhere = word.starts_with(['/', '.', '~']) || word.contains("kernel/sched/");
+    word.contains('/')
+        && endings.iter().any(|ending| word.ends_with(ending))
+        && !is_placeholder
+        && !is_elsewhere
+}
+
+#[test]
+fn every_file_that_the_design_names_exists() {
+    let root = root();
+    let mut pages = vec![root.join("DESIGN.md"), root.join("CONTRIBUTING.md")];
+    files_below(&root.join("docs/design"), &[".md"], &mut pages);
+    let starts = starts_of_paths(&root);
+    let (mut missing, mut found) = (Vec::new(), 0);
+    for page in &pages {
+        let text = fs::read_to_string(page).expect("a document");
+        for word in text.split('`').skip(1).step_by(2).filter(|word| is_path_of_ours(word)) {
+            match starts.iter().any(|start| start.join(word).exists()) {
+                true => found += 1,
+                false => missing.push(format!("{}: {word}", page.display())),
+            }
+        }
+    }
+    assert!(missing.is_empty(), "documents name files that do not exist:\n{}", missing.join("\n"));
+    assert!(
+        found > 20,
+        "only {found} paths were found: does this test still read what the documents look like?"
+    );
+}
