@@ -39,7 +39,8 @@ struct ss_kind {
 /* What the build says about one state. */
 struct ss_state_row {
 	struct schedswap_state *state;
-	u64 type_hash;			/* of its declaration, names and sizes of members included; 0: not known */
+	/* of its declaration, names and sizes of members included; 0: not known */
+	u64 type_hash;
 	u32 holds_pointers;
 };
 
