@@ -13,6 +13,9 @@ cargo fmt --all --check
 step "cargo clippy"
 cargo clippy --release --workspace --all-targets --quiet -- --deny warnings
 
+step "cargo doc"
+RUSTDOCFLAGS="${RUSTDOCFLAGS:-} --deny warnings" cargo doc --workspace --no-deps --quiet
+
 step "the kernel to test on"
 build_all
 get_kernel "$SCHEDSWAP"

@@ -145,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn this_very_program_needs_its_libc() {
-        let files = needs(&env::current_exe().unwrap()).unwrap();
+    fn the_shell_needs_its_libc() {
+        let files = needs(Path::new("/bin/sh")).unwrap();
         assert!(files.iter().any(|file| file.to_string_lossy().contains("libc.so")), "{files:?}");
     }
 

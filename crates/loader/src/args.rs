@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Loads a scheduler into the running kernel, removes it again, and loads it at boot.
 ///
-/// A scheduler is a payload below /var/lib/schedswap/<kernel release>/, as its package installs it: a payload is
+/// A scheduler is a payload below /var/lib/schedswap/KERNEL_RELEASE/, as its package installs it: a payload is
 /// registered and loaded at every boot. Or it is a separate .ko file, or a directory with manifest.json and the
 /// module: these only run until they are uninstalled or the machine reboots.
 #[derive(Parser, Debug)]

@@ -123,9 +123,12 @@ mod tests {
         }
     }
 
+    /// Another process writes the program: a file that this one has open for writing is open, for a moment, in whatever
+    /// another test starts meanwhile, and the kernel does not run it (ETXTBSY).
     fn says_of_itself(program: &Path, says: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        fs::write(program, format!("#!/bin/sh\necho '{says}'\necho more\n")).unwrap();
-        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = program.with_extension("text");
+        fs::write(&text, format!("#!/bin/sh\necho '{says}'\necho more\n")).unwrap();
+        let installed = Command::new("install").args(["--mode=755", "--"]).arg(text).arg(program).status();
+        assert!(installed.unwrap().success());
     }
 }

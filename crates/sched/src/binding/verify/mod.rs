@@ -36,7 +36,7 @@ pub struct VerifyReport {
     pub entries: usize,
 }
 
-/// Checks the bytes that [`crate::binding::write::rewrite()`] and [`schedswap_kernel::objects::write`] made of `units`.
+/// Checks the bytes that [`rewrite`](crate::binding::rewrite()) and [`schedswap_kernel::objects::write`] made of `units`.
 ///
 /// # Errors
 /// Everything that is wrong with them.

@@ -236,8 +236,8 @@ mod x86 {
         for store in [&[0x48, 0x89, 0x38][..], &[0x89, 0x38], &[0x57]] {
             assert_eq!(fates(&[&MOV_RDI, store, &[RET]], &[value(3)]), [AddressFate::Stored], "{store:x?}");
         }
-        // cmovne %rdi, %rdx; mov %rdx, (%rax)
-        let conditional = [0x48, 0x0f, 0x45, 0xd7, 0x48, 0x89, 0x10, RET];
+        // cmovne %rdi, %rcx; mov %rcx, (%rax)
+        let conditional = [0x48, 0x0f, 0x45, 0xcf, 0x48, 0x89, 0x08, RET];
         assert_eq!(fates(&[&MOV_RDI, &conditional], &[value(3)]), [AddressFate::Stored]);
     }
 

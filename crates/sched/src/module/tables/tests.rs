@@ -422,7 +422,7 @@ fn a_member_that_is_gone_or_renamed_is_named() {
             headers.edit(expected.tag, member, |_| String::new());
             let structure = || expected.tag.to_owned();
             let missing = Disagreement::Missing { structure: structure(), member: (*member).to_owned() };
-            assert_eq!(headers.disagreements(), [missing.clone()]);
+            assert_eq!(headers.disagreements(), std::slice::from_ref(&missing));
 
             let headers = Headers::new();
             headers.edit(expected.tag, member, |declaration| {
