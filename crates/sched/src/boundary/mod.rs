@@ -2,7 +2,7 @@
 //! data is shared with vmlinux and which gets a copy of its own in the module.
 //!
 //! Everything is computed from the binary and its DWARF; a [configuration](crate::config) may override it. The two
-//! lists of names that nothing in the binary can tell are in [`exceptions`], with the reason beside each entry.
+//! lists of names that nothing in the binary can tell are in `exceptions.rs`, with the reason beside each entry.
 
 mod callers;
 mod compute;

@@ -2,7 +2,7 @@
 //!
 //! The one definition of their structures is the runtime's headers, which `tables.c` includes. It names the members
 //! that it fills in, so their order does not matter. What the build takes the members to be is held against what the
-//! compiler made of those headers ([`agree`]): a member that the header has and the build does not know, or one of
+//! compiler made of those headers (`agreement.rs`): a member that the header has and the build does not know, or one of
 //! another width, ends the build.
 
 mod agreement;
