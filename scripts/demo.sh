@@ -25,7 +25,7 @@ step "schedswap build $work"
 step "schedswap try $work --run examples/demo/features.sh"
 "$SCHEDSWAP" try "$work" --run examples/demo/features.sh
 
-step "schedswap try $work"
-"$SCHEDSWAP" try "$work"
+step "schedswap try $work --baseline 6"
+"$SCHEDSWAP" try "$work" --baseline 6
 
 step "done in $((SECONDS - began)) s"

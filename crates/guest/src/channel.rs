@@ -213,7 +213,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let channel = Channel::new(ours).unwrap();
         theirs.write_all(&frame(b'H', 0, &9u32.to_le_bytes())).unwrap();
-        theirs.write_all(b"garbage that is no frame").unwrap();
+        theirs.write_all(b"garbage, not a frame").unwrap();
         while !channel.is_closed() {
             thread::sleep(Duration::from_millis(1));
         }

@@ -233,24 +233,24 @@ fn the_springboard_is_the_one_call_of_switch_to() -> Result<()> {
 
 #[test]
 #[ignore = "needs the arm64 kernel, which make soak fetches"]
-fn every_window_lies_behind_ftraces_nops_or_at_the_entry() -> Result<()> {
+fn every_window_lies_after_ftraces_nops_or_at_the_entry() -> Result<()> {
     let subject = subject();
     let [start, end] =
         ["__start_mcount_loc", "__stop_mcount_loc"].map(|name| subject.binutils.address(name).expect(name));
     let fentry: BTreeSet<u64> = subject.words.range(start..end).map(|(_, target)| *target).collect();
     assert!(fentry.len() > 10_000, "{} places of ftrace's", fentry.len());
     let labels = subject.jump_labels()?;
-    let (mut behind, mut bare) = (0, 0);
+    let (mut after, mut bare) = (0, 0);
     for (function, site) in subject.windows() {
         let entry = function.addr.0;
         assert_eq!(site.expect, subject.binutils.bytes(site.at.0, 4)?, "the bytes of {}", function.name);
         let expected = if fentry.contains(&entry) { (entry + 8, true) } else { (entry, false) };
         assert_eq!((site.at.0, site.after_fentry), expected, "{}", function.name);
         let end = function.ranges[0].end.0;
-        assert!(site.at.0 + 4 <= end, "the window of {} reaches behind its end", function.name);
+        assert!(site.at.0 + 4 <= end, "the window of {} reaches past its end", function.name);
         assert!(!labels.contains(&site.at.0), "a jump label is in the window of {}", function.name);
         if site.after_fentry {
-            behind += 1;
+            after += 1;
         } else {
             bare += 1;
         }
@@ -271,8 +271,8 @@ fn every_window_lies_behind_ftraces_nops_or_at_the_entry() -> Result<()> {
         );
         without += 1;
     }
-    println!("{behind} windows behind the nops, {bare} at the entry, {without} functions without room");
-    assert!(behind > 300, "{behind} windows behind the nops, {bare} at the entry");
+    println!("{after} windows after the nops, {bare} at the entry, {without} functions without room");
+    assert!(after > 300, "{after} windows after the nops, {bare} at the entry");
     Ok(())
 }
 

@@ -207,7 +207,7 @@ fn the_springboard_is_the_one_call_of_switch_to_asm() -> Result<()> {
 }
 
 #[test]
-fn every_window_lies_behind_the_fentry_nop_or_at_the_entry() -> Result<()> {
+fn every_window_lies_after_the_fentry_nop_or_at_the_entry() -> Result<()> {
     let subject = subject();
     let fentry: BTreeSet<u64> = subject
         .binutils
@@ -216,20 +216,20 @@ fn every_window_lies_behind_the_fentry_nop_or_at_the_entry() -> Result<()> {
         .map(|(_, record)| u64::from_le_bytes(*record))
         .collect();
     const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
-    let (mut behind, mut bare) = (0, 0);
+    let (mut after, mut bare) = (0, 0);
     for (function, site) in subject.windows() {
         let entry = function.addr.0;
         assert_eq!(site.expect, subject.binutils.bytes(site.at.0, 5)?, "the bytes of {}", function.name);
         let body = if subject.binutils.bytes(entry, 4)? == ENDBR64 { entry + 4 } else { entry };
         if fentry.contains(&body) {
             assert_eq!((site.at.0, site.after_fentry), (body + 5, true), "{}", function.name);
-            behind += 1;
+            after += 1;
         } else {
             assert_eq!((site.at.0, site.after_fentry), (body, false), "{}", function.name);
             bare += 1;
         }
     }
-    assert!(behind > 300, "{behind} windows behind a nop, {bare} at the entry");
+    assert!(after > 300, "{after} windows after a nop, {bare} at the entry");
     Ok(())
 }
 
@@ -249,7 +249,7 @@ fn nothing_else_is_in_a_window() -> Result<()> {
     for (at, function) in windows {
         let met = rewritten.iter().find(|(place, len)| overlap(at, 5, *place, *len));
         assert_eq!(met, None, "in the window of {function} at {at:#x}");
-        // The next symbol of the text begins behind it.
+        // The next symbol of the text begins after it.
         let symbols = &subject.binutils.symbols;
         let next = symbols.partition_point(|s| s.addr <= at);
         let next = symbols[next..].iter().find(|s| matches!(s.letter, 't' | 'T' | 'w' | 'W'));

@@ -5,8 +5,8 @@ use super::super::step::{
 };
 use crate::address::Addr;
 use iced_x86::{
-    ConditionCode, FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind,
-    Register,
+    ConditionCode, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, MemorySize, Mnemonic,
+    OpAccess, OpKind, Register,
 };
 
 const RSP: Number = 4;
@@ -233,7 +233,12 @@ fn touched(instruction: &Instruction) -> Touched {
             touched.stores.push(access);
         }
     }
-    // String instructions find their memory by registers that they move on.
+    touch_strings(instruction, info, &mut touched);
+    touched
+}
+
+/// String instructions find their memory by registers that they move on.
+fn touch_strings(instruction: &Instruction, info: &InstructionInfo, touched: &mut Touched) {
     for operand in 0..instruction.op_count() {
         let base = match instruction.op_kind(operand) {
             OpKind::MemorySegRSI => RSI,
@@ -252,7 +257,6 @@ fn touched(instruction: &Instruction) -> Touched {
             touched.stores.push(access);
         }
     }
-    touched
 }
 
 fn reads(access: OpAccess) -> bool {

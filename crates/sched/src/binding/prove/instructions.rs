@@ -107,7 +107,7 @@ impl Prover<'_> {
         Ok(u64::from_le_bytes(field))
     }
 
-    /// Whether an instruction that is no branch has vmlinux's bytes, once its fields are filled.
+    /// Whether an instruction that is not a branch has vmlinux's bytes, once its fields are filled.
     fn same_instruction(
         &self,
         section: SectionId,

@@ -180,7 +180,7 @@ pub fn place(object: &Object, relocation: &Relocation, to_end: u64) -> Option<At
     Some((section, u64::try_from(offset).ok()?))
 }
 
-/// What gcc puts behind a function's name for the part of it that is seldom run.
+/// What gcc appends to a function's name for the part of it that is seldom run.
 const COLD: &str = ".cold";
 
 fn without_cold(name: &str) -> &str {

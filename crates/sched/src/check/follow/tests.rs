@@ -219,6 +219,9 @@ mod x86 {
         // call *%rax; jmp *%rax
         assert_eq!(fates(&[&MOV_RDI, &[0xff, 0xd0], &[RET]], &[value(3)]), pointer);
         assert_eq!(fates(&[&MOV_RDI, &[0xff, 0xe0]], &[value(3)]), pointer);
+        // mov $fire, %rbx; jmp *%rax, which may be a switch's
+        let mov_rbx = [0x48, 0xc7, 0xc3, 0, 0, 0, 0];
+        assert_eq!(fates(&[&mov_rbx, &[0xff, 0xe0]], &[value(3)]), [AddressFate::Unknown]);
         // mov $fire, %rax; call *%rax
         assert_eq!(fates(&[&[0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0xff, 0xd0, RET]], &[value(3)]), []);
     }

@@ -112,7 +112,12 @@ impl Walk<'_> {
             Flow::Trap => self.open.push((next, register)),
             // Of a switch, or a call at the function's end.
             Flow::JumpIndirect if arch.has_jump_tables() => self.fates.push(AddressFate::Unknown),
-            Flow::JumpIndirect => self.branch(Destination::Function(A_POINTER.to_owned()), register),
+            // A call at the function's end, as far as arguments go. The compiler was not to make tables of switches, but a
+            // kernel that was built without retpolines may have one, and then other registers live on.
+            Flow::JumpIndirect if arch.abi().arguments.contains(&register) => {
+                self.branch(Destination::Function(A_POINTER.to_owned()), register);
+            }
+            Flow::JumpIndirect => self.fates.push(AddressFate::Unknown),
             Flow::Other => self.fates.push(AddressFate::Unknown),
         }
     }
