@@ -11,14 +11,14 @@ use std::time::Duration;
 
 /// Where the scheduler module lies in the guest. `try --run` tells scripts by `$SCHEDSWAP_MODULE`.
 pub const MODULE_PATH: &str = "/schedswap/scheduler.ko";
-/// Where the load writes how it gets on.
+/// Where the load writes how it progresses.
 const STATUS: &str = "/run/guest-load.json";
 const STOP_FILE: &str = "/run/guest-load-stop";
 /// Tells the load that the swaps begin.
 const MARK_FILE: &str = "/run/guest-load-swaps";
 /// One load or unload, with the loader's retries.
 const SWITCH_LIMIT: Duration = Duration::from_secs(180);
-/// How long every kind of load has to get on, in seconds in which others work.
+/// How long every kind of load has to make progress, in seconds in which others work.
 const PROGRESS_SECONDS: u64 = 60;
 /// The same by this machine's clock, where the guest may get little of its CPUs.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(600);
@@ -115,7 +115,7 @@ pub struct Spans {
 /// What is reported while it happens.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The load is up, with this many sleepers, and every kind of it gets on.
+    /// The load is up, with this many sleepers, and every kind of it makes progress.
     LoadRuns(u64),
     /// The load is watched on the kernel's own scheduler.
     BaselineBegins,
@@ -249,7 +249,7 @@ impl Scenario {
         Ok(cycle)
     }
 
-    /// Every kind of load gets on, or the one that does not is named.
+    /// Every kind of load makes progress, or the one that does not is named.
     fn check_progress(&self, guest: &Guest) -> Result<()> {
         let command = format!("guest-load progress --status {STATUS} --seconds {PROGRESS_SECONDS}");
         if self.threads == 0 && !self.load {

@@ -175,7 +175,7 @@ fn everybody_has_their_own_state_and_none_is_left_over() -> Result<()> {
     let before = counts(&guest)?.made;
     let begun = Instant::now();
     while counts(&guest)?.made < before + 5000 {
-        ensure!(begun.elapsed() < Duration::from_secs(600), "forking does not get on");
+        ensure!(begun.elapsed() < Duration::from_secs(600), "forking makes no progress");
         sleep(Duration::from_millis(500));
     }
     guest.sh("touch /run/load-stop /run/churn-stop")?;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// Say whether the edit can work: refuse changes to what stays in vmlinux, each by name
 ///
-/// `build` runs the same check. `schedswap explain CODE` says more of a finding. The exit status is 3 if the edit is
+/// `build` runs the same check. `schedswap explain CODE` explains a finding. The exit status is 3 if the edit is
 /// refused.
 #[derive(Args)]
 pub struct CheckArgs {

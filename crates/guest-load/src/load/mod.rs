@@ -38,7 +38,7 @@ pub struct RunArgs {
     /// Threads that sleep, besides those that work
     #[arg(long, value_name = "N", default_value_t = 100)]
     threads: u64,
-    /// Where to write how the load gets on, as JSON
+    /// Where to write how the load progresses, as JSON
     #[arg(long, value_name = "FILE", default_value = "/run/guest-load.json")]
     status: PathBuf,
     /// Report how long each kind stands still before this file exists apart from how long it does from then on
@@ -49,7 +49,7 @@ pub struct RunArgs {
     sleepers_only: bool,
 }
 
-/// Runs the load; fails when something happened that must not, or a kind never got on.
+/// Runs the load; fails when something happened that must not, or a kind never made progress.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let board = calls::shared_board()?;
     let cpus = thread::available_parallelism().map_or(1, |n| n.get());

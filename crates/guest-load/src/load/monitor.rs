@@ -1,4 +1,4 @@
-//! Watches the counters, and writes the status file that says how each kind gets on.
+//! Watches the counters, and writes the status file that says how each kind progresses.
 
 use super::RunArgs;
 use super::board::{Board, Fault, Kind};
@@ -69,7 +69,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Looks at the counter. While `idle`, nothing can get on, and nothing stands still.
+    /// Looks at the counter. While `idle`, nothing can progress, and nothing stands still.
     fn look(&mut self, count: u64, now: Instant, idle: bool, marked: bool) {
         if count != self.count || idle {
             (self.count, self.since) = (count, now);
@@ -102,7 +102,7 @@ impl<'a> Monitor<'a> {
         if self.marked.is_none() && self.args.mark_file.as_ref().is_some_and(|file| file.exists()) {
             self.marked = Some(now);
         }
-        // Before the workers are there and after they were told to end, nothing can get on.
+        // Before the workers are there and after they were told to end, nothing can progress.
         let idle = state != "running";
         for watched in &mut self.kinds {
             watched.look(self.board.counted(watched.kind), now, idle, self.marked.is_some());
@@ -137,7 +137,7 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Fails if something happened that must not, or a kind never got on.
+    /// Fails if something happened that must not, or a kind never made progress.
     pub fn verdict(&self) -> Result<ExitCode> {
         let faults: Vec<String> = Fault::ALL
             .iter()
@@ -150,7 +150,7 @@ impl<'a> Monitor<'a> {
         let kinds = self.kinds.iter().map(|watched| watched.kind);
         let never: Vec<&str> = kinds.filter(|kind| self.board.counted(*kind) == 0).map(Kind::name).collect();
         if !never.is_empty() {
-            bail!("never got on: {}", never.join(", "));
+            bail!("never made progress: {}", never.join(", "));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,4 +1,4 @@
-//! Whether every kind of load gets on.
+//! Whether every kind of load makes progress.
 
 use super::board::Kind;
 use super::monitor::{STATUS_PERIOD, Status};
@@ -20,7 +20,7 @@ pub struct ProgressArgs {
     /// The status file of the running load
     #[arg(long, value_name = "FILE", default_value = "/run/guest-load.json")]
     status: PathBuf,
-    /// How long every kind has to get on: seconds in which others do
+    /// How long every kind has to make progress: seconds in which others do
     #[arg(long, value_name = "N", default_value_t = 30)]
     seconds: u64,
 }
@@ -56,7 +56,7 @@ pub fn progress(args: &ProgressArgs) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         if watch.still > limit {
-            bail!("nothing got on within {} s: {}", args.seconds, stuck.join(", "));
+            bail!("nothing made progress within {} s: {}", args.seconds, stuck.join(", "));
         }
         if is_running && stuck == [Kind::Idle.name()] && watch.worked > limit / 4 {
             return Ok(ExitCode::SUCCESS);

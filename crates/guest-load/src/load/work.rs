@@ -81,7 +81,7 @@ fn compute_for(board: &Board, length: Duration) {
 
 /// Sleeps `times` as long as has passed since `begun`, and `least` at least. Work of fixed length takes longer where
 /// the host has little time for the guest; rests of fixed length would then leave threads of high priority on
-/// the CPUs all the time, and no other thread would get on.
+/// the CPUs all the time, and no other thread would progress.
 fn rest(begun: Instant, times: u32, least: Duration) {
     thread::sleep((begun.elapsed() * times).max(least));
 }

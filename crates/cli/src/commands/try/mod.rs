@@ -29,7 +29,7 @@ const SCRIPT_PATH: &str = "/schedswap/script";
 ///
 /// Without --run: puts a mixed load on the guest (CFS, FIFO, RR, DEADLINE, cgroup quotas, forks, pipes, affinity
 /// changes, sleepers) and watches it on the kernel's own scheduler. Then loads and unloads the scheduler --cycles
-/// times, and checks each time that every kind of load gets on and that the scheduler's features are as they should
+/// times, and checks each time that every kind of load makes progress and that the scheduler's features are as they should
 /// be; at the end, that the kernel's text and scheduling classes are byte for byte what they were. Any complaint of
 /// the kernel on its console is a failure. The longest stand-still of each kind of load is shown beside that of the
 /// same load before the first swap.

@@ -39,7 +39,7 @@ const PARTS: [Part; 7] = [
     ("    enqueue", |t| t.enqueue_ns),
 ];
 
-/// The findings as text: a table of times, what was checked, and how the load got on.
+/// The findings as text: a table of times, what was checked, and how the load did.
 pub fn summary(findings: &Findings) -> String {
     let mut text = String::new();
     let loads: Vec<&Timing> = findings.cycles.iter().filter_map(|c| c.load.as_ref()).collect();
@@ -73,7 +73,8 @@ fn stand_stills(findings: &Findings) -> String {
     let Spans { before, during } = findings.watched_ms;
     let seconds = |ms: u64| format!("({:.0} s)", ms as f64 / 1e3);
     let row = |name: &str, before: &str, during: &str| format!("{name:24}{before:>20}{during:>20}\n");
-    let mut text = String::from("every kind of load got on; the longest stand-still of each, in ms:\n");
+    let mut text =
+        String::from("every kind of load made progress; the longest stand-still of each, in ms:\n");
     text += &row("", "before the swaps", "during the swaps");
     text += &row("", &seconds(before), &seconds(during));
     for (kind, gap) in &findings.longest_gap_ms {
