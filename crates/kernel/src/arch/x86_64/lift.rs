@@ -205,6 +205,10 @@ fn touched(instruction: &Instruction) -> Touched {
         if writes(used.access()) {
             touched.writes.insert(register);
         }
+        // What is written on a condition may keep its value, so what the instruction leaves depends on it.
+        if matches!(used.access(), OpAccess::CondWrite) {
+            touched.reads.insert(register);
+        }
     }
     let has_memory =
         (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory);

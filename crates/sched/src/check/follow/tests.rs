@@ -219,6 +219,12 @@ mod x86 {
         // call *%rax; jmp *%rax
         assert_eq!(fates(&[&MOV_RDI, &[0xff, 0xd0], &[RET]], &[value(3)]), pointer);
         assert_eq!(fates(&[&MOV_RDI, &[0xff, 0xe0]], &[value(3)]), pointer);
+        // mov $fire, %rdi; cmove %rax, %rdi; call call_later
+        let kept = [0x48, 0x0f, 0x44, 0xf8];
+        assert_eq!(
+            fates(&[&MOV_RDI, &kept, &CALL, &[RET]], &[value(3), branch(12, Named::CallLater)]),
+            passed(0)
+        );
         // mov $fire, %rbx; jmp *%rax, which may be a switch's
         let mov_rbx = [0x48, 0xc7, 0xc3, 0, 0, 0, 0];
         assert_eq!(fates(&[&mov_rbx, &[0xff, 0xe0]], &[value(3)]), [AddressFate::Unknown]);
