@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -182,7 +182,7 @@ impl Partial {
     }
 }
 
-/// Downloads one package after another, and unpacks each while the next one is downloaded.
+/// Downloads one package after another, and unpacks each while others are downloaded.
 fn get_all(
     lists: &Path,
     release: &str,
@@ -196,18 +196,19 @@ fn get_all(
     fs::create_dir_all(&debs).map_err(SourceError::io(&debs))?;
     let total: u64 = packages.iter().map(|package| package.bytes).sum();
     let unpacking_failed = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let (arrived, to_unpack) = mpsc::channel::<(&PlannedPackage, PathBuf)>();
-        let unpacker = scope.spawn(|| {
-            let mut outcome = Ok(());
-            for (package, deb) in to_unpack {
-                if outcome.is_ok() {
-                    outcome = partial.unpack(package, &deb, cache);
-                    unpacking_failed.store(outcome.is_err(), Ordering::Relaxed);
-                }
+    let (arrived, to_unpack) = mpsc::channel::<(&PlannedPackage, PathBuf)>();
+    let to_unpack = Mutex::new(to_unpack);
+    let unpack = || {
+        while let Some((package, deb)) = next(&to_unpack) {
+            if let Err(error) = partial.unpack(package, &deb, cache) {
+                unpacking_failed.store(true, Ordering::Relaxed);
+                return Err(error);
             }
-            outcome
-        });
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let unpackers: Vec<_> = (0..UNPACKERS).map(|_| scope.spawn(unpack)).collect();
         progress.begin(&format!("downloading {} packages", packages.len()), Some(total));
         let mut before = 0;
         let mut downloaded = Ok(());
@@ -218,17 +219,28 @@ fn get_all(
                 break;
             }
             before += package.bytes;
-            arrived.send((package, debs.join(&package.file))).expect("the unpacker listens to the end");
+            arrived.send((package, debs.join(&package.file))).expect("the queue lives as long as the scope");
         }
         drop(arrived);
         progress.end("");
         progress.begin("unpacking", None);
-        let unpacked = unpacker.join().expect("the unpacker does not panic");
+        let ends = unpackers.into_iter().map(|unpacker| unpacker.join().expect("an unpacker does not panic"));
+        let unpacked = ends.collect::<Result<Vec<()>, _>>();
         progress.end("");
         // If unpacking fails, the download is given up. The reason to report is that of the unpacking.
-        unpacked.and(downloaded)?;
+        unpacked?;
+        downloaded?;
         Ok(total)
     })
+}
+
+/// The two that take longest, a kernel's source and its symbols, are each compressed as one stream, so that no program
+/// unpacks one of them with more than one thread.
+const UNPACKERS: usize = 2;
+
+/// What has arrived next; waits for it. `None` once nothing more will.
+fn next<T>(queue: &Mutex<mpsc::Receiver<T>>) -> Option<T> {
+    queue.lock().expect("no holder of this lock panics").recv().ok()
 }
 
 /// How often the file's size is read: often enough for a bar, rarely enough to cost nothing.

@@ -18,6 +18,8 @@ macro_rules! runtime {
 const MODNAME: &str = "runtime";
 /// Headers that `build` writes for the module at hand. A file that includes one of them waits for that.
 const WRITTEN_BY_BUILD: [&str; 2] = ["springboard.h", "entries.h"];
+/// Everything else that is C, as one unit: most of a unit's compile time is the kernel's headers, which these share.
+const UNIT: &str = "runtime.c";
 /// The tables, which `build` writes too.
 pub(super) const TABLES: &str = "tables.c";
 /// Not a part of the module: its debug information describes the structures of the tables.
@@ -47,18 +49,16 @@ impl<'a> Runtime<'a> {
             let path = if is_compiled(path) { file_name(path) } else { path };
             write_if_changed(&self.dir.join(path), &named(path, content))?;
         }
+        write_if_changed(&self.dir.join(UNIT), unit(self.machine).as_bytes())?;
         write_if_changed(&self.dir.join(STRUCTURES), tables::structures().as_bytes())
     }
 
     /// The jobs that depend on the kernel and its private headers alone, so that they can be done before anything is
     /// known of the module. [`Runtime::write`] comes first.
     pub fn jobs(&self) -> Vec<Job<'a>> {
-        let files = sources(self.machine).filter(|(path, content)| is_compiled(path) && !waits(content));
-        let mut jobs: Vec<Job> = files.map(|(path, _)| self.job(path)).collect();
         let mut structures = self.job(STRUCTURES);
         structures.extra_flags.push("-gdwarf-4".to_owned());
-        jobs.push(structures);
-        jobs
+        vec![self.job(UNIT), structures]
     }
 
     /// The jobs that wait for what `build` writes, `wanted` among them.
@@ -110,6 +110,16 @@ impl<'a> Runtime<'a> {
             format!("-I{sched}"),
         ]
     }
+}
+
+/// The files that [`UNIT`] consists of.
+fn parts(machine: Machine) -> impl Iterator<Item = &'static str> {
+    let parts = sources(machine).filter(|(path, content)| path.ends_with(".c") && !waits(content));
+    parts.map(|(path, _)| file_name(path))
+}
+
+fn unit(machine: Machine) -> String {
+    parts(machine).map(|file| format!("#include \"{file}\"\n")).collect()
 }
 
 /// Where the runtime is below the directory of what `build` makes.
@@ -184,7 +194,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
 
 #[cfg(test)]
 mod tests {
-    use super::{SOURCES, file_name, is_compiled, named, sources, waits};
+    use super::{SOURCES, file_name, is_compiled, named, parts, sources, waits};
     use schedswap_kernel::vmlinux::Machine;
     use std::path::Path;
 
@@ -206,6 +216,18 @@ mod tests {
         there.sort();
         let carried: Vec<&str> = SOURCES.iter().map(|(path, _)| *path).collect();
         assert_eq!(there, carried);
+    }
+
+    /// The assembler's files wait for the build, so nothing is compiled but the unit, and what waits.
+    #[test]
+    fn whatever_is_compiled_waits_or_is_a_part_of_the_unit() {
+        for machine in [Machine::X86_64, Machine::Aarch64] {
+            let compiled = sources(machine).filter(|(path, _)| is_compiled(path));
+            for (path, content) in compiled {
+                let part = parts(machine).any(|part| part == file_name(path));
+                assert_ne!(part, waits(content), "{path}");
+            }
+        }
     }
 
     /// They are compiled in one directory.
