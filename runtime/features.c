@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * The scheduler's feature switches. vmlinux and each module have a set of their own, since a module may know features
- * that others do not; a swap carries over the state of those that both know.
+ * The scheduler's feature switches. A module whose features are vmlinux's uses vmlinux's switches. Any other has a set of
+ * its own, since it knows features that others do not; a swap carries over the state of those that both know.
  */
 #include <linux/bits.h>
 #include <linux/jump_label.h>
+#include <linux/mutex.h>
 #include <linux/string.h>
 #include "runtime.h"
 #include "compat.h"
@@ -51,6 +52,8 @@ int ss_features_carry(struct ss_feature_change *change)
 		return -EINVAL;
 	}
 	change->carried = read_bits(from);
+	if (from->bits == to->bits)	/* the module uses vmlinux's own */
+		return 0;
 	for (i = 0; i < from->count; i++)
 		for (j = 0; j < to->count; j++)
 			if (!strcmp(from->names[i], to->names[j]))
@@ -62,4 +65,18 @@ int ss_features_carry(struct ss_feature_change *change)
 bool ss_features_are_as_carried(const struct ss_feature_change *change)
 {
 	return !change->from->count || !change->to->count || read_bits(change->from) == change->carried;
+}
+
+/*
+ * After the module's switches were written: vmlinux's follow them, for what runs there still. May sleep. Two writers may
+ * come here at once; whoever is last sees the values of both.
+ */
+void ss_features_mirror(void)
+{
+	static DEFINE_MUTEX(mirror_mutex);
+	struct ss_feature_change change = { &ss_features_module, &ss_features_vmlinux };
+
+	mutex_lock(&mirror_mutex);
+	ss_features_carry(&change);
+	mutex_unlock(&mirror_mutex);
 }

@@ -133,6 +133,7 @@ struct ss_feature_change {
 
 int ss_features_carry(struct ss_feature_change *change);
 bool ss_features_are_as_carried(const struct ss_feature_change *change);
+void ss_features_mirror(void);
 
 /* swap.c */
 int ss_swap(enum ss_op op, const struct ss_handover *predecessor);

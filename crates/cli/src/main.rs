@@ -5,6 +5,7 @@ mod commands;
 mod outcome;
 mod packages;
 mod progress;
+mod set;
 mod work_dir;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -10,6 +10,7 @@
 //! | [`identity`] | vmlinux, objects | the proof that both are the same code, and every symbol's address |
 //! | [`binding`] | objects, addresses | objects bound to vmlinux, verified |
 //! | [`check`] | pristine and edited objects | findings |
+//! | [`replaced`] | pristine and edited objects | which functions the edit replaces |
 //! | [`module`] | bound objects | `scheduler.ko` |
 //!
 //! Each module uses only those above it.
@@ -48,4 +49,5 @@ pub mod compile;
 pub mod config;
 pub mod identity;
 pub mod module;
+pub mod replaced;
 pub mod springboard;

@@ -26,6 +26,6 @@ pub use kept::own;
 pub use kernel::{Kernel, arm64_vmlinux, image, kernel};
 pub use machines::{SUITE, kernel_under_test, machine, other_kernel};
 pub use modules::{
-    Built, Packages, build, build_configured, build_in, configured_work_dir, kernel_module, package,
-    pristine, schedswap, signed, work_dir,
+    Built, Packages, build, build_changed, build_configured, build_in, configured_work_dir, kernel_module,
+    package, pristine, schedswap, signed, work_dir,
 };

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use schedswap_host::progress::Silent;
 use schedswap_package::Format;
 use schedswap_payload::Manifest;
+use schedswap_sched::config::Divert;
 use schedswap_sched::module::sign::Signer;
 use schedswap_sdk::{self as sdk, BuildOptions, Key, Workdir};
 use std::env;
@@ -96,9 +97,20 @@ pub fn configured_work_dir(config: Option<&str>) -> Result<(PathBuf, File)> {
     Ok((work, lock))
 }
 
-/// Builds a module with an edit.
+/// Builds a module with an edit, which replaces all that can be: what a test sees of a function then does not depend on
+/// what its edit happens to touch.
 pub fn build(name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
     build_with(name, None, edit)
+}
+
+/// The same, but only what the edit changes is replaced, as `schedswap build` does unless it is told otherwise.
+pub fn build_changed(name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
+    let (work, _lock) = work_dir()?;
+    build_in_with(&work, BuildOptions { divert: None, ..all(name) }, edit)
+}
+
+fn all(name: &str) -> BuildOptions {
+    BuildOptions { divert: Some(Divert::All), ..BuildOptions::named(name, "1") }
 }
 
 /// The module of the unmodified scheduler, signed.
@@ -109,7 +121,7 @@ pub fn signed(name: &str, signer: &Signer) -> Result<Built> {
 
 fn build_with(name: &str, key: Option<Key>, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
     let (work, _lock) = work_dir()?;
-    build_in_with(&work, name, key, edit)
+    build_in_with(&work, BuildOptions { key, ..all(name) }, edit)
 }
 
 /// The same, with a configuration that overrides the boundary.
@@ -120,17 +132,17 @@ pub fn build_configured(name: &str, config: &str, edit: impl FnOnce(&Tree) -> Re
 
 /// The same in a work dir of the test's own.
 pub fn build_in(work: &Path, name: &str, edit: impl FnOnce(&Tree) -> Result<()>) -> Result<Built> {
-    build_in_with(work, name, None, edit)
+    build_in_with(work, all(name), edit)
 }
 
 fn build_in_with(
     work: &Path,
-    name: &str,
-    key: Option<Key>,
+    options: BuildOptions,
     edit: impl FnOnce(&Tree) -> Result<()>,
 ) -> Result<Built> {
     edit(&Tree::at(work))?;
-    build_work_dir(work, &BuildOptions { key, ..BuildOptions::named(name, "1") })?;
+    build_work_dir(work, &options)?;
+    let name = &options.name;
     let dir = own()?.join("modules").join(name);
     fs::create_dir_all(&dir)?;
     for file in ["scheduler.ko", "manifest.json"] {
@@ -185,6 +197,7 @@ pub fn package(name: &str, release: &str, edit: impl FnOnce(&Tree) -> Result<()>
     let (work, _lock) = work_dir()?;
     edit(&Tree::at(&work))?;
     let options = BuildOptions {
+        divert: Some(Divert::All),
         formats: vec![Format::Deb, Format::Rpm],
         source_date_epoch: env::var("SOURCE_DATE_EPOCH").ok(),
         ..BuildOptions::named(name, release)

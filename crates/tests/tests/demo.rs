@@ -1,10 +1,10 @@
 //! The demo's scenario: a patch adds a feature to the scheduler and a line that its `__schedule` prints once the
 //! feature is on.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
 use schedswap_guest::memory::Memory;
-use schedswap_tests::{MODULE, build, guest, image};
+use schedswap_tests::{Built, MODULE, build, build_changed, guest, image};
 
 const LINE: &str = "I am the new scheduler: __schedule";
 
@@ -18,10 +18,42 @@ fn others(features: &[String]) -> Vec<String> {
     features.iter().filter(|f| !f.ends_with("SCHEDSWAP_TEST")).cloned().collect()
 }
 
+/// Whether vmlinux's own switches, which its code that is not replaced asks, follow what is written.
+fn vmlinux_follows(guest: &Guest, file: &str) -> Result<()> {
+    let bits = image().unique_symbol("sysctl_sched_features").context("the features' bits")?;
+    let memory = Memory::of(image());
+    let save = |name: &str| {
+        guest.sh(&format!(
+            "echo '{:x} {:x} bits' >/tmp/bits; \
+             guest-load kcore save --ranges /tmp/bits --anchor {} /tmp/bits-{name}; cat /tmp/bits-{name} | md5sum",
+            bits.addr.0, bits.size, memory.anchor
+        ))
+    };
+    let was = save("off")?;
+    guest.sh(&format!("echo WAKEUP_PREEMPTION >{file}"))?;
+    let on = save("on")?;
+    guest.sh(&format!("echo NO_WAKEUP_PREEMPTION >{file}"))?;
+    ensure!(was != on, "vmlinux's switches do not follow");
+    ensure!(was == save("off-again")?, "vmlinux's switches do not follow back");
+    Ok(())
+}
+
 #[test]
 fn a_new_feature_comes_speaks_and_goes() -> Result<()> {
-    let module = build("demo", |tree| tree.patch("examples/demo/schedswap_test.patch"))?;
-    let guest = guest(&module, |_| ())?;
+    speaks(&build("demo", |tree| tree.patch("examples/demo/schedswap_test.patch"))?, |_| Ok(()))
+}
+
+/// Only what the edit changes is replaced; the rest goes on asking vmlinux's switches.
+#[test]
+fn a_new_feature_of_the_changed_functions_alone() -> Result<()> {
+    let module = build_changed("demo-changed", |tree| tree.patch("examples/demo/schedswap_test.patch"))?;
+    let diverted = module.manifest()?.functions.len();
+    ensure!((1..20).contains(&diverted), "{diverted} functions are diverted for one feature");
+    speaks(&module, |guest| vmlinux_follows(guest, "/sys/kernel/debug/sched/features"))
+}
+
+fn speaks(module: &Built, while_loaded: impl FnOnce(&Guest) -> Result<()>) -> Result<()> {
+    let guest = guest(module, |_| ())?;
     let memory = Memory::of(image());
     // What the developer has switched off must stay off.
     guest.sh("echo NO_WAKEUP_PREEMPTION >/sys/kernel/debug/sched/features")?;
@@ -43,6 +75,7 @@ fn a_new_feature_comes_speaks_and_goes() -> Result<()> {
     guest.sh("sleep 1")?;
     assert_eq!(guest.sh("dmesg")?.matches(LINE).count(), 1, "{}", guest.sh("dmesg | tail -20")?);
     guest.sh("echo NO_WAKEUP_PREEMPTION >/sys/kernel/debug/sched/features")?;
+    while_loaded(&guest)?;
 
     guest.sh("loader uninstall")?;
     assert_eq!(features(&guest)?, before, "features are not as they were");

@@ -118,7 +118,7 @@ fn a_kernel_packaged_as_rpms_passes_the_gate_and_is_built_for() -> Result<()> {
     ] {
         ensure!(place(name) == Some(root.join(&expected)), "{name}: {} instead of {expected}", config[name]);
     }
-    let (status, _, errors) = said(&["build", text(&work)?, "--format", "none"])?;
+    let (status, _, errors) = said(&["build", text(&work)?, "--divert", "all", "--format", "none"])?;
     ensure!(status == Some(0) && work.join("scheduler.ko").is_file(), "{errors}");
     Ok(())
 }

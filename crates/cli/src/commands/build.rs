@@ -4,10 +4,14 @@ use super::check::Allowing;
 use crate::outcome::Outcome;
 use crate::packages::{PackageArgs, SigningArgs};
 use crate::progress::Shown;
+use crate::set;
 use crate::work_dir::open;
 use anyhow::Context;
 use clap::Args;
-use schedswap_sdk::{BuildOptions, Built, Order};
+use schedswap_payload::manifest;
+use schedswap_sched::config::Divert;
+use schedswap_sched::replaced::Set;
+use schedswap_sdk::{BuildOptions, Built, Order, Workdir, pipeline};
 use std::path::PathBuf;
 
 /// Compile the edited scheduler, check it, link it into scheduler.ko, and package it
@@ -33,6 +37,10 @@ pub struct BuildArgs {
     /// One line on what it is for, shown by package managers
     #[arg(long, value_name = "TEXT")]
     summary: Option<String>,
+    /// Which functions to replace: those that the edit changes and those that cannot do without them, or all that can be
+    /// [default: what the configuration says, else changed]
+    #[arg(long, value_name = "WHICH")]
+    divert: Option<Which>,
     #[command(flatten)]
     packages: PackageArgs,
     #[command(flatten)]
@@ -44,6 +52,13 @@ pub struct BuildArgs {
     json: bool,
 }
 
+/// Which functions to replace.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Which {
+    Changed,
+    All,
+}
+
 impl BuildArgs {
     fn options(&self) -> anyhow::Result<BuildOptions> {
         Ok(BuildOptions {
@@ -52,6 +67,10 @@ impl BuildArgs {
             summary: self.summary.clone(),
             key: self.signing.key(),
             formats: self.packages.formats()?,
+            divert: self.divert.map(|which| match which {
+                Which::Changed => Divert::Changed,
+                Which::All => Divert::All,
+            }),
             allowed: self.allowing.allowed.clone(),
             source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok(),
         })
@@ -65,6 +84,7 @@ struct Printed<'a> {
     signed: bool,
     packages: &'a [PathBuf],
     kernel_release: &'a str,
+    set: &'a Set,
     diverted: usize,
     new_functions: &'a [String],
     private_data: &'a [String],
@@ -87,13 +107,34 @@ pub fn run(args: BuildArgs) -> anyhow::Result<Outcome> {
     if checked.is_refused() {
         return Ok(Outcome::Refused);
     }
-    print(&order.build(checked, &progress)?, args.json)?;
+    match order.build(checked, &progress) {
+        Err(nothing @ pipeline::Error::NothingChanged) => {
+            remove_last(&work)?;
+            eprintln!("{nothing}");
+        }
+        built => print(&work, &built?, args.json)?,
+    }
     Ok(Outcome::Done)
 }
 
-fn print(built: &Built, json: bool) -> anyhow::Result<()> {
+/// What the last build made is of another edit.
+fn remove_last(work: &Workdir) -> anyhow::Result<()> {
+    let module = work.module();
+    for path in [module.with_file_name(manifest::FILE_NAME), module] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn print(work: &Workdir, built: &Built, json: bool) -> anyhow::Result<()> {
     let printed = Printed {
         module: &built.module,
+        set: &built.set,
         signed: built.signed,
         packages: &built.packages,
         kernel_release: &built.manifest.kernel_release,
@@ -110,6 +151,9 @@ fn print(built: &Built, json: bool) -> anyhow::Result<()> {
     }
     for warning in printed.warnings {
         eprintln!("warning: {warning}");
+    }
+    for line in set::lines(&built.set, work.root()) {
+        println!("{line}");
     }
     println!(
         "{}: {} functions of {} diverted, {} new functions, {} private variables",

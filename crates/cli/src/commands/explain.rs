@@ -1,6 +1,7 @@
 //! `schedswap explain`: what a symbol is to the boundary, and why; or what a finding of `check` means.
 
 use crate::outcome::Outcome;
+use crate::set;
 use anyhow::{Context, bail};
 use clap::Args;
 use clap::error::ErrorKind;
@@ -69,7 +70,14 @@ fn usage(what: &str) -> ! {
 fn explain_symbol(work_dir: &Path, symbol: &str, json: bool) -> anyhow::Result<Outcome> {
     let work = Workdir::open(work_dir)?;
     let boundary = work.boundary()?;
-    let found = boundary::explain(&boundary, symbol);
+    let mut found = boundary::explain(&boundary, symbol);
+    if let Some(set) = work.set()? {
+        for explanation in &mut found {
+            let function = boundary.functions.iter().find(|f| f.symbol() == explanation.symbol);
+            let of_build = function.map(|f| set::of_function(&set, &f.unit, &f.name));
+            explanation.last_build = of_build;
+        }
+    }
     if found.is_empty() {
         bail!(
             "there is no function or variable {symbol} in the scheduler of {}; boundary.txt in {} lists them all",

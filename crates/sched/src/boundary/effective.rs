@@ -3,7 +3,7 @@
 
 use super::explain::explain_function;
 use super::{Boundary, BoundaryFunction, BoundaryVariable, Class, Fate, Sharing, StayReason};
-use crate::config::{Config, DataRule};
+use crate::config::{Config, DataRule, Divert};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,8 @@ pub struct Effective {
     pub sidecar: Vec<BTreeMap<String, String>>,
     /// As configured. What stays for computed reasons stays anyway.
     pub stay_in_vmlinux: Vec<String>,
+    /// Which functions a module replaces.
+    pub divert: Divert,
 }
 
 /// Functions of the effective configuration.
@@ -102,6 +104,7 @@ pub fn effective(boundary: &Boundary, config: &Config, files: Vec<String>) -> Ef
             .map(|s| BTreeMap::from([(s.function.name.clone(), s.file.name.clone())]))
             .collect(),
         stay_in_vmlinux: names(&config.stay_in_vmlinux),
+        divert: config.divert,
     }
 }
 

@@ -11,10 +11,22 @@ pub const NMI_SOURCES: &[(&str, &str)] = &[(
 /// Variables that must be the module's own although vmlinux has them: their size and order follow
 /// features.h, which an edit may change, and the code that reads them is compiled with the edited order.
 pub const PRIVATE_VARIABLES: &[(&str, &str)] = &[
-    ("sysctl_sched_features", "its bits are in the order of the edited features.h"),
-    ("sched_feat_keys", "one static key for each feature of the edited features.h"),
-    ("sched_feat_names", "one name for each feature of the edited features.h"),
+    (features::BITS, "its bits are in the order of the edited features.h"),
+    (features::KEYS, "one static key for each feature of the edited features.h"),
+    (features::NAMES, "one name for each feature of the edited features.h"),
 ];
+
+/// The feature switches, whose meaning only their source tells.
+pub mod features {
+    /// One bit for each feature.
+    pub const BITS: &str = "sysctl_sched_features";
+    /// One static key for each.
+    pub const KEYS: &str = "sched_feat_keys";
+    /// One name for each.
+    pub const NAMES: &str = "sched_feat_names";
+    /// The only function that changes their values after boot: the write method of their file in debugfs.
+    pub const WRITER: &str = "sched_feat_write";
+}
 
 /// What `preempt_enable()` calls in a preemptible kernel, directly where no static call stands between (arm64): it
 /// reaches `__schedule`, but a thread is on few stacks of its callers, and the stack check finds it there. That

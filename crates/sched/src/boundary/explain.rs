@@ -15,6 +15,9 @@ pub struct Explanation {
     pub what: String,
     /// Why.
     pub why: String,
+    /// Whether the last build replaces it, if it is a function and there was a build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_build: Option<String>,
     /// What may be changed.
     pub may_change: String,
     /// Who calls it from outside.
@@ -72,10 +75,11 @@ pub(super) fn explain_function(f: &BoundaryFunction) -> Explanation {
         Fate::Stay(reason) => ("kept in vmlinux", stay(reason), "nothing: a change is refused".to_string()),
     };
     Explanation {
-        symbol: format!("{} ({})", f.name, f.unit),
+        symbol: f.symbol(),
         defined: format!("{}:{}", f.decl_file, f.decl_line),
         what: format!("{} is {class}; it is {fate}.", f.name),
         why,
+        last_build: None,
         may_change,
         called_from: f.called_from.clone(),
         stored_in: f.stored_in.clone(),
@@ -110,6 +114,7 @@ pub(super) fn stay(reason: &StayReason) -> String {
         StayReason::NotNamed => "its unit is there as a sidecar, of which only the functions named by the \
              configuration are replaced: name it there as well"
             .to_string(),
+        StayReason::Unchanged => "the edit leaves it as it is".to_string(),
     }
 }
 
@@ -137,6 +142,7 @@ fn explain_variable(v: &BoundaryVariable) -> Explanation {
         defined: format!("{}:{}", v.decl_file, v.decl_line),
         what: format!("{} is a variable of {} bytes, {what}.", v.name, v.size),
         why,
+        last_build: None,
         may_change: may_change.to_string(),
         called_from: v.used_from.clone(),
         stored_in: v.held_by.clone(),
@@ -149,6 +155,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "  defined      {}", self.defined)?;
         writeln!(f, "  what         {}", self.what)?;
         writeln!(f, "  why          {}", self.why)?;
+        if let Some(last_build) = &self.last_build {
+            writeln!(f, "  last build   {last_build}")?;
+        }
         writeln!(f, "  may change   {}", self.may_change)?;
         list(f, "called from", &self.called_from)?;
         list(f, "stored in", &self.stored_in)

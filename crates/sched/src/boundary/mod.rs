@@ -22,5 +22,6 @@ pub use doc::{Doc, DocField, DocStructure, document};
 pub use effective::{
     Effective, EffectiveFunctions, EffectivePrivate, EffectiveVariables, Extract, effective,
 };
+pub use exceptions::features;
 pub use explain::{Explanation, explain};
 pub use model::*;

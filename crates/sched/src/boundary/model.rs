@@ -118,6 +118,8 @@ pub enum StayReason {
     },
     /// In a sidecar's unit, and not among the functions that are to be replaced.
     NotNamed,
+    /// The edit leaves it as it is, so vmlinux's own does the same.
+    Unchanged,
 }
 
 /// Where the jump is written.
@@ -190,6 +192,13 @@ pub struct SchedClass {
     pub addr: Addr,
     /// Bytes.
     pub size: u64,
+}
+
+impl BoundaryFunction {
+    /// Its name with its unit, as messages have it.
+    pub fn symbol(&self) -> String {
+        format!("{} ({})", self.name, self.unit)
+    }
 }
 
 impl Boundary {

@@ -21,8 +21,11 @@ mod rules;
 mod words;
 
 pub use allow::{Allowance, NotAllowed, allow};
+pub(crate) use compare::{Data, FeatureKeys, Functions, Referred, base_name};
 pub use compare::{SourceTree, Unreadable};
 pub use finding::{Code, Finding, Severity, UnknownCode};
+#[cfg(test)]
+pub(crate) use rules::fixture;
 
 use crate::binding;
 use crate::boundary::Boundary;

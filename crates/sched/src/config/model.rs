@@ -25,6 +25,20 @@ pub struct Config {
     pub force_private: Vec<Private>,
     /// Functions outside the scheduler that are replaced with it.
     pub sidecar: Vec<Sidecar>,
+    /// Which functions a module replaces.
+    #[serde(default)]
+    pub divert: Divert,
+}
+
+/// Which functions a module replaces.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Divert {
+    /// Those that the edit changes, and those that cannot do without them.
+    #[default]
+    Changed,
+    /// All that can be.
+    All,
 }
 
 /// Which variables of the kernel's scheduler the module has a copy of its own of, unless they are named.

@@ -1,7 +1,7 @@
 //! Reading the YAML. What can be said without knowing the kernel is said here.
 
 use super::error::Faults;
-use super::{At, Config, DataRule, Error, Fault, ListedName, Private, SCHEDULER, Sidecar};
+use super::{At, Config, DataRule, Divert, Error, Fault, ListedName, Private, SCHEDULER, Sidecar};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -30,7 +30,7 @@ fn in_short(message: &str, at: At) -> String {
     message.split(", set DuplicateKeyPolicy").next().unwrap_or(&message).trim().to_owned()
 }
 
-/// plugsched's words, and two of ours. Each may be there without a value.
+/// plugsched's words, and three of ours. Each may be there without a value.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -48,6 +48,8 @@ struct Document {
     sidecar: Option<Vec<Spanned<BTreeMap<String, String>>>>,
     #[serde(default)]
     stay_in_vmlinux: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    divert: Option<Divert>,
 }
 
 #[derive(Default, Deserialize)]
@@ -131,6 +133,7 @@ impl Document {
             extra_public: entries(variables.extra_public),
             force_private: variables.force_private.into_iter().flatten().map(private).collect(),
             sidecar: self.sidecar.into_iter().flatten().flat_map(sidecar).collect(),
+            divert: self.divert.unwrap_or_default(),
         }
     }
 }

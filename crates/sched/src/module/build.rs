@@ -6,7 +6,7 @@ use super::runtime::{self, Runtime};
 use super::state::States;
 use super::tables::{self, FeatureSet, Location, Tables};
 use crate::binding::{self, Binding, Fault, Rewritten, UnitObject, anchor, bind_runtime, rewrite, verify};
-use crate::boundary::{Boundary, Fate};
+use crate::boundary::{Boundary, Fate, Sharing, features as feature_variables};
 use crate::compile::{self, Commands};
 use crate::identity::Addresses;
 use crate::springboard::{self, Contract};
@@ -167,7 +167,11 @@ fn compile_runtime(
     }
 
     let mut jobs = runtime.jobs();
-    jobs.extend(runtime.jobs_of_module(|path| extension.needs(path)));
+    let has_stub = input.boundary.functions.iter().any(|f| matches!(f.fate, Fate::Springboard(_)));
+    jobs.extend(runtime.jobs_of_module(|path| match path.ends_with("/stub.S") {
+        true => has_stub,
+        false => extension.needs(path),
+    }));
     let compiled = compile::compile(input.commands, &jobs, &Silent).map_err(Error::Runtime)?;
     let mut objects = Vec::new();
     for path in compiled.iter().map(|compiled| &compiled.object) {
@@ -278,7 +282,13 @@ fn features(input: &Input, rewritten: &Rewritten) -> Option<(FeatureSet, Feature
         let variable = input.boundary.variables.iter().find(|v| v.name == name && v.in_function.is_none())?;
         Some((Location::Vmlinux(variable.addr), variable.size))
     };
+    let shared = input.boundary.variables.iter().any(|v| {
+        v.name == feature_variables::BITS && v.in_function.is_none() && v.sharing == Sharing::Shared
+    });
     let ours = |name: &str| {
+        if shared {
+            return theirs(name);
+        }
         let carried = rewritten.private_data.iter().find(|c| c.name == name)?;
         let symbol = rewritten.object.symbols.iter().find(|s| s.name == carried.symbol)?;
         Some((Location::Module(carried.symbol.clone()), symbol.size))
@@ -287,9 +297,9 @@ fn features(input: &Input, rewritten: &Rewritten) -> Option<(FeatureSet, Feature
 }
 
 fn feature_set(find: impl Fn(&str) -> Option<(Location, u64)>) -> Option<FeatureSet> {
-    let (bits, bits_bytes) = find("sysctl_sched_features")?;
-    let (names, names_bytes) = find("sched_feat_names")?;
-    let keys = find("sched_feat_keys").map_or(Location::Null, |(keys, _)| keys);
+    let (bits, bits_bytes) = find(feature_variables::BITS)?;
+    let (names, names_bytes) = find(feature_variables::NAMES)?;
+    let keys = find(feature_variables::KEYS).map_or(Location::Null, |(keys, _)| keys);
     let count = u32::try_from(names_bytes / POINTER).ok()?;
     Some(FeatureSet { bits, names, keys, count, bits_bytes: u32::try_from(bits_bytes).ok()? })
 }

@@ -169,6 +169,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
     "compat.h",
     "extension.c",
     "extension.h",
+    "feature_write.c",
     "features.c",
     "groups.c",
     "handover.c",
@@ -250,7 +251,7 @@ mod tests {
     fn only_what_depends_on_the_module_waits_for_the_build() {
         let waiting: Vec<&str> =
             sources(Machine::X86_64).filter(|(_, content)| waits(content)).map(|(path, _)| path).collect();
-        assert_eq!(waiting, ["arch/x86/stub.S", "groups.c", "tasks.c"]);
+        assert_eq!(waiting, ["arch/x86/stub.S", "feature_write.c", "groups.c", "tasks.c"]);
     }
 
     #[test]

@@ -11,8 +11,10 @@ use schedswap_payload::manifest::DivertedFunction;
 use schedswap_payload::{BuildId, Manifest, manifest};
 use schedswap_sched::binding::Carried;
 use schedswap_sched::check::{Allowance, Finding};
+use schedswap_sched::config::Divert;
 use schedswap_sched::module;
 use schedswap_sched::module::sign::{Signer, hash_of_config};
+use schedswap_sched::replaced::Set;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,8 @@ pub struct BuildOptions {
     pub key: Option<Key>,
     /// Which packages to make; without one, only `scheduler.ko` and `manifest.json` are written.
     pub formats: Vec<Format>,
+    /// Which functions are replaced; if not given, what the configuration says.
+    pub divert: Option<Divert>,
     /// Warnings that the author has looked at; the manifest names them.
     pub allowed: Vec<Allowance>,
     /// `SOURCE_DATE_EPOCH` of the caller: the date in the packages, if it is not to be that of the last commit.
@@ -44,6 +48,7 @@ impl BuildOptions {
             summary: None,
             key: None,
             formats: Vec::new(),
+            divert: None,
             allowed: Vec::new(),
             source_date_epoch: None,
         }
@@ -70,6 +75,8 @@ pub struct Built {
     pub manifest: Manifest,
     /// The packages, in the order of [`BuildOptions::formats`].
     pub packages: Vec<PathBuf>,
+    /// Which functions are replaced, and why.
+    pub set: Set,
     /// The functions of vmlinux that are diverted to the module.
     pub functions: Vec<DivertedFunction>,
     /// Functions that vmlinux does not have.
@@ -104,6 +111,7 @@ pub struct Order<'a> {
     summary: Option<String>,
     signer: Option<Signer>,
     packaging: Packaging,
+    divert: Option<Divert>,
 }
 
 impl<'a> Order<'a> {
@@ -119,7 +127,7 @@ impl<'a> Order<'a> {
         if let Some(summary) = &options.summary {
             schedswap_package::check_summary(summary)?;
         }
-        Ok(Order { work, name, summary: options.summary.clone(), signer, packaging })
+        Ok(Order { work, name, summary: options.summary.clone(), signer, packaging, divert: options.divert })
     }
 
     /// The same as [`check`](super::check()), but what is edited is compiled with the runtime beside it.
@@ -139,19 +147,21 @@ impl<'a> Order<'a> {
             return Err(Error::Refused(checked.findings));
         }
         let Checked { findings, edit, .. } = checked;
-        let linked = link(self.work, edit, &self.name.version(), progress)?;
+        let linked = link(self.work, edit, self.divert, &self.name.version(), progress)?;
+        self.work.write_set(&linked.set)?;
         let module = self.work.module();
         let bytes = self.signed(&linked.module.path)?;
         write(&module, &bytes)?;
         let payload = self.payload(bytes, &linked, &findings)?;
         write(&self.work.root().join(manifest::FILE_NAME), payload.manifest.to_json().as_bytes())?;
         let packages = self.packaging.write(&payload, progress)?;
-        let Linked { module: made, rewritten, states, .. } = linked;
+        let Linked { module: made, rewritten, states, set, .. } = linked;
         Ok(Built {
             module,
             signed: self.signer.is_some(),
             manifest: payload.manifest,
             packages,
+            set,
             functions: made.functions,
             new_functions: names(&rewritten.new_functions),
             private_data: names(&rewritten.private_data),

@@ -14,6 +14,12 @@ pub enum Error {
         refusals(.0)
     )]
     Refused(Vec<Finding>),
+    /// The edit changes no code.
+    #[error(
+        "the edit changes nothing that runs, so there is nothing to replace and no module was built. `--divert all` builds one \
+         that replaces the whole scheduler all the same"
+    )]
+    NothingChanged,
     /// The work dir is not complete, or a unit does not compile.
     #[error(transparent)]
     Workdir(#[from] workdir::Error),

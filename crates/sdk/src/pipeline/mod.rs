@@ -12,6 +12,7 @@ mod check;
 mod error;
 mod module;
 mod packages;
+mod set;
 
 pub use build::{BuildOptions, Built, Key, Order, build};
 pub use check::{Checked, check};

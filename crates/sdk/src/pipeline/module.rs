@@ -1,15 +1,18 @@
 //! From the compiled edit to the linked module.
 
-use super::Result;
 use super::check::Edit;
+use super::set;
+use super::{Error, Result};
 use crate::workdir::Workdir;
 use schedswap_host::progress::Progress;
 use schedswap_kernel::objects::Object;
 use schedswap_kernel::vmlinux::Image;
 use schedswap_sched::binding::{Rewritten, UnitObject};
 use schedswap_sched::boundary::Boundary;
+use schedswap_sched::config::Divert;
 use schedswap_sched::module::extension::{self, Extension};
 use schedswap_sched::module::{self, Module, States};
+use schedswap_sched::replaced::Set;
 
 /// A linked module, and what went into it.
 pub(super) struct Linked {
@@ -18,13 +21,23 @@ pub(super) struct Linked {
     pub module: Module,
     pub rewritten: Rewritten,
     pub states: States,
+    pub set: Set,
 }
 
 /// Binds the edited units to vmlinux, and links them with the runtime. `version` is shown in sysfs.
-pub(super) fn link(work: &Workdir, edit: Edit, version: &str, progress: &dyn Progress) -> Result<Linked> {
-    let Edit { image, boundary, objects } = edit;
+pub(super) fn link(
+    work: &Workdir,
+    edit: Edit,
+    divert: Option<Divert>,
+    version: &str,
+    progress: &dyn Progress,
+) -> Result<Linked> {
+    progress.begin("computing what is replaced", None);
     let units: Vec<UnitObject> =
-        objects.into_iter().map(|(unit, object)| UnitObject::new(unit, object)).collect();
+        edit.objects.iter().map(|(unit, object)| UnitObject::new(unit.clone(), object.clone())).collect();
+    let (set, boundary) = set::compute(work, &edit, &units, divert)?.ok_or(Error::NothingChanged)?;
+    progress.end("");
+    let Edit { image, .. } = edit;
     let commands = work.commands()?;
     let input = module::Input {
         image: &image,
@@ -47,7 +60,7 @@ pub(super) fn link(work: &Workdir, edit: Edit, version: &str, progress: &dyn Pro
     let states = module::states(&units, &bound.rewritten, &boundary, &declarations)?;
     let extension = Extension::of(&image, &boundary, &units, &bound.rewritten, declarations.edited)?;
     let module = module::build(&input, &bound, &states, &extension, progress)?;
-    Ok(Linked { module, rewritten: bound.rewritten, states, image, boundary })
+    Ok(Linked { module, rewritten: bound.rewritten, states, image, boundary, set })
 }
 
 /// Only their debug information is read, so the objects stay as the compiler wrote them.

@@ -47,6 +47,7 @@ use schedswap_kernel::vmlinux::{self, Image};
 use schedswap_sched::boundary::Boundary;
 use schedswap_sched::compile::Commands;
 use schedswap_sched::identity::{Addresses, Gate};
+use schedswap_sched::replaced::Set;
 use schedswap_sched::springboard::Contract;
 use std::path::{Path, PathBuf};
 
@@ -138,6 +139,19 @@ impl Workdir {
     /// The generated file cannot be read.
     pub fn boundary(&self) -> Result<Boundary> {
         store::read_json(&self.paths().boundary())
+    }
+
+    /// Which functions the module of the last build replaces; `None` before the first one.
+    ///
+    /// # Errors
+    /// The generated file cannot be read.
+    pub fn set(&self) -> Result<Option<Set>> {
+        let path = self.paths().set();
+        path.exists().then(|| store::read_json(&path)).transpose()
+    }
+
+    pub(crate) fn write_set(&self, set: &Set) -> Result<()> {
+        store::write_json(&self.paths().set(), set)
     }
 
     /// The contract of `__schedule`'s frame.

@@ -62,6 +62,9 @@ impl Paths {
     pub fn build(&self) -> PathBuf {
         self.generated().join("build")
     }
+    pub fn set(&self) -> PathBuf {
+        self.build().join("set.json")
+    }
     pub fn steps(&self) -> PathBuf {
         self.generated().join("steps")
     }

@@ -98,7 +98,8 @@ pub fn build(work: &Path, name: &str, release: &str, more: &[&str]) -> Result<Pa
 pub fn build_at(work: &Path, name: &str, release: &str, more: &[&str], epoch: Option<u32>) -> Result<Pair> {
     let program = env::var("SCHEDSWAP").context("SCHEDSWAP is not set; run the tests through `make test`")?;
     let mut build = Command::new(program);
-    build.arg("build").arg(work).args(["--name", name, "--release", release, "--json"]).args(more);
+    build.arg("build").arg(work).args(["--name", name, "--release", release, "--divert", "all", "--json"]);
+    build.args(more);
     build.env_remove("SOURCE_DATE_EPOCH");
     if let Some(epoch) = epoch {
         build.env("SOURCE_DATE_EPOCH", epoch.to_string());

@@ -140,7 +140,16 @@ fn a_certificate_may_be_der_and_a_key_may_have_a_passphrase() -> Result<()> {
     copy(&made().work, &work)?;
     let program = std::env::var("SCHEDSWAP")?;
     let mut build = Command::new(program);
-    build.arg("build").arg(&work).args(["--name", "signed", "--format", "rpm", "--json", "--sign-key"]);
+    build.arg("build").arg(&work).args([
+        "--name",
+        "signed",
+        "--format",
+        "rpm",
+        "--divert",
+        "all",
+        "--json",
+        "--sign-key",
+    ]);
     build.arg(&locked).arg("--sign-cert").arg(&plain.certificate).env("KBUILD_SIGN_PIN", "sesame");
     let said: serde_json::Value = serde_json::from_str(&run(&mut build)?)?;
     ensure!(said["signed"] == true, "{said}");

@@ -346,5 +346,6 @@ fn in_words(reason: &StayReason) -> String {
         StayReason::NoRoom { obstacle } => format!("no room for a jump: {obstacle}"),
         StayReason::Configured { by } => format!("kept by configuration: {by}"),
         StayReason::NotNamed => "not among the sidecar's functions".into(),
+        StayReason::Unchanged => "the edit does not change it".into(),
     }
 }

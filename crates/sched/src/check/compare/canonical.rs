@@ -5,6 +5,7 @@
 //! Part of it: every instruction, what each relocated field refers to (strings by content), and the
 //! jump labels, static calls, alternatives and exception handlers of the function.
 
+use super::features::FeatureKeys;
 use crate::binding::carries_code;
 use object::elf;
 use schedswap_kernel::arch::{self, Arch};
@@ -31,7 +32,7 @@ enum Instruction {
 
 /// What a field refers to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Reference {
+pub(super) enum Reference {
     /// An instruction of the function itself, by its number.
     Inside(usize),
     /// A symbol, and the distance from its start.
@@ -54,22 +55,24 @@ const NOTED: [(&str, &str); 4] = [
 
 /// One object's functions.
 pub struct Functions<'a> {
-    object: &'a Object,
+    pub(super) object: &'a Object,
     /// `None` if kernels for this machine are not supported.
     arch: Option<&'static dyn Arch>,
     /// References to these variables compare by name only: the module has its own, laid out as it likes.
     private: &'a HashSet<String>,
-    by_name: HashMap<&'a str, SymbolId>,
+    /// References to the keys of feature switches compare by the feature's name.
+    features: Option<&'a FeatureKeys>,
+    pub(super) by_name: HashMap<&'a str, SymbolId>,
     /// Symbols with a place, by section and value.
     by_place: HashMap<SectionId, Vec<SymbolId>>,
     /// Entries of [`NOTED`] sections, by the code they are about.
-    noted: BTreeMap<(SectionId, u64), Vec<NotedEntry>>,
+    pub(super) noted: BTreeMap<(SectionId, u64), Vec<NotedEntry>>,
 }
 
-struct NotedEntry {
+pub(super) struct NotedEntry {
     table: &'static str,
-    section: SectionId,
-    bytes: Range<u64>,
+    pub section: SectionId,
+    pub bytes: Range<u64>,
 }
 
 /// A variable at the top level of a unit.
@@ -85,16 +88,23 @@ pub struct Variable {
 }
 
 /// Initial contents, equal for equal ones wherever the two builds put what they refer to.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub struct Content {
     bytes: Vec<u8>,
     fields: Vec<(u64, Reference)>,
 }
 
-/// Where a part of a function lies.
-struct Part {
-    section: SectionId,
-    range: Range<u64>,
+impl Content {
+    /// Whether it holds addresses.
+    pub fn has_references(&self) -> bool {
+        !self.fields.is_empty()
+    }
+}
+
+/// Where a part of a function lies, or a variable.
+pub(super) struct Part {
+    pub section: SectionId,
+    pub range: Range<u64>,
 }
 
 impl<'a> Functions<'a> {
@@ -108,6 +118,7 @@ impl<'a> Functions<'a> {
             object,
             arch: arch::of_elf(object.machine),
             private,
+            features: None,
             by_name: HashMap::new(),
             by_place: HashMap::new(),
             noted: BTreeMap::new(),
@@ -140,6 +151,11 @@ impl<'a> Functions<'a> {
         functions
     }
 
+    /// The same, with the names of the features whose keys are referred to.
+    pub fn with_features(self, features: Option<&'a FeatureKeys>) -> Functions<'a> {
+        Functions { features, ..self }
+    }
+
     /// Whether the object defines a function of that name.
     pub fn has(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
@@ -153,10 +169,15 @@ impl<'a> Functions<'a> {
 
     /// The code of a function with its `.cold` part; `None` if the object does not define it.
     pub fn code(&self, name: &str) -> Option<Canonical> {
+        Some(self.read(&self.parts(name)?))
+    }
+
+    /// Where a function and its `.cold` part are.
+    pub(super) fn parts(&self, name: &str) -> Option<Vec<Part>> {
         let mut parts = vec![self.part(self.object.symbol(*self.by_name.get(name)?))?];
         let cold = self.by_name.get(format!("{name}.cold").as_str());
         parts.extend(cold.and_then(|id| self.part(self.object.symbol(*id))));
-        Some(self.read(&parts))
+        Some(parts)
     }
 
     /// Every named variable, with content, in a form that is equal for equal data.
@@ -192,6 +213,11 @@ impl<'a> Functions<'a> {
     /// A variable at the top level of the unit.
     pub fn variable(&self, name: &str) -> Option<Variable> {
         let symbol = self.object.symbols.iter().find(|s| s.name == name && is(s, elf::STT_OBJECT))?;
+        self.variable_of(symbol)
+    }
+
+    /// The variable that a symbol of this object names.
+    pub(super) fn variable_of(&self, symbol: &Symbol) -> Option<Variable> {
         let part = self.part(symbol)?;
         let section = self.object.section(part.section);
         let mut content = bytes(section, &part.range);
@@ -219,7 +245,7 @@ impl<'a> Functions<'a> {
         objects.any(|s| s.name != name && base_name(&s.name) == name)
     }
 
-    fn part(&self, symbol: &Symbol) -> Option<Part> {
+    pub(super) fn part(&self, symbol: &Symbol) -> Option<Part> {
         let Place::Section(section) = symbol.place else { return None };
         let end = symbol.value.checked_add(symbol.size)?;
         let fits = end <= self.object.section(section).size;
@@ -277,7 +303,7 @@ impl<'a> Functions<'a> {
 
     /// The place in this object that a field refers to, if it is in this object. `to_end` is the distance from
     /// the field to where relative fields count from: the instruction's end, or 0 in data.
-    fn place(&self, relocation: &Relocation, to_end: u64) -> Option<(SectionId, u64)> {
+    pub(super) fn place(&self, relocation: &Relocation, to_end: u64) -> Option<(SectionId, u64)> {
         let symbol = self.object.symbol(relocation.symbol);
         let Place::Section(section) = symbol.place else { return None };
         let offset = symbol.value as i64 + self.displacement(relocation, to_end);
@@ -309,9 +335,7 @@ impl<'a> Functions<'a> {
         if content.flags & elf::SHF_MERGE.0 != 0 {
             return Reference::Content(rest.iter().copied().take(content.entry_size as usize).collect());
         }
-        let symbols = self.by_place.get(&section).map_or(&[][..], Vec::as_slice);
-        let after = symbols.partition_point(|id| self.object.symbol(*id).value <= offset);
-        let Some(symbol) = symbols[..after].last().map(|id| self.object.symbol(*id)) else {
+        let Some(symbol) = self.symbol_before(section, offset) else {
             // A table of a switch has distances in it, which are the same for the same code.
             let is_constant = content.flags & (elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0) == 0;
             return if is_constant && self.arch.is_some_and(|arch| arch.has_jump_tables()) {
@@ -330,8 +354,18 @@ impl<'a> Functions<'a> {
         self.named(&symbol.name, (offset - symbol.value) as i64)
     }
 
+    /// The last function or variable of a section that begins at an offset or before it.
+    pub(super) fn symbol_before(&self, section: SectionId, offset: u64) -> Option<&'a Symbol> {
+        let symbols = self.by_place.get(&section)?;
+        let after = symbols.partition_point(|id| self.object.symbol(*id).value <= offset);
+        symbols[..after].last().map(|id| self.object.symbol(*id))
+    }
+
     fn named(&self, name: &str, distance: i64) -> Reference {
         let name = base_name(name);
+        if let Some((feature, rest)) = self.features.and_then(|keys| keys.feature(name, distance)) {
+            return Reference::Named(format!("{name} of {feature}"), rest);
+        }
         let distance = if self.private.contains(name) { 0 } else { distance };
         Reference::Named(name.to_owned(), distance)
     }
@@ -344,14 +378,14 @@ pub fn displacement(machine: u16, relocation: &Relocation, to_end: u64) -> i64 {
 }
 
 /// A symbol's name without the number that the compiler gave it: two builds number differently.
-fn base_name(name: &str) -> &str {
+pub fn base_name(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((base, number)) if !base.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => base,
         _ => name,
     }
 }
 
-fn is(symbol: &Symbol, kind: elf::SymbolType) -> bool {
+pub(super) fn is(symbol: &Symbol, kind: elf::SymbolType) -> bool {
     symbol.kind == kind.0
 }
 
@@ -383,24 +417,24 @@ fn is_relative(machine: u16, kind: u32) -> bool {
 }
 
 /// One instruction with its place.
-struct Decoded {
+pub(super) struct Decoded {
     section: SectionId,
-    offset: u64,
+    pub offset: u64,
     length: u64,
     /// A nop: padding, or a place that the kernel patches, which its special section describes.
     is_padding: bool,
     /// For a direct branch: what it is apart from where it goes, and the offset that it goes to in the file.
-    branch: Option<(u32, u64)>,
+    pub branch: Option<(u32, u64)>,
 }
 
 impl Decoded {
-    fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.offset + self.length
     }
 }
 
 /// The instructions of a part; none for a machine whose kernels are not supported.
-fn decode(object: &Object, part: &Part) -> Vec<Decoded> {
+pub(super) fn decode(object: &Object, part: &Part) -> Vec<Decoded> {
     let code = bytes(object.section(part.section), &part.range);
     let outlines =
         arch::of_elf(object.machine).map_or_else(Vec::new, |a| a.outlines(&code, part.range.start));

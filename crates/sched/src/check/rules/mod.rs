@@ -19,7 +19,7 @@
 
 mod escapes;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod frozen;
 mod helper;
 mod initial;

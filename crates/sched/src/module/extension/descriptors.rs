@@ -1,6 +1,6 @@
 //! The descriptors among the edited units' data.
 
-use super::{Error, Kind};
+use super::{Error, Kind, entries};
 use crate::binding::{Rewritten, UnitObject};
 use object::elf;
 use schedswap_kernel::objects::{Place, Symbol};
@@ -31,6 +31,26 @@ pub fn units_with_declarations(units: &[UnitObject]) -> BTreeSet<String> {
     units.iter().filter(|u| symbols_in(u, STATES).next().is_some()).map(|u| u.unit.clone()).collect()
 }
 
+/// The functions in which the runtime has to follow the objects that the units declare states of.
+pub fn followed(units: &[UnitObject]) -> Vec<&'static str> {
+    let descriptors = units.iter().flat_map(|unit| symbols_in(unit, STATES));
+    let kinds: BTreeSet<Kind> = descriptors.filter_map(|(_, data)| kind_in(data)).collect();
+    kinds.into_iter().flat_map(entries::of_kind).collect()
+}
+
+fn kind_in(data: &[u8]) -> Option<Kind> {
+    match number_in(data) {
+        1 => Some(Kind::Task),
+        2 => Some(Kind::Group),
+        3 => Some(Kind::Rq),
+        _ => None,
+    }
+}
+
+fn number_in(data: &[u8]) -> u32 {
+    data.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
 /// Objects in a section of that name, by address, each with the section's bytes from there on.
 fn symbols_in<'u>(unit: &'u UnitObject, section: &str) -> impl Iterator<Item = (&'u Symbol, &'u [u8])> {
     let mut found: Vec<(&Symbol, &[u8])> = unit
@@ -59,12 +79,9 @@ impl Descriptors {
         for unit in units {
             for (symbol, data) in symbols_in(unit, STATES) {
                 let name = symbol.name.strip_suffix(SUFFIX).unwrap_or(&symbol.name).to_owned();
-                let number = data.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-                let kind = match number {
-                    1 => Kind::Task,
-                    2 => Kind::Group,
-                    3 => Kind::Rq,
-                    found => return Err(Error::Kind { state: name, unit: unit.unit.clone(), found }),
+                let Some(kind) = kind_in(data) else {
+                    let found = number_in(data);
+                    return Err(Error::Kind { state: name, unit: unit.unit.clone(), found });
                 };
                 let symbol = in_module(&unit.unit, &symbol.name);
                 found.states.push(StateDescriptor { unit: unit.unit.clone(), name, kind, symbol });

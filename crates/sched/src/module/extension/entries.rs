@@ -3,7 +3,7 @@
 use super::descriptors::StateDescriptor;
 use super::{Error, Extension, Kind, is_replaced};
 use crate::binding::Rewritten;
-use crate::boundary::Boundary;
+use crate::boundary::{Boundary, Fate, Sharing, StayReason, features};
 use object::elf;
 use schedswap_kernel::objects::{Object, Place, SectionId, Symbol, SymbolId};
 use std::collections::BTreeMap;
@@ -56,6 +56,11 @@ const WANTED: &[Wanted] = &[
     wanted(Kind::Group, "free_fair_sched_group", "end", "ss_entry_group_ends", "SS_GROUP_ENDS"),
 ];
 
+/// The functions in which objects of a kind begin and end.
+pub(super) fn of_kind(kind: Kind) -> impl Iterator<Item = &'static str> {
+    WANTED.iter().filter(move |wanted| wanted.kind == kind).map(|wanted| wanted.function)
+}
+
 /// Those of a kind.
 pub(super) fn of(
     boundary: &Boundary,
@@ -92,9 +97,33 @@ pub(super) fn of(
     Ok(entries)
 }
 
+/// What is called when the features file is written, if vmlinux's switches have to follow the module's: while it runs,
+/// code of vmlinux asks about features that the module has switches of its own for.
+pub(super) fn of_features(boundary: &Boundary, rewritten: &Rewritten) -> Option<EntryPoint> {
+    let is_partial = boundary.functions.iter().any(|f| f.fate == Fate::Stay(StayReason::Unchanged));
+    let mut bits = boundary.variables.iter().filter(|v| v.name == features::BITS);
+    let is_own = bits.any(|v| matches!(v.sharing, Sharing::Private(_)));
+    if !is_partial || !is_own {
+        return None;
+    }
+    let mut writers = boundary.functions.iter().filter(|f| f.name == features::WRITER);
+    let writer = writers.find(|f| matches!(f.fate, Fate::Divert(_)))?;
+    let own = rewritten.targets.get(&(writer.unit.clone(), writer.name.clone()))?;
+    Some(EntryPoint {
+        unit: writer.unit.clone(),
+        function: features::WRITER,
+        own: own.clone(),
+        entry: "ss_entry_features_written",
+        name: "SS_FEATURES_WRITER",
+    })
+}
+
+/// The file of the runtime with that entry point, without its ending.
+const FEATURES: &str = "feature_write";
+
 impl Extension {
     fn entries(&self) -> impl Iterator<Item = &EntryPoint> {
-        self.numbered.iter().flat_map(|numbered| &numbered.entries)
+        self.numbered.iter().flat_map(|numbered| &numbered.entries).chain(&self.features)
     }
 
     /// Where vmlinux's functions are diverted to: the runtime's entry points where there are any, else the scheduler's
@@ -150,15 +179,17 @@ impl Extension {
 
     /// The sources of the runtime that this module needs.
     pub(in crate::module) fn needs(&self, source: &str) -> bool {
-        [Kind::Task, Kind::Group]
-            .into_iter()
-            .all(|kind| kind.source().is_none_or(|name| source != format!("{name}.c")) || self.numbers(kind))
+        let is_wanted = |name: &str, wanted: bool| source != format!("{name}.c") || wanted;
+        is_wanted(FEATURES, self.features.is_some())
+            && [Kind::Task, Kind::Group]
+                .into_iter()
+                .all(|kind| kind.source().is_none_or(|name| is_wanted(name, self.numbers(kind))))
     }
 
     /// Symbols at both ends of each file's entry points. No thread may be inside of them when the module goes.
     pub(in crate::module) fn text_bounds(&self) -> Vec<(String, String)> {
         let sources = self.numbered.iter().filter_map(|numbered| numbered.kind.source());
-        sources.map(bounds).collect()
+        sources.chain(self.features.as_ref().map(|_| FEATURES)).map(bounds).collect()
     }
 }
 

@@ -8,7 +8,7 @@ mod descriptors;
 mod entries;
 mod hole;
 
-pub use descriptors::units_with_declarations;
+pub use descriptors::{followed, units_with_declarations};
 pub use entries::EntryPoint;
 pub(super) use entries::mark;
 
@@ -139,6 +139,8 @@ pub struct Extension {
     pub hooks: Vec<String>,
     /// Kinds of object that need a number.
     pub numbered: Vec<Numbered>,
+    /// What is called when the features file is written, if vmlinux's switches have to follow the module's.
+    pub features: Option<EntryPoint>,
 }
 
 impl Extension {
@@ -155,16 +157,14 @@ impl Extension {
         declarations: &[UnitObject],
     ) -> Result<Extension, Error> {
         let found = Descriptors::of(units, rewritten)?;
-        if found.states.is_empty() {
-            return Ok(Extension { hooks: found.hooks, ..Extension::default() });
-        }
+        let features = entries::of_features(boundary, rewritten);
+        let mut extension = Extension { hooks: found.hooks, features, ..Extension::default() };
         let types = |unit: &str| -> Result<Types, Error> {
             let object = declarations.iter().find(|d| d.unit == unit).map(|d| &d.object);
             let empty = Object::default();
             types::of_object(unit, object.unwrap_or(&empty))
                 .map_err(|source| Error::Debug { unit: unit.to_owned(), source })
         };
-        let mut extension = Extension { hooks: found.hooks, ..Extension::default() };
         let mut kernel = None;
         for state in found.states {
             let types = types(&state.unit)?;

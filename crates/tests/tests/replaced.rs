@@ -1,0 +1,160 @@
+//! Only what an edit changes is replaced: every other function of the kernel runs on as it is, with its tracers and with
+//! the threads that are in it.
+
+use anyhow::{Context, Result, ensure};
+use schedswap_guest::Guest;
+use schedswap_guest::scenario::{CycleResult, Scenario};
+use schedswap_tests::edit::Tree;
+use schedswap_tests::{Built, MODULE, build_changed, guest, memory, own, pristine};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+const SAYS: &str = "schedswap was here";
+const OTHER: &str = "/other/scheduler.ko";
+const DEBUG: &str = "cat /sys/kernel/debug/sched/debug";
+/// Functions in which each thread is at times, none of them edited.
+const PROBED: [&str; 4] = ["try_to_wake_up", "update_curr", "set_next_entity", "wake_up_new_task"];
+
+fn edited(name: &str) -> Result<Built> {
+    build_changed(name, |tree: &Tree| {
+        tree.at_entry("debug.c", "sched_debug_header", &format!("SEQ_printf(m, \"{SAYS}\\n\");"))
+    })
+}
+
+fn says(guest: &Guest) -> Result<bool> {
+    Ok(guest.sh(&format!("{DEBUG} | head -20"))?.contains(SAYS))
+}
+
+/// How often each probe has been hit.
+fn hits(guest: &Guest) -> Result<Vec<u64>> {
+    let hits = |name: &&str| -> Result<u64> {
+        let line = guest.sh(&format!("grep ' ss_{name} ' /sys/kernel/tracing/kprobe_profile"))?;
+        let hits = line.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+        hits.with_context(|| format!("not as expected: {line}"))
+    };
+    PROBED.iter().map(hits).collect()
+}
+
+/// Makes the machine do something and wants all probes to see it.
+fn all_are_seen(guest: &Guest, when: &str) -> Result<()> {
+    let before = hits(guest)?;
+    guest.sh("for i in $(seq 20); do (sleep 0.01); done")?;
+    let after = hits(guest)?;
+    for ((name, before), after) in PROBED.iter().zip(before).zip(after) {
+        ensure!(after >= before + 20, "{when}, the probe of {name}: {before}, then {after}");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_edited_function_is_diverted_and_no_other() -> Result<()> {
+    let module = edited("one")?;
+    let functions = module.manifest()?.functions;
+    let names: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
+    ensure!(names == ["sched_debug_header"], "{names:?}");
+
+    let guest = guest(&module, |config| config.time_limit = Duration::from_secs(1800))?;
+    for name in PROBED {
+        guest.sh(&format!(
+            "cd /sys/kernel/tracing && echo 'p:ss_{name} {name}' >>kprobe_events && echo 1 >events/kprobes/ss_{name}/enable"
+        ))?;
+    }
+    all_are_seen(&guest, "before")?;
+    memory().save(&guest, "before")?;
+    ensure!(!says(&guest)?);
+    guest.sh(&format!("loader install {MODULE}"))?;
+    ensure!(says(&guest)?, "the edit has no effect");
+    all_are_seen(&guest, "while it is loaded")?;
+    guest.sh("loader uninstall")?;
+    ensure!(!says(&guest)?, "the edit is still in effect");
+    all_are_seen(&guest, "afterwards")?;
+    memory().save(&guest, "after")?;
+    memory().compare(&guest, "before", "after")?;
+
+    guest.sh("cd /sys/kernel/tracing && echo 0 >events/kprobes/enable && echo >kprobe_events")?;
+    let scenario = Scenario {
+        cycles: 3,
+        threads: 200,
+        load: true,
+        baseline: Duration::ZERO,
+        hold: Duration::ZERO,
+        hotplug: Some(1),
+        memory: Some(memory().clone()),
+        limit: Duration::from_secs(1200),
+    };
+    let findings = scenario.run(&guest, |_| ())?;
+    for cycle in &findings.cycles {
+        let blockers: Vec<String> = cycle.busy_by.iter().map(ToString::to_string).collect();
+        ensure!(cycle.result == CycleResult::Ok && blockers.is_empty(), "cycle {}: {blockers:?}", cycle.cycle);
+    }
+    guest.shutdown()?;
+    Ok(())
+}
+
+/// From one function to all of them and back, and from the kernel's own scheduler to each.
+#[test]
+fn sets_of_all_sizes_take_over_from_each_other() -> Result<()> {
+    let (one, all) = (edited("one")?, pristine()?);
+    let guest = guest(&one, |config| {
+        config.initramfs.bytes(OTHER, &fs::read(all.module()).unwrap_or_default(), 0o644);
+    })?;
+    let version = || guest.sh("cat /sys/kernel/schedswap/version");
+    memory().save(&guest, "before")?;
+    let steps = [
+        ("install", MODULE, "one-1"),
+        ("switch", OTHER, "pristine-1"),
+        ("switch", MODULE, "one-1"),
+        ("uninstall", "", ""),
+        ("install", OTHER, "pristine-1"),
+        ("switch", MODULE, "one-1"),
+        ("switch", OTHER, "pristine-1"),
+        ("uninstall", "", ""),
+    ];
+    for (step, (command, module, expected)) in steps.into_iter().enumerate() {
+        guest.sh(&format!("loader {command} {module} --retries 30 --wait 1s"))?;
+        ensure!(says(&guest)? == (expected == "one-1"), "step {step}: {command} {module}");
+        if expected.is_empty() {
+            memory().save(&guest, "after")?;
+            memory().compare(&guest, "before", "after")?;
+        } else {
+            ensure!(version()? == expected, "step {step}");
+        }
+    }
+    guest.shutdown()?;
+    Ok(())
+}
+
+/// Anybody can be in `membarrier()` all the time.
+const MEMBARRIER: &str = "
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(void) { setuid(1000); for (;;) syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); }
+";
+
+fn membarrier() -> Result<PathBuf> {
+    let dir = own()?;
+    let (source, program) = (dir.join("membarrier.c"), dir.join("membarrier"));
+    fs::write(&source, MEMBARRIER)?;
+    let status = Command::new("gcc").args(["-static", "-o"]).args([&program, &source]).status()?;
+    ensure!(status.success(), "gcc");
+    Ok(program)
+}
+
+#[test]
+fn a_thread_in_a_function_that_nobody_edited_is_not_in_the_way() -> Result<()> {
+    let (module, program) = (edited("one")?, membarrier()?);
+    let guest = guest(&module, |config| {
+        config.initramfs.copy(&program, "/bin/membarrier").expect("it was just made");
+    })?;
+    guest.sh("for i in $(seq 4); do membarrier & done; sleep 1")?;
+    for _ in 0..3 {
+        guest.sh(&format!("loader install {MODULE} --retries 0"))?;
+        ensure!(says(&guest)?);
+        guest.sh("loader uninstall --retries 0")?;
+    }
+    guest.shutdown()?;
+    Ok(())
+}
