@@ -24,6 +24,7 @@ pub fn lines(set: &Set, work: &Path) -> Vec<String> {
     }
     let more = match others.as_slice() {
         [] => String::new(),
+        [only] => format!(": 1 more, {}, because {}", only.name, only.reason),
         [first, ..] => format!(
             ": {} more, such as {}, because {} (`schedswap explain {} NAME` for each)",
             others.len(),
@@ -47,7 +48,8 @@ pub fn of_function(set: &Set, unit: &str, name: &str) -> String {
     }
 }
 
-fn functions(count: usize) -> String {
+/// A number of functions, in words.
+pub fn functions(count: usize) -> String {
     match count {
         1 => "1 function".to_owned(),
         count => format!("{count} functions"),

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
 use schedswap_guest::scenario::{CycleResult, Scenario};
 use schedswap_tests::edit::Tree;
-use schedswap_tests::{Built, MODULE, build_changed, guest, memory, own, pristine};
+use schedswap_tests::{Built, MODULE, build_changed, guest, memory, own, pristine, schedswap, work_dir};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -48,6 +48,38 @@ fn all_are_seen(guest: &Guest, when: &str) -> Result<()> {
     Ok(())
 }
 
+/// What a command says, if it ends with success.
+fn said(arguments: &[&str]) -> Result<String> {
+    let output = schedswap(arguments)?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    ensure!(output.status.success(), "{arguments:?}: {said}");
+    Ok(said)
+}
+
+#[test]
+fn an_edit_of_words_builds_nothing_and_says_so() -> Result<()> {
+    let (work, _lock) = work_dir()?;
+    let (dir, module) = (work.display().to_string(), work.join("scheduler.ko"));
+    let tree = Tree::at(&work);
+    tree.append("core.c", "/* The end. */")?;
+    let all = said(&["build", &dir, "--divert", "all", "--format", "none"])?;
+    ensure!(all.contains("everything that can be diverted is") && module.exists(), "{all}");
+    let nothing = said(&["build", &dir, "--format", "none"])?;
+    ensure!(nothing.contains("changes nothing that runs"), "{nothing}");
+    ensure!(!module.exists(), "the module of another build is still there");
+
+    tree.at_entry("debug.c", "sched_debug_header", &format!("SEQ_printf(m, \"{SAYS}\\n\");"))?;
+    let built = said(&["build", &dir, "--format", "none"])?;
+    ensure!(built.contains("1 function changed: sched_debug_header"), "{built}");
+    ensure!(built.contains("1 function of"), "{built}");
+    let explained = said(&["explain", &dir, "sched_debug_header"])?;
+    ensure!(explained.contains("The last build replaces it: its code differs"), "{explained}");
+    let explained = said(&["explain", &dir, "try_to_wake_up"])?;
+    ensure!(explained.contains("The last build leaves it to vmlinux"), "{explained}");
+    Ok(())
+}
+
 #[test]
 fn one_edited_function_is_diverted_and_no_other() -> Result<()> {
     let module = edited("one")?;
@@ -87,7 +119,11 @@ fn one_edited_function_is_diverted_and_no_other() -> Result<()> {
     let findings = scenario.run(&guest, |_| ())?;
     for cycle in &findings.cycles {
         let blockers: Vec<String> = cycle.busy_by.iter().map(ToString::to_string).collect();
-        ensure!(cycle.result == CycleResult::Ok && blockers.is_empty(), "cycle {}: {blockers:?}", cycle.cycle);
+        ensure!(
+            cycle.result == CycleResult::Ok && blockers.is_empty(),
+            "cycle {}: {blockers:?}",
+            cycle.cycle
+        );
     }
     guest.shutdown()?;
     Ok(())

@@ -156,9 +156,9 @@ fn print(work: &Workdir, built: &Built, json: bool) -> anyhow::Result<()> {
         println!("{line}");
     }
     println!(
-        "{}: {} functions of {} diverted, {} new functions, {} private variables",
+        "{}: {} of {} diverted, {} new functions, {} private variables",
         printed.module.display(),
-        printed.diverted,
+        set::functions(printed.diverted),
         printed.kernel_release,
         printed.new_functions.len(),
         printed.private_data.len()

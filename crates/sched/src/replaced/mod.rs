@@ -9,7 +9,8 @@
 //! | 1 | functions whose code differs in the two builds | `mod` |
 //! | 2 | those that use data of which the module has its own | `own` says which that is |
 //! | 3 | those that call a member that has no room for a jump | `mod` |
-//! | 4 | those in which the runtime has to follow threads and groups | `mod` |
+//! | 4 | those that use a static of a function together with a member, where it cannot be told which static is which | `mod` |
+//! | 5 | those in which the runtime has to follow threads and groups | `mod` |
 
 mod own;
 #[cfg(test)]
@@ -48,6 +49,9 @@ pub enum Reason {
     Uses(String),
     /// It calls a replaced function whose entry in vmlinux has no room for a jump.
     Calls(String),
+    /// It uses a static of that name, and so does the replaced function; there are several, and nothing tells which is
+    /// which.
+    Shares(String, String),
     /// The runtime follows the author's state there.
     Followed,
 }
@@ -63,6 +67,12 @@ impl fmt::Display for Reason {
                 write!(
                     f,
                     "it calls {callee}, which is replaced and whose entry in vmlinux has no room for a jump"
+                )
+            }
+            Reason::Shares(variable, member) => {
+                write!(
+                    f,
+                    "it uses a static {variable}, as does {member}, which is replaced, and it may be the same one"
                 )
             }
             Reason::Followed => f.write_str("threads or groups with the author's state begin or end there"),
@@ -131,7 +141,7 @@ pub fn replaced(input: &Input) -> Replaced {
     let added = set.compare();
     set.add_users();
     set.add_followed(input.followed);
-    set.add_callers();
+    set.add_the_dependent();
     let members: Vec<Member> = set
         .members
         .into_iter()
@@ -214,38 +224,51 @@ impl<'s, 'a> Growing<'s, 'a> {
         }
     }
 
-    /// Step 3, until nobody joins any more.
-    fn add_callers(&mut self) {
+    /// Steps 3 and 4, until nobody joins any more.
+    fn add_the_dependent(&mut self) {
+        // Who has to join if a function does, and who uses statics that stay together.
         let mut callers: HashMap<Key, Vec<Key>> = HashMap::new();
+        let mut users: HashMap<(&str, &str), Vec<Key>> = HashMap::new();
+        let mut uses: HashMap<Key, BTreeSet<&str>> = HashMap::new();
         for pair in self.units {
             for function in self.boundary.functions.iter().filter(|f| f.unit == pair.unit) {
-                for Referred { symbol, .. } in pair.edited.references(&function.name) {
-                    let name = symbol.name.as_str();
+                let key: Key = (&function.unit, &function.name);
+                for referred in pair.edited.references(&function.name) {
+                    let name = referred.symbol.name.as_str();
                     let callee = self.functions.get(&(pair.unit, name)).or_else(|| self.globals.get(name));
                     if let Some(callee) = callee.filter(|callee| !has_room(&callee.fate)) {
-                        let key = (callee.unit.as_str(), callee.name.as_str());
-                        callers.entry(key).or_default().push((&function.unit, &function.name));
+                        callers.entry((&callee.unit, &callee.name)).or_default().push(key);
+                    }
+                    if let Some(name) = self.own.together(pair.unit, &referred)
+                        && uses.entry(key).or_default().insert(name)
+                    {
+                        users.entry((pair.unit, name)).or_default().push(key);
                     }
                 }
             }
         }
         let mut work: Vec<Key> = self.members.keys().copied().collect();
-        while let Some(callee) = work.pop() {
-            for caller in callers.get(&callee).into_iter().flatten() {
-                if self.members.contains_key(caller) {
-                    continue;
-                }
-                if let Some(function) =
-                    self.functions.get(caller).copied().filter(|f| is_replaceable(&f.fate))
-                {
-                    self.add(function, Reason::Calls(callee.1.to_owned()));
+        while let Some(member) = work.pop() {
+            let of_callee = callers.get(&member).into_iter().flatten();
+            let mut joining: Vec<(Key, Reason)> =
+                of_callee.map(|caller| (*caller, Reason::Calls(member.1.to_owned()))).collect();
+            for name in uses.get(&member).into_iter().flatten() {
+                let with_it = users.get(&(member.0, *name)).into_iter().flatten();
+                joining.extend(
+                    with_it.map(|user| (*user, Reason::Shares((*name).to_owned(), member.1.to_owned()))),
+                );
+            }
+            for (key, reason) in joining {
+                let function = self.functions.get(&key).copied().filter(|f| is_replaceable(&f.fate));
+                if let Some(function) = function.filter(|_| !self.members.contains_key(&key)) {
+                    self.add(function, reason);
                     work.push((&function.unit, &function.name));
                 }
             }
         }
     }
 
-    /// Step 4.
+    /// Step 5.
     fn add_followed(&mut self, followed: &[&'static str]) {
         for function in self.boundary.functions.iter().filter(|f| followed.contains(&f.name.as_str())) {
             self.add(function, Reason::Followed);

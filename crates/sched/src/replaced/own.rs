@@ -12,6 +12,9 @@ pub(super) struct Own {
     variables: BTreeSet<(String, String)>,
     /// The same of marks that something has been done once. The module does its own things once, so nobody joins for them.
     once: BTreeSet<(String, String)>,
+    /// Statics of functions of which it cannot be told which is which: all who use one of that name use vmlinux's, or all
+    /// the module's.
+    together: BTreeSet<(String, String)>,
     /// Name of a global → the unit that defines it.
     globals: HashMap<String, String>,
     /// Whether the features' file is written by code that tells vmlinux's switches too.
@@ -30,11 +33,17 @@ impl Own {
                 let is_same = pristine.get(name) == Some(group);
                 if group.iter().any(|data| data.is_once) {
                     own.once.insert(key());
-                } else if boundary.classes.iter().any(|class| class.name == *name && class.unit == pair.unit)
-                {
+                    continue;
+                }
+                if boundary.classes.iter().any(|class| class.name == *name && class.unit == pair.unit) {
                     own.classes_differ |= !is_same;
-                } else if is_own(&variables(boundary, pair.unit, name), group, is_same) {
+                    continue;
+                }
+                let variables = variables(boundary, pair.unit, name);
+                if is_own(&variables, group, is_same) {
                     own.variables.insert(key());
+                } else if !is_only_one(&variables, group) {
+                    own.together.insert(key());
                 }
             }
             for name in pair.edited.global_variables() {
@@ -68,6 +77,13 @@ impl Own {
         (self.variables.contains(&key) && !is_asked).then_some(name)
     }
 
+    /// The name of the statics that have to stay together, if a function of `unit` refers to one of them.
+    pub fn together<'r>(&self, unit: &str, referred: &Referred<'r>) -> Option<&'r str> {
+        let name = base_name(&referred.symbol.name);
+        let is_local = referred.symbol.binding == object::elf::STB_LOCAL.0;
+        (is_local && self.together.contains(&(unit.to_owned(), name.to_owned()))).then_some(name)
+    }
+
     /// Makes what is the same in both builds vmlinux's, unless the configuration says otherwise.
     pub fn share_the_rest(&self, boundary: &mut Boundary) {
         for variable in &mut boundary.variables {
@@ -92,6 +108,11 @@ fn groups<'a>(build: &Functions<'a>) -> BTreeMap<&'a str, Vec<Data<'a>>> {
 
 fn variables<'b>(boundary: &'b Boundary, unit: &str, name: &str) -> Vec<&'b BoundaryVariable> {
     boundary.variables.iter().filter(|v| v.unit == unit && v.name == name).collect()
+}
+
+/// Whether a reference to data of one name says which variable is meant, or it does not matter.
+fn is_only_one(variables: &[&BoundaryVariable], group: &[Data]) -> bool {
+    group.iter().all(|data| data.is_constant || !data.is_numbered) || variables.len() == 1 && group.len() == 1
 }
 
 /// Whether data of one name is the module's own. `variables`: what vmlinux has of that name.

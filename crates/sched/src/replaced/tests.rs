@@ -59,6 +59,30 @@ int tick(int prio)
 	return nice_of(prio) * 2;
 }
 
+static inline __attribute__((always_inline)) int next_number(void)
+{
+	static int number;
+
+	return ++number;
+}
+
+int numbers_one(void) { return next_number() + 1; }
+int numbers_two(void) { return next_number() + 2; }
+
+int twin_one(int a)
+{
+	static int twin;
+
+	return twin += a;
+}
+
+int twin_two(int a)
+{
+	static int twin;
+
+	return twin -= a;
+}
+
 int stays(int a)
 {
 	return a + 9;
@@ -135,7 +159,20 @@ fn variable(name: &str, in_function: Option<&str>, sharing: Sharing) -> Boundary
 
 fn boundary() -> Boundary {
     let own = || Sharing::Private("of one build".into());
-    let diverted = ["nice_of", "weight_of", "name_of", "caller", "counts", "tick", "asks_one", "asks_two"];
+    let diverted = [
+        "nice_of",
+        "weight_of",
+        "name_of",
+        "caller",
+        "counts",
+        "tick",
+        "numbers_one",
+        "numbers_two",
+        "twin_one",
+        "twin_two",
+        "asks_one",
+        "asks_two",
+    ];
     let mut functions: Vec<_> =
         diverted.iter().zip(0..).map(|(name, at)| function(name, at, divert())).collect();
     functions.push(function("sched_feat_write", 20, divert()));
@@ -146,6 +183,9 @@ fn boundary() -> Boundary {
         variables: vec![
             variable("weights", None, Sharing::Shared),
             variable("count", Some("counts"), own()),
+            variable("number", Some("next_number"), own()),
+            variable("twin", Some("twin_one"), own()),
+            variable("twin", Some("twin_two"), own()),
             variable("sched_feat_names", None, own()),
             variable("sched_feat_keys", None, own()),
             variable("sysctl_sched_features", None, own()),
@@ -293,4 +333,19 @@ fn features_that_are_the_same_are_vmlinuxs() {
     for name in ["sched_feat_keys", "sched_feat_names", "sysctl_sched_features"] {
         assert_eq!(*sharing(&set, name), Sharing::Shared, "{name}");
     }
+}
+
+/// There is one, so vmlinux's can be found for whoever has a copy of the function that it is local to.
+#[test]
+fn the_only_static_of_its_name_is_vmlinuxs_for_all_copies() {
+    let set = set(&[("next_number() + 1", "next_number() + 4")]);
+    assert_eq!(members(&set), changed(&["numbers_one"]));
+    assert_eq!(*sharing(&set, "number"), Sharing::Shared);
+}
+
+#[test]
+fn who_may_use_the_same_static_as_a_changed_function_joins() {
+    let set = set(&[("twin += a", "twin += a + 1")]);
+    let shares = Reason::Shares("twin".into(), "twin_one".into());
+    assert_eq!(members(&set), [("twin_one", Reason::Changed), ("twin_two", shares)]);
 }

@@ -204,11 +204,18 @@ impl Subject<'_, '_> {
     }
 
     /// Level 2: it is local to a function. Its number says nothing, so function and base name must: it is vmlinux's
-    /// if the boundary shares the only static of that name in a function that refers to it here, else the module's.
+    /// if the boundary shares the only static of that name, in the unit or in a function that refers to it here, else
+    /// the module's.
     fn function_local_static(&self, name: &str) -> Result<Option<Destination>, Error> {
         let Some(base) = local_static(name) else { return Ok(None) };
         let is_shared = |v: &&&BoundaryVariable| v.in_function.is_some() && v.sharing == Sharing::Shared;
         let shared: Vec<_> = self.index.variables(self.unit.name, base).iter().filter(is_shared).collect();
+        if let [only] = shared.as_slice()
+            && self.index.variables(self.unit.name, base).len() == 1
+            && self.is_only_piece(base)
+        {
+            return Ok(Some(Destination::shared(self.index.place_in(only.addr, self.section()))));
+        }
         if !shared.is_empty() {
             let users = users(self.unit, self.piece);
             let mut hits = shared.iter().filter(|v| {
@@ -220,6 +227,13 @@ impl Subject<'_, '_> {
             }
         }
         Ok(Some(Destination::Module("local to a function".into())))
+    }
+
+    /// Whether no other object of the unit has that name, with whatever number.
+    fn is_only_piece(&self, base: &str) -> bool {
+        let slices = &self.unit.slices;
+        let mut objects = slices.ids().filter(|p| slices.piece(*p).form == Form::Object && *p != self.piece);
+        !objects.any(|p| self.unit.names(p).any(|name| local_static(name) == Some(base)))
     }
 
     /// Level 3: it is a scheduling class of this unit.
