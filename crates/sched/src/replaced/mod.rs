@@ -17,7 +17,7 @@ mod own;
 mod tests;
 
 use crate::boundary::{Boundary, BoundaryFunction, Fate, StayReason};
-use crate::check::{FeatureKeys, Functions, Referred};
+use crate::check::{FeatureKeys, Functions};
 use crate::config::Divert;
 use own::Own;
 use schedswap_kernel::objects::Object;
