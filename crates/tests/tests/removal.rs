@@ -31,9 +31,6 @@ const TAINTED: &str = "cat /proc/sys/kernel/tainted";
 /// Neither kind of removal takes away the module in charge, and nothing follows from the attempt.
 fn cannot_be_removed(guest: &Guest) -> Result<()> {
     let name = guest.sh("cat /sys/kernel/schedswap/module")?;
-    let used_by =
-        guest.sh(&format!("sed -n 's/^{name} [0-9]* \\([0-9]* [^ ]*\\) .*/\\1/p' /proc/modules"))?;
-    ensure!(used_by == format!("1 {name},"), "{name} is used by {used_by}");
     let tainted = guest.sh(TAINTED)?;
     memory().save(guest, "enabled")?;
     for force in ["", "-f "] {
@@ -45,6 +42,9 @@ fn cannot_be_removed(guest: &Guest) -> Result<()> {
     guest.sh(LOADED)?;
     memory().save(guest, "still-enabled")?;
     memory().compare(guest, "enabled", "still-enabled")?;
+    let used_by =
+        guest.sh(&format!("sed -n 's/^{name} [0-9]* \\([0-9]* [^ ]*\\) .*/\\1/p' /proc/modules"))?;
+    ensure!(used_by == format!("1 {name},"), "{name} is used by {used_by}");
     guest.sh("guest-load progress --status /run/load --seconds 2")?;
     Ok(())
 }
