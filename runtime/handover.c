@@ -42,7 +42,9 @@ struct ss_handover ss_handover = {
 	},
 };
 
-/* The handover of the module whose file this is, with a reference to that module; the file is held meanwhile. */
+static struct ss_use use_of_predecessor;	/* main.c's mutex is held: one at a time */
+
+/* The handover of the module whose file this is; that module is held until ss_handover_end. */
 static struct ss_handover *handover_of(struct kernfs_node *file)
 {
 	struct ss_handover *found = ERR_PTR(-ENODEV);
@@ -55,7 +57,7 @@ static struct ss_handover *handover_of(struct kernfs_node *file)
 	if (found->magic != SS_HANDOVER_MAGIC || found->abi != SS_HANDOVER_ABI) {
 		pr_err(SS_LOG "refused: the scheduler that runs was built by another version of schedswap and cannot be taken over from, remove it first\n");
 		found = ERR_PTR(-EPROTO);
-	} else if (!try_module_get(found->module)) {
+	} else if (!ss_hold(found->module, &use_of_predecessor)) {
 		found = ERR_PTR(-ENODEV);
 	}
 	kernfs_put_active(file);
@@ -91,7 +93,7 @@ struct ss_handover *ss_handover_begin(void)
 		return predecessor;
 	if (err == -ENODEV)
 		pr_err(SS_LOG "refused: %s is loaded but not enabled, remove it first\n", predecessor->version);
-	module_put(predecessor->module);
+	ss_let_go(&use_of_predecessor);
 	return ERR_PTR(err);
 }
 
@@ -102,7 +104,7 @@ void ss_handover_end(struct ss_handover *predecessor, bool done)
 		ss_sysfs_take_charge();
 	}
 	predecessor->taken_over(done);
-	module_put(predecessor->module);
+	ss_let_go(&use_of_predecessor);
 }
 
 const char *ss_handover_version(const struct ss_handover *predecessor)

@@ -29,6 +29,7 @@ enum state { DISABLED, ENABLING, ENABLED, DISABLING, SUPERSEDED };
 static DEFINE_MUTEX(swap_mutex);	/* one swap at a time; held over all of it */
 static enum state state;		/* written with swap_mutex held, read without by sysfs */
 static time64_t enabled_since;		/* seconds since the epoch */
+static struct ss_use own_use;	/* from before the swap in until after the swap out */
 
 const char *ss_state_name(void)
 {
@@ -74,12 +75,12 @@ static int enable(struct ss_handover *predecessor, enum schedswap_event event)
 	enum state before = state;
 	int err;
 
-	/* Keeps rmmod out while vmlinux jumps to us. Fails when removal has begun. */
-	if (!try_module_get(THIS_MODULE))
+	/* Keeps rmmod out while vmlinux jumps to us. */
+	if (!ss_hold(THIS_MODULE, &own_use))
 		return -ENODEV;
 	err = ss_text_prepare(predecessor);
 	if (err)
-		goto put;
+		goto let_go;
 	WRITE_ONCE(state, ENABLING);
 	err = swap_in(predecessor, event);
 	WRITE_ONCE(state, err ? before : ENABLED);
@@ -89,8 +90,8 @@ static int enable(struct ss_handover *predecessor, enum schedswap_event event)
 		return 0;
 	}
 	ss_text_forget();
-put:
-	module_put(THIS_MODULE);
+let_go:
+	ss_let_go(&own_use);
 	return err;
 }
 
@@ -131,7 +132,7 @@ static int disable(void)
 	ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_UNLOAD);
 	ss_extension_drop();
 	ss_text_forget();
-	module_put(THIS_MODULE);	/* restored; module_exit makes sure that the memory may be freed */
+	ss_let_go(&own_use);	/* restored; module_exit makes sure that the memory may be freed */
 	return 0;
 }
 
@@ -191,7 +192,7 @@ int ss_be_taken_over(void)
 	return -ENODEV;
 }
 
-/* The caller holds a reference to this module. `done`: nothing in vmlinux leads here any more. */
+/* The caller holds this module. `done`: nothing in vmlinux leads here any more. */
 void ss_taken_over(bool done)
 {
 	if (done) {
@@ -199,7 +200,7 @@ void ss_taken_over(bool done)
 		ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_HAND_OVER);
 		ss_extension_drop();
 		ss_text_forget();
-		module_put(THIS_MODULE);	/* taken by enable; the module may be removed, or take over again */
+		ss_let_go(&own_use);	/* held by enable; the module may be removed, or take over again */
 	}
 	mutex_unlock(&swap_mutex);
 }
@@ -223,7 +224,7 @@ static int __init schedswap_init(void)
 	return err;
 }
 
-/* Only reached while disabled or superseded: enabled, the module holds a reference to itself and rmmod says it is in use. */
+/* Only reached while disabled or superseded: enabled, the module holds itself, and rmmod says that it is in use. */
 static void __exit schedswap_exit(void)
 {
 	ss_sysfs_remove();	/* waits for readers and writers that are in our code */

@@ -17,6 +17,7 @@
 enum ss_op { SS_LOAD, SS_UNLOAD, SS_SWITCH };
 
 struct kobject;
+struct module;
 struct ss_handover;
 
 /* What one swap cost. Times in ns. */
@@ -46,6 +47,20 @@ bool ss_is_enabled(void);
 time64_t ss_enabled_since(void);
 int ss_be_taken_over(void);
 void ss_taken_over(bool done);
+
+/*
+ * hold.c. The kernel reads this: it is its struct module_use, which linux/module.h has in older kernels, and
+ * kernel/module/internal.h in newer ones.
+ */
+struct ss_use {
+	struct list_head source_list;
+	struct list_head target_list;
+	struct module *source;
+	struct module *target;
+};
+
+bool ss_hold(struct module *module, struct ss_use *use);
+void ss_let_go(struct ss_use *use);
 
 /* handover.c; the struct is in handover.h */
 extern struct ss_handover ss_handover;

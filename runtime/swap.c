@@ -4,7 +4,9 @@
  * Load and unload are the same operation with the two sides exchanged.
  */
 #include <linux/delay.h>
+#include <linux/kernel.h>
 #include <linux/moduleparam.h>
+#include <linux/nmi.h>
 #include <linux/slab.h>
 #include <linux/stop_machine.h>
 #include <linux/sysfs.h>
@@ -27,7 +29,26 @@ MODULE_PARM_DESC(empty_stop, "Bench only: before each swap, measure a stop that 
 #define PAUSE_MS 10
 
 /* The points at which every CPU waits for all others. */
-enum meeting { INSIDE, CHECKED, DEQUEUED, WRITTEN, MEETINGS };
+enum meeting { INSIDE, CHECKED, DEQUEUED, WRITTEN, ENQUEUED, MEETINGS };
+
+/* What a CPU has done when it comes to a meeting; at WRITTEN it is the first CPU that has something to do. */
+static const char *const done_before[MEETINGS] = {
+	[INSIDE] = "entered the stop",
+	[CHECKED] = "checked the stacks",
+	[DEQUEUED] = "emptied its queues",
+	[WRITTEN] = "exchanged the code",
+	[ENQUEUED] = "filled its queues again",
+};
+
+/*
+ * How long a meeting waits for a CPU. What is done between two meetings takes milliseconds, and on a host that is too
+ * busy to run all virtual CPUs, seconds. A CPU that takes longer has died or is in an endless loop.
+ */
+#define MEETING_LIMIT_S 30
+#define QUICK_LOOKS 10000	/* who is there; less than a millisecond, after which a CPU begins to measure time */
+#define LOOKS_A_READING 100	/* of the clock, which may be a device that all CPUs share */
+#define LONGEST_READING_NS (100 * NSEC_PER_MSEC)
+#define CALLED_OFF INT_MIN	/* in place of how many have come; no CPU's coming makes it positive */
 
 /* One stop, shared by all CPUs. */
 struct stop {
@@ -45,6 +66,7 @@ struct stop {
 };
 
 static DEFINE_PER_CPU(u64, handler_end_ns);
+static DEFINE_PER_CPU(unsigned int, meetings_reached);
 
 static bool is_first_cpu(void)
 {
@@ -52,17 +74,92 @@ static bool is_first_cpu(void)
 }
 
 /*
+ * From the code's exchange on there is no way back without all CPUs. Nor is there ever if an oops has killed a CPU's
+ * stopper thread: stop_machine waits for that thread for ever, and silently. There is no telling that from an older
+ * oops of another thread, but with one of those a panic is not worse than what may follow.
+ */
+static bool is_hopeless(enum meeting meeting)
+{
+	return meeting >= WRITTEN || test_taint(TAINT_DIE);
+}
+
+/* On the one CPU that has called the meeting off: says which CPUs are missing. */
+static void report_missing(struct stop *stop, enum meeting meeting)
+{
+	int cpu, missing = 0;
+
+	for_each_online_cpu(cpu) {
+		if (per_cpu(meetings_reached, cpu) > meeting)
+			continue;
+		pr_emerg(SS_LOG "CPU %d has not %s within %d s\n", cpu, done_before[meeting], MEETING_LIMIT_S);
+		missing = cpu;
+	}
+	/* All CPUs have their interrupts off: without this the machine would hang, and nobody would know why. */
+	if (is_hopeless(meeting))
+		panic(SS_LOG "CPU %d has not %s, and the others cannot go on without it\n", missing,
+		      done_before[meeting]);
+	pr_emerg(SS_LOG "gave up, nothing is changed\n");
+	stop->result = -ETIMEDOUT;	/* read when the stop is over */
+}
+
+/*
+ * Adds the time since the last reading of the clock. A virtual machine may have been paused meanwhile, and a clock that
+ * nobody services may have wrapped around: neither counts for more than a moment.
+ */
+static void add_time(u64 *waited_ns, u64 *reading)
+{
+	u64 now = ktime_get_mono_fast_ns();	/* lockless, and not part of the scheduler */
+
+	if (*reading)
+		*waited_ns += min_t(u64, now - *reading, LONGEST_READING_NS);
+	*reading = now;
+}
+
+/* Have all CPUs come, or has the meeting been called off? */
+static bool have_all_come(struct stop *stop, enum meeting meeting)
+{
+	u64 waited_ns = 0, reading = 0;
+	unsigned int looks;
+	int come;
+
+	for (looks = 0;; looks++) {
+		come = atomic_read_acquire(&stop->met[meeting]);
+		if (come < 0)
+			return false;
+		if (come >= num_online_cpus())	/* no hotplug now: see ss_text_lock */
+			return true;
+		cpu_relax();
+		if (looks < QUICK_LOOKS || looks % LOOKS_A_READING)
+			continue;
+		/* Like stop_machine's own loop: the one to be reported is the CPU that is missing. */
+		touch_nmi_watchdog();
+		add_time(&waited_ns, &reading);
+		/* Either this succeeds, and then for all CPUs, or another CPU has come. */
+		if (waited_ns >= MEETING_LIMIT_S * NSEC_PER_SEC &&
+		    atomic_cmpxchg(&stop->met[meeting], come, CALLED_OFF) == come) {
+			report_missing(stop, meeting);
+			return false;
+		}
+	}
+}
+
+/*
  * Waits for all CPUs. They all run our handler with interrupts off, so none can be late for long. No lock may be
  * held here: SMT siblings can share the rq lock. atomic_inc_return orders what came before, the acquire what
- * follows.
+ * follows. False: a CPU did not come, and all leave, also the late one. That is only possible before the code's exchange.
  */
-static void meet(struct stop *stop, enum meeting meeting)
+static bool meet(struct stop *stop, enum meeting meeting)
 {
+	__this_cpu_write(meetings_reached, meeting + 1);
 	atomic_inc_return(&stop->met[meeting]);
-	while (atomic_read_acquire(&stop->met[meeting]) < num_online_cpus())	/* no hotplug now: see ss_text_lock */
-		cpu_relax();
+	if (!have_all_come(stop, meeting)) {
+		while (meeting >= WRITTEN)	/* until panic stops this CPU */
+			cpu_relax();
+		return false;
+	}
 	if (is_first_cpu())
-		stop->met_ns[meeting] = ktime_get_mono_fast_ns();	/* lockless, and not part of the scheduler */
+		stop->met_ns[meeting] = ktime_get_mono_fast_ns();
+	return true;
 }
 
 static unsigned int share_of_this_cpu(void)
@@ -116,10 +213,10 @@ static int swap_in_stop(void *data)
 	struct stop *stop = data;
 	unsigned int left;
 
-	meet(stop, INSIDE);
+	if (!meet(stop, INSIDE))
+		goto out;
 	check(stop);
-	meet(stop, CHECKED);
-	if (stop->result || atomic_read(&stop->check.busy))
+	if (!meet(stop, CHECKED) || stop->result || atomic_read(&stop->check.busy))
 		goto out;
 
 	left = ss_dequeue_this_cpu(stop->rebuild_all);
@@ -127,7 +224,10 @@ static int swap_in_stop(void *data)
 		WRITE_ONCE(stop->left, left);
 		WRITE_ONCE(stop->result, -EIO);
 	}
-	meet(stop, DEQUEUED);
+	if (!meet(stop, DEQUEUED)) {
+		ss_enqueue_this_cpu();	/* back to where they were */
+		goto out;
+	}
 	if (is_first_cpu() && !stop->result) {
 		if (ss_text_is_as_checked(stop->op))
 			exchange(stop);
@@ -137,6 +237,9 @@ static int swap_in_stop(void *data)
 	meet(stop, WRITTEN);
 	ss_arch_sync_core();	/* this CPU may have fetched the old bytes */
 	atomic_add(ss_enqueue_this_cpu(), &stop->requeued);
+	__this_cpu_write(handler_end_ns, ktime_get_mono_fast_ns());
+	meet(stop, ENQUEUED);	/* stop_machine would wait too, but without a limit */
+	return 0;
 out:
 	__this_cpu_write(handler_end_ns, ktime_get_mono_fast_ns());
 	return 0;
@@ -180,13 +283,15 @@ static void take_times(const struct stop *stop, struct ss_timing *timing)
 /* All checks that can still refuse before the machine is stopped, then the stop. The text is mapped. */
 static int stop_and_swap(struct stop *stop, struct ss_timing *timing)
 {
-	int err;
+	int err, cpu;
 
 	err = ss_livepatch_lock();
 	if (err)
 		return err;
 	ss_text_lock();		/* also keeps CPUs from coming and going, to the end of take_times */
 	err = ss_text_check(stop->op);
+	for_each_online_cpu(cpu)
+		per_cpu(meetings_reached, cpu) = 0;
 	if (!err) {
 		timing->stop_ns = ktime_get_mono_fast_ns();
 		err = stop_machine_cpuslocked(swap_in_stop, stop, cpu_online_mask);
@@ -273,7 +378,8 @@ static struct ss_feature_change features_for(enum ss_op op, const struct ss_hand
 
 /*
  * Swaps, or changes nothing and says why: -EBUSY (a thread is inside what is replaced), -EADDRINUSE (a function is
- * patched by something else), -EAGAIN (the machine's state kept changing), -ENOMEM. Process context, main.c's mutex
+ * patched by something else), -EAGAIN (the machine's state kept changing), -ETIMEDOUT (a CPU did not come to a meeting),
+ * -ENOMEM. Process context, main.c's mutex
  * held, may sleep. The text is prepared.
  */
 int ss_swap(enum ss_op op, const struct ss_handover *predecessor)

@@ -171,6 +171,23 @@ static void plan_to_give_back(const struct ss_writes *held)
 	}
 }
 
+/* Can each place be written so that there is no moment in which a jump leads nowhere? Names the first that cannot. */
+static int check_stores(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < write_count; i++) {
+		const char *why = ss_arch_cannot_write(writes[i].addr, writes[i].len);
+
+		if (!why)
+			continue;
+		pr_err(SS_LOG "refused: %s cannot be written in one store at %pS: %s\n",
+		       writes[i].name, (void *)writes[i].addr, why);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
 /* Plans the load or the switch: what is written where, and what it replaces. Changes nothing. */
 int ss_text_prepare(const struct ss_handover *predecessor)
 {
@@ -190,10 +207,12 @@ int ss_text_prepare(const struct ss_handover *predecessor)
 		err = plan_window(&writes[write_count++], i, held);
 	for (i = 0; i < ss_class_count && !err; i++)
 		write_count += plan_class(&writes[write_count], &ss_classes[i], held);
+	if (!err) {
+		plan_to_give_back(held);
+		err = check_stores();
+	}
 	if (err)
 		ss_text_forget();
-	else
-		plan_to_give_back(held);
 	return err;
 }
 
@@ -341,14 +360,15 @@ bool ss_text_is_as_checked(enum ss_op op)
 
 /*
  * Inside the stop, on one CPU, while all others wait in our handler with interrupts off: nothing executes the
- * windows or calls through a class now. NMIs may run, but none of their code is in a window.
+ * windows or calls through a class now, except what an NMI runs. Each place is written by one store, so an NMI finds
+ * the old code or the new.
  */
 void ss_text_write(enum ss_op op)
 {
 	unsigned int i;
 
 	for (i = 0; i < write_count; i++) {
-		memcpy(writes[i].alias, bytes_after(&writes[i], op), writes[i].len);
+		ss_arch_write(writes[i].alias, bytes_after(&writes[i], op), writes[i].len);
 		if (writes[i].is_text)
 			ss_arch_text_written(writes[i].addr, writes[i].len);
 	}

@@ -241,6 +241,15 @@ impl Guest {
         Ok(())
     }
 
+    /// Sends an NMI to the first CPU; to all CPUs if the kernel has the parameter `apic_extnmi=all`. With the parameters
+    /// that every guest has ([`super::Config::append`] comes after them), a kernel panics if nobody handles the NMI.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the emulator does not answer.
+    pub fn nmi(&self) -> Result<()> {
+        monitor::nmi(&self.monitor).map_err(Error::io("cannot ask the emulator for an NMI"))
+    }
+
     /// From now on, a line of the console that contains `text` does not count as a complaint, wherever it is.
     pub fn expect_on_console(&mut self, text: &str) {
         self.expected.push(text.to_string());

@@ -1,4 +1,4 @@
-//! The emulator's monitor, which is asked about a guest that hangs.
+//! The emulator's monitor, which is asked about a guest that hangs, and sends NMIs.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -25,6 +25,11 @@ pub(super) fn interrupt_controllers(monitor: &UnixStream, cpus: u32) -> String {
         }
     }
     told
+}
+
+/// Sends an NMI to each CPU that accepts one from outside, and returns when they are pending.
+pub(super) fn nmi(monitor: &UnixStream) -> std::io::Result<()> {
+    ask(monitor, "nmi").map(drop)
 }
 
 fn ask(mut monitor: &UnixStream, command: &str) -> std::io::Result<String> {

@@ -34,6 +34,29 @@ static inline int ss_arch_make_jump(u8 *out, u8 len, unsigned long site, unsigne
 	return 0;
 }
 
+/* Why ss_arch_write cannot write these bytes, or NULL. */
+static inline const char *ss_arch_cannot_write(unsigned long addr, u8 len)
+{
+	if (len != sizeof(u32) && len != sizeof(u64))
+		return "the bytes are neither an instruction nor a pointer";
+	return addr % len ? "the bytes are not aligned" : NULL;
+}
+
+/* One store of an instruction or a pointer: what runs meanwhile finds the old one or the new one. */
+static inline void ss_arch_write(u8 *alias, const u8 *bytes, u8 len)
+{
+	u64 pointer;
+	u32 instruction;
+
+	if (len == sizeof(pointer)) {
+		memcpy(&pointer, bytes, sizeof(pointer));
+		WRITE_ONCE(*(u64 *)alias, pointer);
+	} else {
+		memcpy(&instruction, bytes, sizeof(instruction));
+		WRITE_ONCE(*(u32 *)alias, instruction);
+	}
+}
+
 /*
  * Cleans what was written through another mapping of the same page to the point where instruction caches see it,
  * and invalidates those, for all CPUs ("Arm Architecture Reference Manual", B2.7.4).

@@ -7,6 +7,7 @@
 #include <linux/limits.h>
 #include <linux/string.h>
 #include <linux/sched.h>
+#include <asm/cpufeature.h>
 #include <asm/sync_core.h>
 #include "schedswap.h"
 
@@ -45,6 +46,57 @@ static inline int ss_arch_make_jump(u8 *out, u8 len, unsigned long site, unsigne
 	out[3] = distance >> 16;
 	out[4] = distance >> 24;
 	return 0;
+}
+
+static inline bool ss_is_in_one_word(unsigned long addr, u8 len, unsigned int word)
+{
+	return addr / word == (addr + len - 1) / word;
+}
+
+/* Why ss_arch_write cannot write these bytes, or NULL. */
+static inline const char *ss_arch_cannot_write(unsigned long addr, u8 len)
+{
+	if (ss_is_in_one_word(addr, len, sizeof(u64)))
+		return NULL;
+	if (!ss_is_in_one_word(addr, len, 2 * sizeof(u64)))
+		return "the bytes cross a 16-byte boundary";
+	return boot_cpu_has(X86_FEATURE_CX16) ? NULL : "the CPU has no cmpxchg16b";
+}
+
+/* `word` is aligned to its size. If it is no longer `old`, that is read again. */
+static inline bool ss_compare_and_exchange(u64 word[2], u64 old[2], const u64 new[2])
+{
+	bool done;
+
+	asm volatile("lock cmpxchg16b %[word]"
+		     : "=@ccz" (done), [word] "+m" (*(u64 (*)[2])word), "+a" (old[0]), "+d" (old[1])
+		     : "b" (new[0]), "c" (new[1])
+		     : "memory");
+	return done;
+}
+
+/*
+ * One store, because an NMI on another CPU may run these bytes now: in two stores there would be a moment in which
+ * the jump leads nowhere. The rest of the word stays as it is; nothing else writes there (see ss_text_lock).
+ */
+static inline void ss_arch_write(u8 *alias, const u8 *bytes, u8 len)
+{
+	unsigned long at = (unsigned long)alias;
+	u64 old[2], new[2], *word;
+
+	if (ss_is_in_one_word(at, len, sizeof(u64))) {
+		word = (u64 *)(at & -sizeof(u64));
+		new[0] = READ_ONCE(*word);
+		memcpy((u8 *)new + at % sizeof(u64), bytes, len);
+		WRITE_ONCE(*word, new[0]);
+		return;
+	}
+	word = (u64 *)(at & -sizeof(old));
+	memcpy(old, word, sizeof(old));
+	do {
+		memcpy(new, old, sizeof(new));
+		memcpy((u8 *)new + at % sizeof(new), bytes, len);
+	} while (!ss_compare_and_exchange(word, old, new));
 }
 
 /* x86 keeps instruction caches coherent by physical address: the write needs no cache maintenance. */

@@ -174,6 +174,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
     "groups.c",
     "handover.c",
     "handover.h",
+    "hold.c",
     "hooks.c",
     "hooks.h",
     "include/schedswap/author.h",
