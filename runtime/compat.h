@@ -76,20 +76,29 @@ static inline void ss_stop_dl_servers(struct rq *rq)
 }
 
 /*
- * Since 6.12 a group entity that is not yet eligible stays on its parent's tree after its last task has left
- * ("delayed"). Picking dequeues such entities one after another and returns NULL when nothing is left. Until
- * 6.11 an empty group is off the tree at once. Holds the rq lock; all tasks have been dequeued.
+ * From 6.12 to 7.2 a group entity that is not yet eligible stays on its parent's tree after its last task has left
+ * ("delayed"). Picking dequeues such entities one after another. What is below a group that is throttled by
+ * taking it off its parent's tree (to 6.17) is not reached, and stays. Until 6.11 an empty group is off the tree at
+ * once. Holds the rq lock; all tasks have been dequeued.
+ *
+ * When nothing is left, picking returns NULL, but from 7.2 on it first looks for threads to pull from other CPUs
+ * (sched_balance_newidle), whose locks are not to be taken here. A wake-up on its way, which only ever means "look
+ * again", keeps it from that. Nothing else reads the flag while the machine is stopped.
  */
 static inline void ss_flush_delayed_groups(struct rq *rq)
 {
 #ifdef ENQUEUE_DELAYED
+	unsigned int pending = rq->ttwu_pending;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
 	struct rq_flags rf = {};
 
+	WRITE_ONCE(rq->ttwu_pending, 1);
 	fair_sched_class.pick_task(rq, &rf);
 #else
+	WRITE_ONCE(rq->ttwu_pending, 1);
 	fair_sched_class.pick_task(rq);
 #endif
+	WRITE_ONCE(rq->ttwu_pending, pending);
 #endif
 }
 
@@ -102,6 +111,165 @@ static inline unsigned int ss_cfs_queued(struct rq *rq)
 	return rq->cfs.nr_running;
 #endif
 }
+
+/*
+ * The build defines SS_HAS_<name> by looking into sched.h. With h_curr (7.3) all threads are on one tree, and groups are
+ * on none.
+ */
+static inline struct cfs_rq *ss_tree_of(struct sched_entity *se)
+{
+#ifdef SS_HAS_h_curr
+	return &rq_of(cfs_rq_of(se))->cfs;
+#else
+	return cfs_rq_of(se);
+#endif
+}
+
+static inline unsigned long ss_fair_weight(const struct sched_entity *se)
+{
+#ifdef SS_HAS_h_curr
+	return se->h_load.weight;
+#else
+	return se->load.weight;
+#endif
+}
+
+/*
+ * The average of an EEVDF tree, which kernels with zero_vruntime (6.19, and stable kernels before it) can put anywhere
+ * while the tree is empty: zero_vruntime + sum / sum of weights.
+ */
+#ifdef SS_HAS_zero_vruntime
+/* How much an entity counts in the average. */
+static inline s64 ss_weight_in_sum(const struct cfs_rq *tree, const struct sched_entity *se)
+{
+#ifdef SS_HAS_sum_weight
+	unsigned long weight = ss_fair_weight(se);
+
+#ifdef CONFIG_64BIT
+	if (tree->sum_shift)
+		weight = max(2UL, weight >> tree->sum_shift);
+#endif
+	return weight;
+#else
+	return scale_load_down(ss_fair_weight(se));
+#endif
+}
+
+static inline s64 ss_sum_weight(const struct cfs_rq *tree)
+{
+#ifdef SS_HAS_sum_weight
+	return tree->sum_weight;
+#else
+	return tree->avg_load;
+#endif
+}
+
+/* As avg_vruntime() of a tree that is not empty, whose thread is not running: rounded to the left. */
+static inline u64 ss_average(const struct cfs_rq *tree)
+{
+#ifdef SS_HAS_sum_weight
+	s64 sum = tree->sum_w_vruntime;
+#else
+	s64 sum = tree->avg_vruntime;
+#endif
+	s64 load = ss_sum_weight(tree);
+
+	if (sum < 0)
+		sum -= load - 1;
+	return tree->zero_vruntime + div64_s64(sum, load);
+}
+
+/* The entity that is enqueued after this one, into a tree of its own, if it is not there yet. */
+static inline struct sched_entity *ss_next_on_tree(struct sched_entity *se)
+{
+#if defined(SS_HAS_h_curr) || !defined(CONFIG_FAIR_GROUP_SCHED)
+	return NULL;
+#else
+#if defined(CONFIG_CFS_BANDWIDTH) && !defined(SS_HAS_throttled_limbo_list)
+	if (se->cfs_rq->throttled)	/* enqueueing ends here: what is above leaves and comes back with the quota */
+		return NULL;
+#endif
+	return se->parent;
+#endif
+}
+#endif
+
+/* EEVDF (since 6.6) orders by deadline and takes the earliest that is not ahead of the average. CFS orders by vruntime. */
+static inline u64 ss_deadline(const struct sched_entity *se)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	return se->deadline;
+#else
+	return se->vruntime;
+#endif
+}
+
+static inline bool ss_is_delayed(const struct sched_entity *se)
+{
+#ifdef ENQUEUE_DELAYED
+	return se->sched_delayed;
+#else
+	return false;
+#endif
+}
+
+/*
+ * Where the threads of groups are on the CPU's own tree (h_curr), each has a weight: its part of its group's, as far as the
+ * group is complete when the thread is enqueued. So they have to be weighed again when all are back, and that moves
+ * them. Nothing but a running thread uses vprot, so it can hold where a thread was.
+ */
+static inline void ss_remember_place(struct task_struct *p)
+{
+#ifdef SS_HAS_h_curr
+	p->se.vprot = p->se.vruntime;
+#endif
+}
+
+static inline bool ss_is_to_be_weighed_again(const struct task_struct *p)
+{
+#if defined(SS_HAS_h_curr) && defined(CONFIG_FAIR_GROUP_SCHED)
+	return p->se.parent;
+#else
+	return false;
+#endif
+}
+
+static inline void ss_recall_place(struct task_struct *p)
+{
+#ifdef SS_HAS_h_curr
+	p->se.vruntime = p->se.vprot;
+#endif
+}
+
+/* With delayed dequeue, the lag with which a thread began to be delayed: it may not get worse while it waits. */
+static inline s64 ss_lag_when_delayed(const struct task_struct *p)
+{
+#ifdef ENQUEUE_DELAYED
+	return p->se.sched_delayed ? p->se.vlag : 0;
+#else
+	return 0;
+#endif
+}
+
+static inline void ss_keep_lag_when_delayed(struct task_struct *p, s64 lag)
+{
+#ifdef ENQUEUE_DELAYED
+	if (p->se.sched_delayed)
+		p->se.vlag = lag;
+#endif
+}
+
+/* A group's entity among those of its parent, on one CPU. */
+#ifdef CONFIG_FAIR_GROUP_SCHED
+static inline struct sched_entity *ss_group_entity(struct task_group *group, int cpu)
+{
+#ifdef SS_HAS_tg_se
+	return tg_se(group, cpu);
+#else
+	return group->se[cpu];
+#endif
+}
+#endif
 
 /* A sched_ext policy owns tasks whose queues only it can walk. */
 static inline bool ss_sched_ext_loaded(void)

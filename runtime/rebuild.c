@@ -16,8 +16,12 @@ struct rebuild {
 	 * What was dequeued, in the order in which it goes back, chained through se.group_node. That links a thread
 	 * into cfs_tasks while it is on the fair queue and is unused otherwise, in every class: the load balancer
 	 * chains the threads that it has detached in the same way. So no memory is needed that could run out.
+	 *
+	 * RT and DEADLINE threads go to the end of their queues, so the first out is the first in. Fair threads: last
+	 * out, first in. So every place is computed from the tree, and the weights of groups, that the thread has
+	 * left; and enqueueing adds at the head of cfs_tasks, whose order the load balancer goes by.
 	 */
-	struct list_head chain;
+	struct list_head chain, fair_chain;
 	bool was_online;
 };
 
@@ -68,10 +72,35 @@ static int enqueue_flags(const struct task_struct *p)
 	return ENQUEUE_RESTORE | ENQUEUE_NOCLOCK | (p->sched_class == &fair_sched_class ? 0 : ENQUEUE_MOVE);
 }
 
-static void dequeue(struct rq *rq, struct task_struct *p, struct list_head *chain)
+/* Returns false if the old code keeps the thread in cfs_tasks. */
+static bool dequeue(struct rq *rq, struct task_struct *p, struct rebuild *rebuild)
 {
+	bool fair = p->sched_class == &fair_sched_class;
+	s64 lag = fair ? ss_lag_when_delayed(p) : 0;
+
 	p->sched_class->dequeue_task(rq, p, dequeue_flags(p));
-	list_add_tail(&p->se.group_node, chain);
+	if (fair && !list_empty(&p->se.group_node))
+		return false;
+	if (fair) {
+		ss_keep_lag_when_delayed(p, lag);
+		list_add(&p->se.group_node, &rebuild->fair_chain);
+	} else {
+		list_add_tail(&p->se.group_node, &rebuild->chain);
+	}
+	return true;
+}
+
+/* The thread is on no queue and in no chain. */
+static void enqueue(struct rq *rq, struct task_struct *p)
+{
+	bool fair = p->sched_class == &fair_sched_class;
+	s64 lag = fair ? ss_lag_when_delayed(p) : 0;
+
+	if (fair)
+		ss_aim_at_old_place(p);
+	p->sched_class->enqueue_task(rq, p, enqueue_flags(p));
+	if (fair)
+		ss_keep_lag_when_delayed(p, lag);
 }
 
 /* The next RT thread in queue order. Groups (CONFIG_RT_GROUP_SCHED) are entities with a queue of their own. */
@@ -149,37 +178,32 @@ static bool is_on_a_queue(struct task_struct *p)
 }
 
 /* Bench only: the cost of finding what is queued by looking at every thread of the machine. */
-static void dequeue_by_walking_all(struct rq *rq, struct list_head *chain)
+static void dequeue_by_walking_all(struct rq *rq, struct rebuild *rebuild)
 {
 	struct task_struct *process, *p;
 
 	for_each_process_thread(process, p)
 		if (task_cpu(p) == rq->cpu && p->on_rq == TASK_ON_RQ_QUEUED && is_on_a_queue(p))
-			dequeue(rq, p, chain);
+			dequeue(rq, p, rebuild);
 }
 
-static void dequeue_by_walking_queues(struct rq *rq, struct list_head *chain)
+static void dequeue_by_walking_queues(struct rq *rq, struct rebuild *rebuild)
 {
 	struct task_struct *p;
 
 	for (p = next_dl_task(rq, NULL); p; p = next_dl_task(rq, NULL)) {
-		dequeue(rq, p, chain);
+		dequeue(rq, p, rebuild);
 		if (!RB_EMPTY_NODE(&p->dl.rb_node))	/* still there: the check below refuses, don't spin */
 			break;
 	}
 	while ((p = first_rt_task(&rq->rt))) {
-		dequeue(rq, p, chain);
+		dequeue(rq, p, rebuild);
 		if (p->rt.on_list)
 			break;
 	}
-	/* Enqueueing adds at the head of cfs_tasks: take the last one first, so that the order is kept. */
-	while (!list_empty(&rq->cfs_tasks)) {
-		p = list_last_entry(&rq->cfs_tasks, struct task_struct, se.group_node);
-		p->sched_class->dequeue_task(rq, p, dequeue_flags(p));
-		if (!list_empty(&p->se.group_node))
+	while (!list_empty(&rq->cfs_tasks))
+		if (!dequeue(rq, list_first_entry(&rq->cfs_tasks, struct task_struct, se.group_node), rebuild))
 			break;
-		list_add_tail(&p->se.group_node, chain);
-	}
 }
 
 /* Returns how many are left on the queues, besides the stopper: if not 0, the old code kept something back. */
@@ -191,6 +215,7 @@ int ss_dequeue_this_cpu(bool walk_all_threads)
 	unsigned int i, left;
 
 	INIT_LIST_HEAD(&rebuild->chain);
+	INIT_LIST_HEAD(&rebuild->fair_chain);
 	rq_lock(rq, &rf);		/* interrupts are off already */
 	update_rq_clock(rq);
 	rebuild->was_online = rq->online;	/* half-offlined by hand (hotplug/target): keep it that way */
@@ -198,8 +223,8 @@ int ss_dequeue_this_cpu(bool walk_all_threads)
 		go_offline(rq);
 	ss_stop_dl_servers(rq);
 	if (walk_all_threads)
-		dequeue_by_walking_all(rq, &rebuild->chain);
-	dequeue_by_walking_queues(rq, &rebuild->chain);	/* all, or the dying threads that are in no list of threads */
+		dequeue_by_walking_all(rq, rebuild);
+	dequeue_by_walking_queues(rq, rebuild);	/* all, or the dying threads that are in no list of threads */
 	if (ss_cfs_queued(rq))
 		ss_flush_delayed_groups(rq);
 	left = rq->nr_running - task_on_rq_queued(rq->stop) + ss_cfs_queued(rq);
@@ -208,6 +233,36 @@ int ss_dequeue_this_cpu(bool walk_all_threads)
 	left += !list_empty(&rq->cfs_tasks);
 	rq_unlock(rq, &rf);
 	return left;
+}
+
+static void put_again(struct rq *rq, struct task_struct *p)
+{
+	s64 lag = ss_lag_when_delayed(p);
+
+	p->sched_class->dequeue_task(rq, p, dequeue_flags(p));
+	ss_keep_lag_when_delayed(p, lag);
+	ss_recall_place(p);
+	enqueue(rq, p);
+}
+
+/*
+ * Where a thread's weight depends on its group: twice off and on, which first gives it its weight, now that its group is
+ * complete, and then, with this weight, its place. (Both at once cannot be: its place is given as a lag, and that is
+ * scaled when the weight changes. The class's reweight_task would limit the lag.) From the end of cfs_tasks to its head,
+ * so that the order is the same in the end. `count`: fair threads that were enqueued.
+ */
+static void settle_threads_of_groups(struct rq *rq, unsigned int count)
+{
+	for (; count && !list_empty(&rq->cfs_tasks); count--) {
+		struct task_struct *p = list_last_entry(&rq->cfs_tasks, struct task_struct, se.group_node);
+
+		if (ss_is_to_be_weighed_again(p)) {
+			put_again(rq, p);
+			put_again(rq, p);
+		} else {
+			list_move(&p->se.group_node, &rq->cfs_tasks);
+		}
+	}
 }
 
 /*
@@ -219,18 +274,22 @@ unsigned int ss_enqueue_this_cpu(void)
 	struct rebuild *rebuild = this_cpu_ptr(&rebuilds);
 	struct rq *rq = this_rq();
 	struct task_struct *p, *next;
-	unsigned int count = 0;
+	unsigned int count = 0, fair = 0;
 	struct rq_flags rf;
 
 	rq_lock(rq, &rf);
 	update_rq_clock(rq);
 	if (rebuild->was_online)
 		go_online(rq);	/* first, so that enqueueing joins the root domain's state again */
+	list_splice_tail(&rebuild->fair_chain, &rebuild->chain);
 	list_for_each_entry_safe(p, next, &rebuild->chain, se.group_node) {
 		list_del_init(&p->se.group_node);
-		p->sched_class->enqueue_task(rq, p, enqueue_flags(p));
+		ss_remember_place(p);
+		enqueue(rq, p);
+		fair += p->sched_class == &fair_sched_class;
 		count++;
 	}
+	settle_threads_of_groups(rq, fair);
 	rq_unlock(rq, &rf);
 	return count;
 }

@@ -140,6 +140,15 @@ void ss_for_each_queued(void (*fn)(struct task_struct *p, void *data), void *dat
 int ss_dequeue_this_cpu(bool walk_all_threads);
 unsigned int ss_enqueue_this_cpu(void);
 
+/* place.c: inside the stop */
+void ss_aim_at_old_place(struct task_struct *p);
+
+/* order.c */
+int ss_order_begin(void);
+void ss_order_note(bool after);
+void ss_order_report(void);
+void ss_order_end(void);
+
 /* features.c */
 struct ss_feature_change {
 	const struct ss_feature_set *from, *to;

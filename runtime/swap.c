@@ -192,7 +192,7 @@ static void check(struct stop *stop)
 		ss_check_this_cpu(&stop->check);
 }
 
-/* On one CPU, every queue empty: the moment from which the other code is the current one. */
+/* On one CPU, no thread queued: the moment from which the other code is the current one. */
 static void exchange(struct stop *stop)
 {
 	if (stop->op == SS_UNLOAD)
@@ -219,6 +219,7 @@ static int swap_in_stop(void *data)
 	if (!meet(stop, CHECKED) || stop->result || atomic_read(&stop->check.busy))
 		goto out;
 
+	ss_order_note(false);
 	left = ss_dequeue_this_cpu(stop->rebuild_all);
 	if (left) {
 		WRITE_ONCE(stop->left, left);
@@ -237,6 +238,7 @@ static int swap_in_stop(void *data)
 	meet(stop, WRITTEN);
 	ss_arch_sync_core();	/* this CPU may have fetched the old bytes */
 	atomic_add(ss_enqueue_this_cpu(), &stop->requeued);
+	ss_order_note(true);
 	__this_cpu_write(handler_end_ns, ktime_get_mono_fast_ns());
 	meet(stop, ENQUEUED);	/* stop_machine would wait too, but without a limit */
 	return 0;
@@ -397,6 +399,7 @@ int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
 		timing.empty_stop_ns = measure_empty_stop();
 	start = ktime_get_mono_fast_ns();
 	err = predecessor ? ss_state_match(predecessor) : 0;
+	err = err ?: ss_order_begin();
 	err = err ?: ss_text_map();
 	if (err)
 		goto out;
@@ -419,9 +422,12 @@ int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
 		ss_blockers_keep(&stop->check);
 	else
 		ss_blockers_clear();
-	if (!err)
+	if (!err) {
 		ss_report(&timing, predecessor ? ss_handover_version(predecessor) : NULL);
+		ss_order_report();
+	}
 out:
+	ss_order_end();
 	ss_state_forget();
 	kfree(stop);
 	return err;

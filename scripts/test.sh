@@ -38,15 +38,33 @@ get_other_kernel
 # Other kernels that make test analyses. make matrix also swaps them.
 : "${ANALYSED:=bullseye/cloud-amd64 trixie/cloud-amd64 trixie-backports/cloud-amd64}"
 
-# Tests the analysis of kernel $1.
-analyse() {
+# A kernel with EEVDF, on which queues are kept in order in another way than on 6.1.
+: "${EEVDF:=bookworm-backports/cloud-amd64}"
+export EEVDF
+
+# Makes $1 the kernel under test.
+on_kernel() {
     local KERNEL=$1
     # shellcheck source=scripts/kernel.sh
     . scripts/kernel.sh
     get_kernel "$SCHEDSWAP" || return
     export SCHEDSWAP_TEST_RELEASE=$release SCHEDSWAP_TEST_SYSROOT=$sysroot SCHEDSWAP_TEST_SOURCE=$source
     export SCHEDSWAP_TEST_VMLINUX=$vmlinux SCHEDSWAP_TEST_KERNEL=$bzimage
+}
+
+# Tests the analysis of kernel $1.
+analyse() {
+    on_kernel "$1" || return
     cargo test --release --workspace --no-fail-fast --test boundary --test kernels -- --nocapture
+}
+
+# Tests the order of queues on the kernel under test and on $EEVDF: one after the other, because the two runs have the same
+# files.
+order() {
+    cargo test --release --workspace --test order || return
+    on_kernel "$EEVDF" || return
+    unset SCHEDSWAP_TEST_WORK SCHEDSWAP_TEST_KBUILD    # the other kernel's
+    cargo test --release --workspace --test order
 }
 
 # Runs one part of the tests, NAME, with its output in $logs/NAME.log. Prints the result, and the whole output if the part
@@ -55,16 +73,15 @@ part() {
     local name=$1 log=$logs/$1.log began=$SECONDS
     shift
     local failed=0
-    if [ "$1" = analyse ]; then
-        analyse "$2" >"$log" 2>&1 || failed=1
-    else
-        cargo test --release --workspace --no-fail-fast "$@" >"$log" 2>&1 || failed=1
-    fi
+    case $1 in
+        analyse | order) "$@" ;;
+        *) cargo test --release --workspace --no-fail-fast "$@" ;;
+    esac >"$log" 2>&1 || failed=1
     awk -v name="$name" -v seconds="$((SECONDS - began))" '/^test result:/ { passed += $4; failed += $6 }
         END { printf "%-22s %3d passed, %d failed, %4d s\n", name, passed, failed, seconds }' "$log"
     [ "$failed" = 0 ] || { cat "$log"; return 1; }
 }
-export -f analyse part
+export -f on_kernel analyse order part
 export logs=$PWD/out/tests
 rm -rf "$logs"
 mkdir -p "$logs"
@@ -81,9 +98,10 @@ step "tests with kernels, and in guests ($(nproc) at a time)"
     for other in $ANALYSED; do
         echo "${other//\//-}" analyse "$other"
     done
+    echo order order
     echo guest-library --lib -- stock_kernel_tests --test-threads=1
     for test in $(integration_tests crates/sched/tests) $(integration_tests crates/sdk/tests) $(integration_tests crates/tests/tests); do
-        echo "${test#--test=}" "$test" -- --test-threads=1
+        [ "$test" = --test=order ] || echo "${test#--test=}" "$test" -- --test-threads=1
     done
 } | xargs --max-procs="$(nproc)" -I{} bash -c 'set -f; part {}' || status=1
 

@@ -186,10 +186,11 @@ static __always_inline const void *ss_record_of(struct schedswap_state *state, c
  *	when			what is allowed
  *	BEFORE_SWAP		Machine running, on the previous scheduler. May sleep and allocate. Returns int: non-zero refuses
  *				the swap with that error.
- *	IN_SWAP			Inside the stop: interrupts off, all other CPUs waiting, every run queue empty, this code
- *				about to become the current one. Memory may be read and written. No locks (the holder may be
- *				stopped), no sleeping, no allocation, no wake-ups; printk_deferred() only. The whole machine
- *				waits for it to return.
+ *	IN_SWAP			Inside the stop: interrupts off, all other CPUs waiting, no thread on any run queue, this
+ *				code about to become the current one. (Up to 6.17, a group without threads may still be
+ *				queued below one whose quota is used up.) Memory may be read and written. No locks (the
+ *				holder may be stopped), no sleeping, no allocation, no wake-ups; printk_deferred() only.
+ *				The whole machine waits for it to return.
  *	AFTER_SWAP		Machine running, on this scheduler. May sleep and allocate. The place to start timers.
  *	BEFORE_UNLOAD		Machine running, on this scheduler, which runs until the stop: make sure that nothing is armed
  *				again, stop timers, flush work. May sleep and allocate.

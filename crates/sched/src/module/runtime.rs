@@ -6,6 +6,7 @@ use super::tables;
 use crate::compile::{self, Commands, Job, Template};
 use schedswap_kernel::arch;
 use schedswap_kernel::vmlinux::Machine;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 macro_rules! runtime {
@@ -20,6 +21,9 @@ const MODNAME: &str = "runtime";
 const WRITTEN_BY_BUILD: [&str; 2] = ["springboard.h", "entries.h"];
 /// Everything else that is C, as one unit: most of a unit's compile time is the kernel's headers, which these share.
 const UNIT: &str = "runtime.c";
+/// What only some kernels have in the scheduler's private header. C cannot ask, and stable kernels get them too, so the
+/// version does not tell either: `compat.h` finds `SS_HAS_<name>` defined.
+const NAMES: [&str; 5] = ["h_curr", "sum_weight", "tg_se", "throttled_limbo_list", "zero_vruntime"];
 /// The tables, which `build` writes too.
 pub(super) const TABLES: &str = "tables.c";
 /// Not a part of the module: its debug information describes the structures of the tables.
@@ -100,16 +104,25 @@ impl<'a> Runtime<'a> {
             return vec!["-g0".to_owned(), format!("-I{dir}")];
         }
         let sched = self.tree.join("kernel/sched");
+        let header = std::fs::read_to_string(sched.join("sched.h")).unwrap_or_default();
         let sched = sched.display();
-        vec![
+        let mut flags = vec![
             "-g0".to_owned(),
             format!("-ffile-prefix-map={sched}=."),
             format!("-ffile-prefix-map={dir}=."),
             format!("-I{dir}"),
             format!("-I{dir}/include"),
             format!("-I{sched}"),
-        ]
+        ];
+        flags.extend(names(&header).iter().map(|name| format!("-DSS_HAS_{name}")));
+        flags
     }
+}
+
+/// Those of [`NAMES`] that a header has.
+fn names(header: &str) -> Vec<&'static str> {
+    let words: HashSet<&str> = header.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    NAMES.into_iter().filter(|name| words.contains(name)).collect()
 }
 
 /// The files that [`UNIT`] consists of.
@@ -179,6 +192,8 @@ const SOURCES: &[(&str, &[u8])] = runtime![
     "hooks.h",
     "include/schedswap/author.h",
     "main.c",
+    "order.c",
+    "place.c",
     "rebuild.c",
     "report.c",
     "runtime.h",
@@ -196,7 +211,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
 
 #[cfg(test)]
 mod tests {
-    use super::{SOURCES, file_name, is_compiled, named, parts, sources, waits};
+    use super::{SOURCES, file_name, is_compiled, named, names, parts, sources, waits};
     use schedswap_kernel::vmlinux::Machine;
     use std::path::Path;
 
@@ -230,6 +245,12 @@ mod tests {
                 assert_ne!(part, waits(content), "{path}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_header_has_is_found_by_its_whole_name() {
+        let header = "struct cfs_rq {\n\tu64 sum_weight;\n\tstruct sched_entity *h_curr;\n\tu64 zero_vruntime_fi;\n};\n";
+        assert_eq!(names(header), ["h_curr", "sum_weight"]);
     }
 
     /// They are compiled in one directory.
