@@ -120,8 +120,10 @@ static inline struct cfs_rq *ss_tree_of(struct sched_entity *se)
 {
 #ifdef SS_HAS_h_curr
 	return &rq_of(cfs_rq_of(se))->cfs;
+#elif defined(CONFIG_FAIR_GROUP_SCHED)
+	return se->cfs_rq;	/* cfs_rq_of() is not in sched.h of all kernels */
 #else
-	return cfs_rq_of(se);
+	return &task_rq(container_of(se, struct task_struct, se))->cfs;
 #endif
 }
 
