@@ -37,7 +37,7 @@ pub use anchor::anchor;
 pub use error::Error;
 pub use place::index::Binding;
 pub use place::special::is_carried;
-pub(crate) use place::special::{carries_code, carries_data};
+pub(crate) use place::special::{carries_code, carries_data, holds_once_marks};
 pub use prove::{Difference, Proof, prove_identity};
 pub use verify::{Fault, VerifyReport, verify};
 pub(crate) use vmlinux_symbols::local_static;

@@ -237,6 +237,11 @@ pub(crate) fn carries_data(name: &str, flags: u64) -> bool {
     matches!(of_any(name, flags), Some((Policy::Data(_), _)))
 }
 
+/// Whether a section holds marks that something has been done or said once.
+pub(crate) fn holds_once_marks(name: &str) -> bool {
+    matches!(of_any(name, SHF_ALLOC.0), Some((Policy::Data(Kept::Once), _)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,9 @@
 //! What functions refer to, and the data of an object, by name.
 
 use super::canonical::{Content, Functions, base_name, decode, is, relocations_in};
+use crate::binding::holds_once_marks;
 use object::elf;
 use schedswap_kernel::objects::{Place, Relocation, Symbol};
-
-/// Section of the marks that something has been done or said once.
-const ONCE: &str = ".data.once";
 
 /// One reference of a function to something with a name.
 pub struct Referred<'a> {
@@ -86,7 +84,7 @@ impl<'a> Functions<'a> {
                 Some(Data {
                     name,
                     is_numbered: name.len() != symbol.name.len(),
-                    is_once: object.section(part.section).name == ONCE,
+                    is_once: holds_once_marks(&object.section(part.section).name),
                     is_constant: variable.is_constant,
                     content: variable.content,
                 })
