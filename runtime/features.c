@@ -69,7 +69,7 @@ bool ss_features_are_as_carried(const struct ss_feature_change *change)
 
 /*
  * After the module's switches were written: vmlinux's follow them, for what runs there still. May sleep. Two writers may
- * come here at once; whoever is last sees the values of both.
+ * come here at once; the last one sees the values of both.
  */
 void ss_features_mirror(void)
 {

@@ -317,7 +317,7 @@ fn who_asks_about_another_feature_is_changed() {
     );
 }
 
-/// If vmlinux's switches cannot follow the module's, whoever asks about a feature has to ask the module's.
+/// If vmlinux's switches cannot follow the module's, all who ask about a feature have to ask the module's.
 #[test]
 fn without_a_writer_that_is_diverted_all_who_ask_join() {
     let mut boundary = boundary();
@@ -335,7 +335,7 @@ fn features_that_are_the_same_are_vmlinuxs() {
     }
 }
 
-/// There is one, so vmlinux's can be found for whoever has a copy of the function that it is local to.
+/// There is one, so vmlinux's can be found for each function that has a copy of the function that it is local to.
 #[test]
 fn the_only_static_of_its_name_is_vmlinuxs_for_all_copies() {
     let set = set(&[("next_number() + 1", "next_number() + 4")]);
