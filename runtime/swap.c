@@ -74,9 +74,9 @@ static bool is_first_cpu(void)
 }
 
 /*
- * From the code's exchange on there is no way back without all CPUs. Nor is there ever if an oops has killed a CPU's
- * stopper thread: stop_machine waits for that thread for ever, and silently. There is no telling that from an older
- * oops of another thread, but with one of those a panic is not worse than what may follow.
+ * After the exchange of the code, all CPUs are needed to go back. If an oops has killed a CPU's stopper thread, nothing
+ * helps at any time: stop_machine waits for that thread silently and for ever. The taint may be from an older oops of
+ * another thread; after such an oops a panic is not worse than what may follow anyway.
  */
 static bool is_hopeless(enum meeting meeting)
 {
