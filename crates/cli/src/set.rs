@@ -50,10 +50,12 @@ pub fn of_function(set: &Set, unit: &str, name: &str) -> String {
 
 /// A number of functions, in words.
 pub fn functions(count: usize) -> String {
-    match count {
-        1 => "1 function".to_owned(),
-        count => format!("{count} functions"),
-    }
+    counted(count, "function")
+}
+
+/// A number of things whose plural ends in s.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The members' names, and the files that they are in.

@@ -69,7 +69,10 @@ impl WorkDirArgs {
 
 /// Opens a work dir for a command, with the warning that belongs to it.
 pub fn open(path: &Path) -> anyhow::Result<Workdir> {
-    let work = Workdir::open(path)?;
+    let mut work = Workdir::open(path)?;
+    if let Ok(cache) = Cache::from_environment() {
+        work = work.sharing_objects(&cache);
+    }
     if let Some(warning) = work.warning() {
         eprintln!("warning: {warning}");
     }

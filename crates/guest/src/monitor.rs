@@ -9,8 +9,9 @@ use std::time::Duration;
 const ECHO_END: &str = "\x1b[K\r\n";
 /// What the monitor writes when it is ready for the next command.
 const PROMPT: &str = "(qemu) ";
-/// No answer takes longer; the monitor shares a lock with the virtual CPUs.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// No answer takes longer. The monitor shares a lock with the virtual CPUs, and on a busy host it has waited for more than
+/// five seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// The state of each CPU's interrupt controller and timer, as the emulator reports it; empty if it does not.
 pub(super) fn interrupt_controllers(monitor: &UnixStream, cpus: u32) -> String {

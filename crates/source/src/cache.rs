@@ -9,6 +9,7 @@
 //! toolchains/<compiler>/root/     a compiler that is not installed on this machine, with what it needs
 //! toolchains/<compiler>/bin/      scripts that run its programs with the libraries they came with
 //! toolchains/<compiler>/native/   for another machine's compiler: what runs on this machine, including the emulator
+//! objects/<command>/              objects of the runtime, which work dirs share
 //! guests/                         root file systems and module disks of test guests
 //! chroots/                        root file systems in which the steps of the SDK's container are tested
 //! tools/                          sysroot of what a guest needs: static busybox
@@ -74,6 +75,11 @@ impl Cache {
     /// `gcc-12_12.2.0-14_arm64`.
     pub(super) fn toolchain(&self, name: &str) -> CachedKernel {
         CachedKernel { directory: self.root.join("toolchains").join(name) }
+    }
+
+    /// Objects of the runtime that work dirs share.
+    pub fn objects(&self) -> PathBuf {
+        self.root.join("objects")
     }
 
     /// Root file systems and module disks of test guests.

@@ -12,7 +12,7 @@ use super::{Cache, SourceError};
 use schedswap_host::progress::Progress;
 
 /// Directories of the cache in which every file or directory is one item of the cache.
-const COLLECTIONS: [&str; 5] = ["kernels", "images", "toolchains", "guests", "chroots"];
+const COLLECTIONS: [&str; 6] = ["kernels", "images", "toolchains", "objects", "guests", "chroots"];
 /// Directories that a fetch leaves behind and can make again.
 const LEFTOVERS: [&str; 2] = ["apt", "debs"];
 /// The names of incomplete files and directories end in this.

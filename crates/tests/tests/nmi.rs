@@ -12,7 +12,7 @@ use schedswap_tests::{MODULE, guest, image, kernel_module, memory, pristine};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-const CYCLES: u32 = 10;
+const CYCLES: u32 = 5;
 const WATCH: &str = "/watch.ko";
 /// Of a jump.
 const WINDOW_BYTES: usize = 5;

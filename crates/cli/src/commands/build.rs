@@ -156,12 +156,12 @@ fn print(work: &Workdir, built: &Built, json: bool) -> anyhow::Result<()> {
         println!("{line}");
     }
     println!(
-        "{}: {} of {} diverted, {} new functions, {} private variables",
+        "{}: {} of {} diverted, {}, {}",
         printed.module.display(),
         set::functions(printed.diverted),
         printed.kernel_release,
-        printed.new_functions.len(),
-        printed.private_data.len()
+        set::counted(printed.new_functions.len(), "new function"),
+        set::counted(printed.private_data.len(), "private variable")
     );
     for package in printed.packages {
         println!("{}", package.display());

@@ -2,6 +2,7 @@
 
 use super::compiler::look_first_in;
 use super::freshness::{FileHashes, Made, hash_of, prerequisites, still_fresh, write_stamp};
+use super::shared::Shared;
 use super::spawn_error;
 use super::{Commands, Error, Result, Slots, Template, file_names};
 use crate::author;
@@ -70,6 +71,8 @@ pub struct Job<'a> {
     pub roots: Vec<String>,
     /// `KBUILD_MODNAME`, for module files.
     pub modname: &'a str,
+    /// Where work dirs share such objects.
+    pub shared: Option<&'a Path>,
 }
 
 /// One object made.
@@ -110,6 +113,7 @@ pub fn scheduler_jobs<'a>(commands: &'a Commands, kind: Build, tree: &'a Path, o
             extra_flags,
             roots,
             modname: "",
+            shared: None,
         }
     };
     commands.units.iter().map(job).collect()
@@ -212,6 +216,11 @@ fn make_one(commands: &Commands, job: &Job, compiler: &str, hashes: &FileHashes)
     if let Some(dir) = job.object.parent() {
         fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     }
+    let shared = job.shared.map(|store| Shared::of(store, command));
+    let taken = shared.as_ref().and_then(|s| s.take(command, job.tree, hashes, &job.object, &stamp));
+    if let Some(diagnostics) = taken {
+        return Ok(result(true, diagnostics));
+    }
     let mut diagnostics = run(commands, &compile, job)?;
     let roots: Vec<String> = job.roots.iter().map(|root| slots.fill(root)).collect();
     file_names::shorten(&fresh_object, &roots)?;
@@ -223,6 +232,10 @@ fn make_one(commands: &Commands, job: &Job, compiler: &str, hashes: &FileHashes)
     fs::rename(&fresh_object, &job.object).map_err(|e| Error::io("write", &job.object, e))?;
     let inputs = prerequisites(&deps, &commands.cwd);
     write_stamp(&stamp, Made { command, inputs: &inputs, diagnostics: &diagnostics }, job.tree, hashes)?;
+    if let Some(shared) = shared {
+        // Without it the next work dir compiles for itself.
+        let _ = shared.put(&job.object, &stamp);
+    }
     Ok(result(false, diagnostics))
 }
 

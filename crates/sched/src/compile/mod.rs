@@ -10,6 +10,7 @@ mod compiler;
 mod cross;
 mod file_names;
 mod freshness;
+mod shared;
 mod shell_words;
 
 pub use build::{Build, Compiled, Job, compile, object_path, scheduler_jobs};

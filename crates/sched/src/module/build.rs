@@ -74,6 +74,8 @@ pub struct Input<'a> {
     pub dir: &'a Path,
     /// The edited kernel source, whose private header the runtime includes.
     pub tree: &'a Path,
+    /// Where work dirs share objects of the runtime.
+    pub shared: Option<&'a Path>,
     /// Shown in sysfs.
     pub version: &'a str,
 }
@@ -155,8 +157,13 @@ fn compile_runtime(
     extension: &Extension,
 ) -> Result<Vec<RuntimeObject>, Error> {
     let dir = runtime::directory(input.dir);
-    let runtime =
-        Runtime { commands: input.commands, machine: input.image.machine, tree: input.tree, dir: &dir };
+    let runtime = Runtime {
+        commands: input.commands,
+        machine: input.image.machine,
+        tree: input.tree,
+        dir: &dir,
+        shared: input.shared,
+    };
     runtime.write().map_err(link::Error::File)?;
     let anchor = springboard::Anchor { name: bound.anchor.0, addr: bound.anchor.1 };
     let header = springboard::header(input.contract, anchor);

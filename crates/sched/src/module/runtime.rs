@@ -40,6 +40,8 @@ pub struct Runtime<'a> {
     pub tree: &'a Path,
     /// Where its sources and objects are.
     pub dir: &'a Path,
+    /// Where work dirs share the objects that depend on the kernel and its private headers alone.
+    pub shared: Option<&'a Path>,
 }
 
 impl<'a> Runtime<'a> {
@@ -62,7 +64,7 @@ impl<'a> Runtime<'a> {
     pub fn jobs(&self) -> Vec<Job<'a>> {
         let mut structures = self.job(STRUCTURES);
         structures.extra_flags.push("-gdwarf-4".to_owned());
-        vec![self.job(UNIT), structures]
+        [self.job(UNIT), structures].map(|job| Job { shared: self.shared, ..job }).into()
     }
 
     /// The jobs that wait for what `build` writes, `wanted` among them.
@@ -89,6 +91,7 @@ impl<'a> Runtime<'a> {
             extra_flags: self.flags(is_c),
             roots: Vec::new(),
             modname: MODNAME,
+            shared: None,
         }
     }
 
@@ -99,13 +102,13 @@ impl<'a> Runtime<'a> {
     /// No debug information and no names of directories: the module is the same wherever it is built, and no larger
     /// than it must be on the host.
     fn flags(&self, is_c: bool) -> Vec<String> {
-        let dir = self.dir.display();
+        let dir = self.in_tree(self.dir);
         if !is_c {
             return vec!["-g0".to_owned(), format!("-I{dir}")];
         }
         let sched = self.tree.join("kernel/sched");
         let header = std::fs::read_to_string(sched.join("sched.h")).unwrap_or_default();
-        let sched = sched.display();
+        let sched = self.in_tree(&sched);
         let mut flags = vec![
             "-g0".to_owned(),
             format!("-ffile-prefix-map={sched}=."),
@@ -116,6 +119,14 @@ impl<'a> Runtime<'a> {
         ];
         flags.extend(names(&header).iter().map(|name| format!("-DSS_HAS_{name}")));
         flags
+    }
+
+    /// A path as a template has it: what is below the tree is the same in every work dir.
+    fn in_tree(&self, path: &Path) -> String {
+        match path.strip_prefix(self.tree) {
+            Ok(below) => format!("{{tree}}/{}", below.display()),
+            Err(_) => path.display().to_string(),
+        }
     }
 }
 
@@ -211,9 +222,10 @@ const SOURCES: &[(&str, &[u8])] = runtime![
 
 #[cfg(test)]
 mod tests {
-    use super::{SOURCES, file_name, is_compiled, named, names, parts, sources, waits};
+    use super::{Runtime, SOURCES, file_name, is_compiled, named, names, parts, sources, waits};
+    use crate::compile::{Commands, Compiler, Template};
     use schedswap_kernel::vmlinux::Machine;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     /// A file added to `runtime/` and forgotten here would be missing from every module.
     #[test]
@@ -267,6 +279,35 @@ mod tests {
             names.dedup();
             assert_eq!(names.len(), count, "{names:?}");
         }
+    }
+
+    /// Otherwise no work dir could use what another has compiled.
+    #[test]
+    fn the_commands_do_not_name_the_work_dir() {
+        let template = Template { compile: vec!["gcc".to_owned()], objtool: None };
+        let compiler = Compiler {
+            command: vec!["gcc".to_owned()],
+            version: String::new(),
+            comment: String::new(),
+            programs: None,
+        };
+        let commands = Commands {
+            cwd: PathBuf::new(),
+            env: Default::default(),
+            srcarch: "x86".to_owned(),
+            units: Default::default(),
+            module_c: template.clone(),
+            module_asm: template,
+            compiler,
+        };
+        let flags = |work: &str| {
+            let (tree, dir) = (Path::new(work), Path::new(work).join(".schedswap/build/runtime"));
+            let runtime =
+                Runtime { commands: &commands, machine: Machine::X86_64, tree, dir: &dir, shared: None };
+            runtime.jobs().into_iter().map(|job| job.extra_flags).collect::<Vec<_>>()
+        };
+        assert_eq!(flags("/one"), flags("/other/work"));
+        assert!(flags("/one")[0].contains(&"-I{tree}/kernel/sched".to_owned()));
     }
 
     #[test]

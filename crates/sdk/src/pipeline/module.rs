@@ -48,6 +48,7 @@ pub(super) fn link(
         commands: &commands,
         dir: &work.build_dir(),
         tree: work.root(),
+        shared: work.shared_objects(),
         version,
     };
     let bound = module::bind(&input, progress)?;

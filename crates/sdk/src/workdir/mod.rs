@@ -49,6 +49,7 @@ use schedswap_sched::compile::Commands;
 use schedswap_sched::identity::{Addresses, Gate};
 use schedswap_sched::replaced::Set;
 use schedswap_sched::springboard::Contract;
+use schedswap_source::Cache;
 use std::path::{Path, PathBuf};
 
 /// A complete work dir.
@@ -57,6 +58,7 @@ pub struct Workdir {
     root: PathBuf,
     config: Config,
     kernel: KernelFacts,
+    shared: Option<PathBuf>,
 }
 
 impl Workdir {
@@ -75,7 +77,19 @@ impl Workdir {
         }
         let config = store::read_json(&paths.config())?;
         let kernel = store::read_json(&paths.kernel())?;
-        Ok(Workdir { root, config, kernel })
+        Ok(Workdir { root, config, kernel, shared: None })
+    }
+
+    /// The same, which takes objects of the runtime from the cache if another work dir has compiled them, and puts its own
+    /// there.
+    #[must_use]
+    pub fn sharing_objects(self, cache: &Cache) -> Workdir {
+        Workdir { shared: Some(cache.objects()), ..self }
+    }
+
+    /// Where work dirs share objects of the runtime.
+    pub fn shared_objects(&self) -> Option<&Path> {
+        self.shared.as_deref()
     }
 
     fn paths(&self) -> Paths {

@@ -56,7 +56,8 @@ impl Workdir {
         let units = jobs.len();
         if let Some(dir) = runtime {
             let machine = self.kernel.machine();
-            let runtime = Runtime { commands: &commands, machine, tree: &self.root, dir };
+            let shared = self.shared.as_deref();
+            let runtime = Runtime { commands: &commands, machine, tree: &self.root, dir, shared };
             runtime.write()?;
             jobs.extend(runtime.jobs());
         }
