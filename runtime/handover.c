@@ -26,6 +26,7 @@ struct ss_handover ss_handover = {
 	.abi = SS_HANDOVER_ABI,
 	.module = THIS_MODULE,
 	.version = ss_version,
+	.rebuilds = &ss_rebuilds,
 	.be_taken_over = ss_be_taken_over,
 	.taken_over = ss_taken_over,
 	.call_hooks = ss_hooks_call,

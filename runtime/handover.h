@@ -14,7 +14,7 @@
 #include "extension.h"
 
 #define SS_HANDOVER_MAGIC 0x7363686564737761ULL	/* "schedswa" */
-#define SS_HANDOVER_ABI 3
+#define SS_HANDOVER_ABI 4
 
 /* One run of bytes of vmlinux. */
 struct ss_write {
@@ -39,6 +39,7 @@ struct ss_handover {
 	u32 abi;
 	struct module *module;
 	const char *version;
+	const bool *rebuilds;		/* swapping it out rebuilds the queues */
 	struct kobject *directory;
 	/* Process context. 0: nothing of the module changes until `taken_over`; -errno: it cannot be taken over. */
 	int (*be_taken_over)(void);

@@ -28,6 +28,7 @@ struct ss_timing {
 	unsigned int logged;		/* ran between that walk and the stop */
 	unsigned int checked;		/* stacks walked inside the stop */
 	unsigned int requeued;		/* taken off a queue and put back */
+	bool rebuilt;			/* the queues; otherwise nobody was requeued */
 	u64 stop_ns;			/* stop_machine, call to return */
 	u64 handler_ns;			/* all CPUs inside → the last one done */
 	u64 stack_check_ns;		/* these four are parts of handler_ns */

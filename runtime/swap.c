@@ -56,7 +56,8 @@ struct stop {
 	const struct ss_handover *predecessor;	/* NULL: vmlinux's own scheduler */
 	struct ss_feature_change features;
 	bool check_all;		/* the stack check walks all threads */
-	bool rebuild_all;	/* the rebuild too */
+	bool rebuild;		/* the queues are emptied by the old code and filled by the new one */
+	bool rebuild_all;	/* it walks all threads too */
 	int result;		/* 0, or why nothing was changed; written before a meeting, read after it */
 	unsigned int left;	/* what the old code would not dequeue */
 	struct ss_check check;
@@ -192,7 +193,7 @@ static void check(struct stop *stop)
 		ss_check_this_cpu(&stop->check);
 }
 
-/* On one CPU, no thread queued: the moment from which the other code is the current one. */
+/* On one CPU, no thread queued if the queues are rebuilt: the moment from which the other code is the current one. */
 static void exchange(struct stop *stop)
 {
 	if (stop->op == SS_UNLOAD)
@@ -207,11 +208,25 @@ static void exchange(struct stop *stop)
 	ss_hooks_call(SS_IN_SWAP, stop->predecessor ? SCHEDSWAP_TAKE_OVER : SCHEDSWAP_LOAD);
 }
 
+/* False: the queues are as they were, and nothing is changed. */
+static bool empty_queues(struct stop *stop)
+{
+	unsigned int left = ss_dequeue_this_cpu(stop->rebuild_all);
+
+	if (left) {
+		WRITE_ONCE(stop->left, left);
+		WRITE_ONCE(stop->result, -EIO);
+	}
+	if (meet(stop, DEQUEUED))
+		return true;
+	ss_enqueue_this_cpu();	/* back to where they were */
+	return false;
+}
+
 /* Runs on every CPU in its stopper thread, interrupts off from before the first CPU starts until the last is done. */
 static int swap_in_stop(void *data)
 {
 	struct stop *stop = data;
-	unsigned int left;
 
 	if (!meet(stop, INSIDE))
 		goto out;
@@ -220,15 +235,8 @@ static int swap_in_stop(void *data)
 		goto out;
 
 	ss_order_note(false);
-	left = ss_dequeue_this_cpu(stop->rebuild_all);
-	if (left) {
-		WRITE_ONCE(stop->left, left);
-		WRITE_ONCE(stop->result, -EIO);
-	}
-	if (!meet(stop, DEQUEUED)) {
-		ss_enqueue_this_cpu();	/* back to where they were */
+	if (stop->rebuild && !empty_queues(stop))
 		goto out;
-	}
 	if (is_first_cpu() && !stop->result) {
 		if (ss_text_is_as_checked(stop->op))
 			exchange(stop);
@@ -237,7 +245,8 @@ static int swap_in_stop(void *data)
 	}
 	meet(stop, WRITTEN);
 	ss_arch_sync_core();	/* this CPU may have fetched the old bytes */
-	atomic_add(ss_enqueue_this_cpu(), &stop->requeued);
+	if (stop->rebuild)
+		atomic_add(ss_enqueue_this_cpu(), &stop->requeued);
 	ss_order_note(true);
 	__this_cpu_write(handler_end_ns, ktime_get_mono_fast_ns());
 	meet(stop, ENQUEUED);	/* stop_machine would wait too, but without a limit */
@@ -265,7 +274,7 @@ static u64 measure_empty_stop(void)
 	return shortest;
 }
 
-static void take_times(const struct stop *stop, struct ss_timing *timing)
+static void take_times(struct stop *stop, struct ss_timing *timing)
 {
 	u64 end = 0;
 	int cpu;
@@ -274,6 +283,9 @@ static void take_times(const struct stop *stop, struct ss_timing *timing)
 		end = max(end, per_cpu(handler_end_ns, cpu));
 	timing->handler_ns = end - stop->met_ns[INSIDE];
 	timing->stack_check_ns = stop->met_ns[CHECKED] - stop->met_ns[INSIDE];
+	timing->rebuilt = stop->rebuild;
+	if (!stop->rebuild)
+		stop->met_ns[DEQUEUED] = stop->met_ns[CHECKED];
 	timing->dequeue_ns = stop->met_ns[DEQUEUED] - stop->met_ns[CHECKED];
 	timing->patch_ns = stop->met_ns[WRITTEN] - stop->met_ns[DEQUEUED];
 	timing->enqueue_ns = end - stop->met_ns[WRITTEN];
@@ -370,6 +382,12 @@ static struct ss_check check_for(enum ss_op op, const struct ss_handover *predec
 	return check;
 }
 
+/* Does code that runs when threads are queued or taken off a queue differ on the two sides? */
+static bool needs_rebuild(const struct ss_handover *predecessor)
+{
+	return ss_rebuilds || (predecessor && *predecessor->rebuilds);
+}
+
 static struct ss_feature_change features_for(enum ss_op op, const struct ss_handover *predecessor)
 {
 	if (op == SS_UNLOAD)
@@ -409,6 +427,7 @@ int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
 		stop->predecessor = predecessor;
 		stop->check = check_for(op, predecessor);
 		stop->features = features_for(op, predecessor);
+		stop->rebuild = needs_rebuild(predecessor);
 		stop->rebuild_all = check_all_in_stop;
 		/* If the log keeps overflowing, the last attempt takes the slower way that needs none. */
 		stop->check_all = check_all_in_stop || i == ATTEMPTS - 1;
@@ -495,6 +514,7 @@ ssize_t ss_swap_plan(enum ss_op op, const struct ss_handover *predecessor, char 
 		ss_blockers_clear();
 	err = sysfs_emit(buf, "threads=%u\nbusy=%d\nlogged=%u\nwalk_ns=%llu\nqueued=%u\ncpus=%u\n", threads,
 			 atomic_read(&check->busy), logged, walk_ns, queued_threads(), num_online_cpus());
+	err += sysfs_emit_at(buf, err, "functions=%u\nrebuild=%d\n", ss_patch_count, needs_rebuild(predecessor));
 out:
 	kfree(check);
 	return err;

@@ -12,7 +12,7 @@ const LISTED: usize = 8;
 pub fn lines(set: &Set, work: &Path) -> Vec<String> {
     if set.divert == Divert::All {
         let why = set.why_all.as_ref().map_or(String::new(), |why| format!(": {why}"));
-        return vec![format!("everything that can be diverted is{why}")];
+        return vec![format!("everything that can be diverted is{why}"), queues(set)];
     }
     let is_changed = |member: &&Member| member.reason == Reason::Changed;
     let changed: Vec<&Member> = set.members.iter().filter(is_changed).collect();
@@ -34,7 +34,18 @@ pub fn lines(set: &Set, work: &Path) -> Vec<String> {
         ),
     };
     lines.push(format!("{} replaced{more}", functions(set.members.len())));
+    lines.push(queues(set));
     lines
+}
+
+/// Whether a swap rebuilds the queues, and why.
+fn queues(set: &Set) -> String {
+    match &set.rebuild {
+        Some(why) => format!("queues are rebuilt, because {why}"),
+        None => {
+            "queues are not rebuilt: nothing that is replaced runs when threads are queued or taken off a queue".to_owned()
+        }
+    }
 }
 
 /// What `explain` says of one function of the kernel.

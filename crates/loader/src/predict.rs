@@ -25,7 +25,7 @@ const MEASURED_ELSEWHERE: Costs =
 pub fn predict(plan: &Plan, swaps: &[Timing]) -> Prediction {
     // Threads that ran while the stacks were walked, those on a queue, and the idle thread of each CPU.
     let checked = (plan.logged + plan.queued + plan.cpus).min(plan.threads + plan.cpus);
-    let requeued = plan.queued;
+    let requeued = if plan.rebuilds() { plan.queued } else { 0 };
     let costs: Vec<Costs> = swaps.iter().map(Costs::of).collect();
     let of = |pick: fn(&[f64]) -> f64| {
         if costs.is_empty() {
@@ -40,8 +40,8 @@ pub fn predict(plan: &Plan, swaps: &[Timing]) -> Prediction {
         }
     };
     Prediction {
-        stop_ns: of(median).stop(checked, requeued),
-        worst_ns: of(|all| all.iter().copied().fold(0.0, f64::max)).stop(checked, requeued),
+        stop_ns: of(median).stop(checked, requeued, plan.rebuilds()),
+        worst_ns: of(|all| all.iter().copied().fold(0.0, f64::max)).stop(checked, requeued, plan.rebuilds()),
         swaps: swaps.len(),
         checked,
         requeued,
@@ -61,9 +61,9 @@ impl Costs {
         }
     }
 
-    fn stop(&self, checked: u64, requeued: u64) -> u64 {
+    fn stop(&self, checked: u64, requeued: u64, rebuilds: bool) -> u64 {
         // Emptying and filling the queues has a cost even if they are empty.
-        let threads = requeued.max(1) as f64;
+        let threads = requeued.max(rebuilds.into()) as f64;
         (self.stop_ns + self.patch_ns + self.per_stack_ns * checked as f64 + self.per_thread_ns * threads)
             as u64
     }

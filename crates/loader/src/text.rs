@@ -145,6 +145,10 @@ pub fn plan(report: &PlanReport) -> String {
             us(plan.walk_ns),
             plan.logged
         );
+        if let Some(functions) = plan.functions() {
+            let rebuilds = if plan.rebuilds() { "are" } else { "are not" };
+            let _ = writeln!(text, "  functions to divert: {functions}; the queues {rebuilds} rebuilt");
+        }
     }
     report.prediction.iter().for_each(|prediction| predicted(&mut text, prediction));
     lines(&mut text, "  note: ", &report.notes);

@@ -181,6 +181,16 @@ impl Timing {
     pub fn requeued(&self) -> Option<u64> {
         self.other.get("requeued")?.parse().ok()
     }
+
+    /// How many functions the module diverts; `None` if it does not say.
+    pub fn functions(&self) -> Option<u64> {
+        self.other.get("functions")?.parse().ok()
+    }
+
+    /// Whether the queues were emptied and filled again. A module that does not say so always does it.
+    pub fn rebuilt(&self) -> bool {
+        self.other.get("rebuild").is_none_or(|rebuild| rebuild != "0")
+    }
 }
 
 impl FromStr for Timing {
@@ -225,6 +235,18 @@ pub struct Plan {
     /// Values that this version does not know.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub other: BTreeMap<String, String>,
+}
+
+impl Plan {
+    /// How many functions the module diverts; `None` if it does not say.
+    pub fn functions(&self) -> Option<u64> {
+        self.other.get("functions")?.parse().ok()
+    }
+
+    /// Whether the queues would be emptied and filled again. A module that does not say so always does it.
+    pub fn rebuilds(&self) -> bool {
+        self.other.get("rebuild").is_none_or(|rebuild| rebuild != "0")
+    }
 }
 
 impl FromStr for Plan {

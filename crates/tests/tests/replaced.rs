@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
 use schedswap_guest::scenario::{CycleResult, Scenario};
+use schedswap_payload::sysfs::Timing;
 use schedswap_tests::edit::Tree;
 use schedswap_tests::{Built, MODULE, build_changed, guest, memory, own, pristine, schedswap, work_dir};
 use std::fs;
@@ -25,6 +26,13 @@ fn edited(name: &str) -> Result<Built> {
 
 fn says(guest: &Guest) -> Result<bool> {
     Ok(guest.sh(&format!("{DEBUG} | head -20"))?.contains(SAYS))
+}
+
+/// Whether the last swap has rebuilt the queues.
+fn rebuilt(guest: &Guest, expected: bool) -> Result<()> {
+    let timing: Timing = guest.sh("cat /sys/kernel/schedswap/timing")?.parse()?;
+    ensure!(timing.rebuilt() == expected && (expected || timing.requeued() == Some(0)), "{timing:?}");
+    Ok(())
 }
 
 /// How often each probe has been hit.
@@ -73,8 +81,12 @@ fn an_edit_of_words_builds_nothing_and_says_so() -> Result<()> {
     let built = said(&["build", &dir, "--format", "none"])?;
     ensure!(built.contains("1 function changed: sched_debug_header"), "{built}");
     ensure!(built.contains("1 function of"), "{built}");
+    ensure!(built.contains("queues are not rebuilt"), "{built}");
     let explained = said(&["explain", &dir, "sched_debug_header"])?;
     ensure!(explained.contains("The last build replaces it: its code differs"), "{explained}");
+    tree.at_entry("fair.c", "update_min_vruntime", "if (unlikely(!cfs_rq)) return;")?;
+    let built = said(&["build", &dir, "--format", "none"])?;
+    ensure!(built.contains("queues are rebuilt, because update_min_vruntime is replaced"), "{built}");
     let explained = said(&["explain", &dir, "try_to_wake_up"])?;
     ensure!(explained.contains("The last build leaves it to vmlinux"), "{explained}");
     Ok(())
@@ -98,6 +110,7 @@ fn one_edited_function_is_diverted_and_no_other() -> Result<()> {
     ensure!(!says(&guest)?);
     guest.sh(&format!("loader install {MODULE}"))?;
     ensure!(says(&guest)?, "the edit has no effect");
+    rebuilt(&guest, false)?;
     all_are_seen(&guest, "while it is loaded")?;
     guest.sh("loader uninstall")?;
     ensure!(!says(&guest)?, "the edit is still in effect");
@@ -154,9 +167,12 @@ fn sets_of_all_sizes_take_over_from_each_other() -> Result<()> {
         if expected.is_empty() {
             memory().save(&guest, "after")?;
             memory().compare(&guest, "before", "after")?;
-        } else {
-            ensure!(version()? == expected, "step {step}");
+            continue;
         }
+        ensure!(version()? == expected, "step {step}");
+        // Only between the kernel's own scheduler and the module of one function.
+        rebuilt(&guest, !(command == "install" && expected == "one-1"))
+            .with_context(|| format!("step {step}"))?;
     }
     guest.shutdown()?;
     Ok(())

@@ -38,6 +38,8 @@ pub struct Image {
     /// Where `struct alt_instr` has its two lengths, of one byte each: of what is replaced, and of the replacement.
     /// From DWARF; `None` where the kernel has no alternatives.
     pub alternative_lengths: Option<[u64; 2]>,
+    /// Offsets of the members of `struct sched_class`, from DWARF.
+    pub class_members: BTreeMap<String, u64>,
 }
 
 /// Functions outside the scheduler that are to be replaced with it: translation unit (`kernel/cgroup/cpuset.c`) →

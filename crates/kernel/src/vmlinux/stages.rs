@@ -127,13 +127,16 @@ impl Sited {
         let uses = Uses::find(&kernel.elf, &debug.units, &debug.layouts, &sites);
         let producer =
             debug.units.iter().find(|unit| unit.sidecar.is_none()).map(|unit| unit.producer.clone());
+        let class = debug.layouts.get(dwarf::CLASS);
+        let entries = debug.layouts.iter().filter(|(name, _)| *name != dwarf::CLASS);
         Image {
             release: kernel.release,
             build_id: kernel.build_id,
             producer: producer.unwrap_or_default(),
             compiler: kernel.compiler,
             exports: kernel.exports,
-            entry_sizes: debug.layouts.iter().map(|(name, layout)| (name.clone(), layout.size)).collect(),
+            entry_sizes: entries.map(|(name, layout)| (name.clone(), layout.size)).collect(),
+            class_members: class.map(|class| class.members.clone()).unwrap_or_default(),
             alternative_lengths: sites::alternative_lengths(kernel.elf.machine, &debug.layouts),
             units: debug.units,
             inlined_outside: debug.inlined_outside,

@@ -288,6 +288,7 @@ pub fn kernel() -> Kernel {
         sites: Vec::new(),
         entry_sizes: BTreeMap::new(),
         alternative_lengths: None,
+        class_members: BTreeMap::new(),
     };
     Kernel { image, boundary: boundary(), addresses: addresses() }
 }

@@ -15,7 +15,7 @@ mod tests;
 
 pub use error::{Error, Fault};
 pub use find::{FILE_NAME, directories, find, read};
-pub use model::{At, Config, DataRule, Divert, ListedName, Private, Sidecar};
+pub use model::{At, Config, DataRule, Divert, ListedName, Private, Rebuilding, Sidecar};
 pub(crate) use nearest::hint;
 pub use parse::parse;
 

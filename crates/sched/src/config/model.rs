@@ -28,6 +28,20 @@ pub struct Config {
     /// Which functions a module replaces.
     #[serde(default)]
     pub divert: Divert,
+    /// When the queues are rebuilt.
+    #[serde(default)]
+    pub rebuild: Rebuilding,
+}
+
+/// When every queue is emptied by the old code and filled again by the new one.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rebuilding {
+    /// If something that is replaced runs when threads are queued or taken off a queue.
+    #[default]
+    Needed,
+    /// In each swap.
+    Always,
 }
 
 /// Which functions a module replaces.

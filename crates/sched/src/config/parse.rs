@@ -1,7 +1,9 @@
 //! Reading the YAML. What can be said without knowing the kernel is said here.
 
 use super::error::Faults;
-use super::{At, Config, DataRule, Divert, Error, Fault, ListedName, Private, SCHEDULER, Sidecar};
+use super::{
+    At, Config, DataRule, Divert, Error, Fault, ListedName, Private, Rebuilding, SCHEDULER, Sidecar,
+};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -50,6 +52,8 @@ struct Document {
     stay_in_vmlinux: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     divert: Option<Divert>,
+    #[serde(default)]
+    rebuild: Option<Rebuilding>,
 }
 
 #[derive(Default, Deserialize)]
@@ -134,6 +138,7 @@ impl Document {
             force_private: variables.force_private.into_iter().flatten().map(private).collect(),
             sidecar: self.sidecar.into_iter().flatten().flat_map(sidecar).collect(),
             divert: self.divert.unwrap_or_default(),
+            rebuild: self.rebuild.unwrap_or_default(),
         }
     }
 }

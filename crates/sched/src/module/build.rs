@@ -76,6 +76,8 @@ pub struct Input<'a> {
     pub tree: &'a Path,
     /// Where work dirs share objects of the runtime.
     pub shared: Option<&'a Path>,
+    /// Whether a swap rebuilds the queues.
+    pub rebuilds: bool,
     /// Shown in sysfs.
     pub version: &'a str,
 }
@@ -212,6 +214,7 @@ fn tables(
         classes: &bound.rewritten.classes,
         anchor: bound.anchor,
         version: input.version,
+        rebuilds: input.rebuilds,
         states: &states.carried,
         features: features(input, &bound.rewritten),
         extension,

@@ -151,6 +151,11 @@ pub fn directory(build: &Path) -> PathBuf {
     build.join("runtime")
 }
 
+/// What everything but the files that wait for the build is compiled to.
+pub fn unit_object(dir: &Path) -> PathBuf {
+    dir.join(UNIT).with_extension("o")
+}
+
 /// The source, which says itself what it is called. gcc writes the names of files into objects, for the places that the
 /// undefined-behaviour sanitizer (UBSAN) reports, and there no option takes the directory off.
 fn named(path: &str, content: &[u8]) -> Vec<u8> {
@@ -179,6 +184,12 @@ fn sources(machine: Machine) -> impl Iterator<Item = (&'static str, &'static [u8
         Some(rest) => rest.split_once('/').is_some_and(|(of, _)| of == directory),
         None => true,
     })
+}
+
+/// The C of all machines.
+#[cfg(test)]
+pub(crate) fn sources_in_c() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    SOURCES.iter().copied().filter(|(path, _)| path.ends_with(".c") || path.ends_with(".h"))
 }
 
 /// Every file of `runtime/`.

@@ -11,8 +11,11 @@
 //! | 3 | those that call a member that has no room for a jump | `mod` |
 //! | 4 | those that use a static of a function together with a member, where it cannot be told which static is which | `mod` |
 //! | 5 | those in which the runtime has to follow threads and groups | `mod` |
+//!
+//! From the set follows whether the queues have to be rebuilt (`queues`).
 
 mod own;
+mod queues;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +23,7 @@ use crate::boundary::{Boundary, BoundaryFunction, Fate, StayReason};
 use crate::check::{FeatureKeys, Functions};
 use crate::config::Divert;
 use own::Own;
+pub use queues::Rebuild;
 use schedswap_kernel::objects::Object;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -37,6 +41,10 @@ pub struct Input<'a> {
     pub entry_sizes: &'a BTreeMap<String, u64>,
     /// Functions that have to be replaced because the runtime follows threads or groups there.
     pub followed: &'a [&'static str],
+    /// [`schedswap_kernel::vmlinux::Image::class_members`]
+    pub class_members: &'a BTreeMap<String, u64>,
+    /// The compiled runtime, which calls the scheduler.
+    pub runtime: &'a Object,
 }
 
 /// Why a function is replaced.
@@ -102,6 +110,8 @@ pub struct Set {
     pub members: Vec<Member>,
     /// If it was computed: functions that the edit adds, by unit and name.
     pub added: Vec<(String, String)>,
+    /// Why every queue is emptied by the old code and filled again by the new one; `None`: none is touched.
+    pub rebuild: Option<Rebuild>,
 }
 
 /// The set, and the boundary that follows from it.
@@ -113,6 +123,8 @@ pub struct Replaced {
     pub added: Vec<(String, String)>,
     /// The kernel's boundary, in which every other function stays in vmlinux, and so does all data that is the same.
     pub boundary: Boundary,
+    /// Why the queues have to be rebuilt, if they have to be.
+    pub rebuild: Option<Rebuild>,
     /// Whether the edit changes anything that runs.
     pub is_empty: bool,
 }
@@ -148,8 +160,17 @@ pub fn replaced(input: &Input) -> Replaced {
         .map(|((unit, name), reason)| Member { unit: unit.to_owned(), name: name.to_owned(), reason })
         .collect();
     let is_empty = members.is_empty() && added.is_empty() && !own.classes_differ;
+    let question = queues::Question {
+        boundary: input.boundary,
+        builds: [input.pristine, input.edited],
+        methods: input.class_members,
+        runtime: input.runtime,
+        members: &members,
+        classes_differ: own.classes_differ,
+    };
+    let rebuild = question.answer();
     let boundary = narrowed(input.boundary, &members, &own);
-    Replaced { members, added, boundary, is_empty }
+    Replaced { members, added, boundary, rebuild, is_empty }
 }
 
 /// The two builds of one unit. References to data compare with their offsets, but those to features' keys by feature.

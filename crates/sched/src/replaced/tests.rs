@@ -6,6 +6,7 @@ use crate::boundary::{
 };
 use crate::check::fixture::{UNIT, compile};
 use schedswap_kernel::address::Addr;
+use schedswap_kernel::objects::Object;
 use std::collections::BTreeMap;
 
 const SOURCE: &str = r#"
@@ -207,6 +208,8 @@ fn set_in(boundary: &Boundary, edits: &[(&str, &str)]) -> Replaced {
         edited: &edited,
         entry_sizes: &BTreeMap::from([("jump_entry".to_owned(), 16)]),
         followed: &[],
+        class_members: &BTreeMap::new(),
+        runtime: &Object::default(),
     })
 }
 

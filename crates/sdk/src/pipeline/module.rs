@@ -49,6 +49,7 @@ pub(super) fn link(
         dir: &work.build_dir(),
         tree: work.root(),
         shared: work.shared_objects(),
+        rebuilds: set.rebuild.is_some(),
         version,
     };
     let bound = module::bind(&input, progress)?;

@@ -6,9 +6,9 @@ use crate::workdir::Workdir;
 use schedswap_sched::binding::UnitObject;
 use schedswap_sched::boundary::Boundary;
 use schedswap_sched::compile::Build;
-use schedswap_sched::config::Divert;
+use schedswap_sched::config::{Divert, Rebuilding};
 use schedswap_sched::module::extension;
-use schedswap_sched::replaced::{self, Replaced, Set};
+use schedswap_sched::replaced::{self, Rebuild, Replaced, Set};
 
 /// Computes the set, and the boundary that follows from it. `None`: the edit changes nothing that runs.
 pub(super) fn compute(
@@ -17,7 +17,13 @@ pub(super) fn compute(
     units: &[UnitObject],
     asked: Option<Divert>,
 ) -> Result<Option<(Set, Boundary)>> {
-    let all = |why_all: Option<String>| Set { divert: Divert::All, why_all, members: vec![], added: vec![] };
+    let all = |why_all: Option<String>| Set {
+        divert: Divert::All,
+        why_all,
+        members: vec![],
+        added: vec![],
+        rebuild: Some(Rebuild::All),
+    };
     if asked.unwrap_or(work.config().boundary.divert) == Divert::All {
         return Ok(Some((all(None), edit.boundary.clone())));
     }
@@ -29,13 +35,19 @@ pub(super) fn compute(
         );
         return Ok(Some((all(Some(why)), edit.boundary.clone())));
     }
-    let Replaced { members, added, boundary, is_empty } = replaced::replaced(&replaced::Input {
+    let Replaced { members, added, boundary, rebuild, is_empty } = replaced::replaced(&replaced::Input {
         boundary: &edit.boundary,
         pristine: &work.pristine(Build::Module)?,
         edited: &edit.objects,
         entry_sizes: &edit.image.entry_sizes,
         followed: &extension::followed(units),
+        class_members: &edit.image.class_members,
+        runtime: &work.runtime_object()?,
     });
-    let set = Set { divert: Divert::Changed, why_all: None, members, added };
+    let rebuild = match work.config().boundary.rebuild {
+        Rebuilding::Needed => rebuild,
+        Rebuilding::Always => rebuild.or(Some(Rebuild::Asked)),
+    };
+    let set = Set { divert: Divert::Changed, why_all: None, members, added, rebuild };
     Ok((!is_empty).then_some((set, boundary)))
 }

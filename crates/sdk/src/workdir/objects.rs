@@ -38,6 +38,12 @@ impl Workdir {
         self.compile_units(Some(&dir), progress)
     }
 
+    /// The runtime, as [`Workdir::compile_with_runtime`] has compiled it.
+    pub(crate) fn runtime_object(&self) -> Result<Object> {
+        let path = runtime::unit_object(&runtime::directory(&self.build_dir()));
+        Ok(read_object("runtime", &path)?.1)
+    }
+
     /// `runtime`: where it is, if it is to be compiled too.
     fn compile_units(&self, runtime: Option<&Path>, progress: &dyn Progress) -> Result<Vec<Compiled>> {
         author::write(&self.root).map_err(|e| Error::io("write", self.root.join(author::INCLUDE), e))?;

@@ -10,7 +10,7 @@ mod structures;
 mod tables;
 mod variables;
 
-pub(super) use special_entries::Layouts;
+pub(super) use special_entries::{CLASS, Layouts};
 pub(super) use structures::structures;
 
 use super::error::Error;

@@ -1,4 +1,4 @@
-//! Sizes and members of the structures in which special sections keep their entries.
+//! Sizes and members of the structures in which special sections keep their entries, and of the scheduling classes'.
 
 use super::DebugSections;
 use crate::elf::Elf;
@@ -21,7 +21,7 @@ pub(in super::super) type Layouts = BTreeMap<String, Layout>;
 /// A structure that is wanted.
 struct Wanted {
     structure: &'static str,
-    /// Symbol at the start of the table of such entries. A kernel without it may lack the structure.
+    /// Symbol at the start of the table of such entries, or one of them. A kernel without it may lack the structure.
     table: &'static str,
     /// How the name of a unit ends that walks such entries and so describes them fully. It only says where to look
     /// first.
@@ -35,8 +35,12 @@ const WANTED: &[Wanted] = &[
     wanted("static_call_site", "__start_static_call_sites", "kernel/static_call_inline.c"),
     wanted("bug_entry", "__start___bug_table", "lib/bug.c"),
     wanted("exception_table_entry", "__start___ex_table", "lib/extable.c"),
+    wanted(CLASS, "fair_sched_class", "kernel/sched/core.c"),
     wanted("orc_entry", "__start_orc_unwind", "arch/x86/kernel/unwind_orc.c"),
 ];
+
+/// The type of scheduling classes.
+pub(in super::super) const CLASS: &str = "sched_class";
 
 const fn wanted(structure: &'static str, table: &'static str, usual_unit: &'static str) -> Wanted {
     Wanted { structure, table, usual_unit }

@@ -149,6 +149,8 @@ pub(super) struct Tables<'a> {
     pub anchor: (&'a str, Addr),
     /// Shown in sysfs.
     pub version: &'a str,
+    /// Whether a swap rebuilds the queues.
+    pub rebuilds: bool,
     /// Variables of the module's own whose values a swap takes along.
     pub states: &'a [State],
     /// vmlinux's and the module's feature switches, where the kernel has them.
@@ -181,6 +183,7 @@ impl Tables<'_> {
             features: [features(vmlinux), features(module)],
             build_id: self.image.build_id.clone(),
             version: self.version.to_owned(),
+            rebuilds: self.rebuilds,
         })
     }
 
@@ -342,6 +345,7 @@ struct Contents {
     features: [Features; 2],
     build_id: Vec<u8>,
     version: String,
+    rebuilds: bool,
 }
 
 impl Contents {
@@ -373,10 +377,12 @@ impl Contents {
              const u8 ss_build_id[SS_BUILD_ID_MAX] = {{ {} }};\n\
              const unsigned int ss_build_id_len = {length};\n\
              const char ss_version[] = {};\n\
+             const bool ss_rebuilds = {};\n\
              static const char build_id_for_modinfo[]\n\
              \t__attribute__((__section__(\".modinfo\"), __used__, __aligned__(1))) = {};\n",
             build_id.join(", "),
             c_string(&self.version),
+            self.rebuilds,
             c_string(&format!("schedswap_build_id={modinfo}")),
         ));
         writer.finish(HEAD)

@@ -185,6 +185,7 @@ fn contents() -> Contents {
         ],
         build_id: vec![0xab, 0xcd],
         version: "custom-1".into(),
+        rebuilds: true,
     }
 }
 
@@ -317,6 +318,7 @@ fn each_value_is_in_its_member() {
     assert_eq!((&build_id[..3], build_id.len()), (&[0xab, 0xcd, 0][..], 64));
     assert_eq!(bytes("ss_build_id_len"), Seen::Bytes(vec![2, 0, 0, 0]));
     assert_eq!(bytes("ss_version"), Seen::Bytes(b"custom-1\0".to_vec()));
+    assert_eq!(bytes("ss_rebuilds"), Seen::Bytes(vec![1]));
     let modinfo = compiled.object.sections.iter().find(|s| s.name == ".modinfo").expect("a .modinfo");
     assert_eq!(modinfo.data, b"schedswap_build_id=abcd\0");
 }
