@@ -24,6 +24,10 @@ static bool empty_stop;
 module_param(empty_stop, bool, 0644);
 MODULE_PARM_DESC(empty_stop, "Bench only: before each swap, measure a stop that does nothing (default: N)");
 
+static bool always_rebuild;
+module_param(always_rebuild, bool, 0644);
+MODULE_PARM_DESC(always_rebuild, "Bench only: rebuild the queues in each swap, needed or not (default: N)");
+
 #define ATTEMPTS 4		/* for conditions that may pass by themselves in a moment */
 #define PATIENCE_MS 1000	/* for busy threads, while checking costs no stop; after that, the loader retries */
 #define PAUSE_MS 10
@@ -385,7 +389,7 @@ static struct ss_check check_for(enum ss_op op, const struct ss_handover *predec
 /* Does code that runs when threads are queued or taken off a queue differ on the two sides? */
 static bool needs_rebuild(const struct ss_handover *predecessor)
 {
-	return ss_rebuilds || (predecessor && *predecessor->rebuilds);
+	return ss_rebuilds || always_rebuild || (predecessor && *predecessor->rebuilds);
 }
 
 static struct ss_feature_change features_for(enum ss_op op, const struct ss_handover *predecessor)

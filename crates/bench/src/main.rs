@@ -9,6 +9,7 @@ mod cost;
 mod counted;
 mod extension;
 mod figures;
+mod set;
 mod stop;
 mod workdir;
 
@@ -51,6 +52,8 @@ enum Group {
     Workdir,
     /// The stop and its parts, beside the way that does everything inside it
     Stop,
+    /// The stop with sets of replaced functions of several sizes, with and without rebuilding the queues
+    Set,
     /// What programs pay for running on a swapped-in scheduler
     Cost,
     /// State beyond the kernel's structures: an access, and the stop with it
@@ -84,6 +87,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Group::Analysis => analysis::measure(&mut findings),
             Group::Workdir => workdir::measure(&mut findings),
             Group::Stop => stop::measure(&cli.threads, cli.cycles, &mut findings),
+            Group::Set => set::measure(&cli.threads, cli.cycles, &mut findings),
             Group::Cost => cost::measure(cli.rounds, &mut findings),
             Group::Extension => extension::measure(&cli.threads, cli.cycles, cli.rounds, &mut findings),
         };

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// `$1`: how many cycles. Prints the timing of every swap after a line that says in which way it was done.
+/// `$1`: how many cycles. `$2`: the parameter that makes the difference between the two ways. Prints the timing of every
+/// swap after a line that says in which way it was done.
 const SWAP: &str = r#"#!/bin/sh
 dir=/sys/kernel/schedswap
 switch() {
@@ -34,7 +35,7 @@ echo Y >$parameters/empty_stop || exit
 cycle=0
 while [ $cycle -lt "$1" ]; do
     for manner in N Y; do
-        echo $manner >$parameters/check_all_in_stop || exit
+        echo $manner >$parameters/$2 || exit
         switch 1 $manner
         switch 0 $manner
     done
@@ -43,16 +44,17 @@ done
 "#;
 
 /// One swap.
-struct Swap {
-    sleepers: u64,
-    all_in_stop: bool,
-    timing: Timing,
+pub struct Swap {
+    pub sleepers: u64,
+    /// Whether the parameter was set.
+    pub is_other_way: bool,
+    pub timing: Timing,
 }
 
 type Part = (&'static str, fn(&Timing) -> u64);
 
 const PARTS: [Part; 9] = [
-    ("empty stop", |t| t.other.get("empty_stop_ns").and_then(|ns| ns.parse().ok()).unwrap_or(0)),
+    ("empty stop", empty_stop),
     ("stop", |t| t.stop_ns),
     ("handler", |t| t.handler_ns),
     ("stack check", |t| t.stack_check_ns),
@@ -62,6 +64,11 @@ const PARTS: [Part; 9] = [
     ("without patch", without_patch),
     ("outside", |t| t.check_outside_ns),
 ];
+
+/// A stop that does nothing, measured just before the swap.
+pub fn empty_stop(timing: &Timing) -> u64 {
+    timing.other.get("empty_stop_ns").and_then(|ns| ns.parse().ok()).unwrap_or(0)
+}
 
 /// Patching does not depend on the threads.
 fn without_patch(timing: &Timing) -> u64 {
@@ -75,30 +82,47 @@ pub fn measure(threads: &[u64], cycles: u32, findings: &mut Findings) -> Result<
 
 /// The same of any scheduler.
 pub fn measure_of(module: &Built, threads: &[u64], cycles: u32, findings: &mut Findings) -> Result<()> {
-    let guest = schedswap_tests::guest(module, |config| {
-        counted(config);
-        config.cpus = 2;
-        config.initramfs.bytes("/bin/swap", SWAP.as_bytes(), 0o755);
-    })?;
     let mut swaps = Vec::new();
-    let result = swap_with_each(&guest, threads, cycles, &mut swaps);
+    let result = swap_both_ways(module, "check_all_in_stop", threads, cycles, &mut swaps);
     for swap in &swaps {
         findings.samples.push(json!({
-            "sleepers": swap.sleepers, "all_in_stop": swap.all_in_stop, "timing": swap.timing
+            "sleepers": swap.sleepers, "all_in_stop": swap.is_other_way, "timing": swap.timing
         }));
     }
     findings.tables.push(table("load", &swaps));
     findings.tables.push(table("unload", &swaps));
     ratios(&swaps, findings);
-    result?;
+    result
+}
+
+/// Swaps in one guest, in turn with and without a parameter of the module, with each number of threads.
+pub fn swap_both_ways(
+    module: &Built,
+    parameter: &str,
+    threads: &[u64],
+    cycles: u32,
+    swaps: &mut Vec<Swap>,
+) -> Result<()> {
+    let guest = schedswap_tests::guest(module, |config| {
+        counted(config);
+        config.cpus = 2;
+        config.initramfs.bytes("/bin/swap", SWAP.as_bytes(), 0o755);
+    })?;
+    swap_with_each(&guest, parameter, threads, cycles, swaps)?;
     guest.shutdown()?;
     Ok(())
 }
 
-fn swap_with_each(guest: &Guest, threads: &[u64], cycles: u32, swaps: &mut Vec<Swap>) -> Result<()> {
+fn swap_with_each(
+    guest: &Guest,
+    parameter: &str,
+    threads: &[u64],
+    cycles: u32,
+    swaps: &mut Vec<Swap>,
+) -> Result<()> {
     for (index, &sleepers) in threads.iter().enumerate() {
         let running = start_sleepers(guest, sleepers)?;
-        let command = format!("SCHEDSWAP_MODULE={} swap {cycles}", schedswap_tests::MODULE);
+        let command = format!("SCHEDSWAP_MODULE={} swap {cycles} {parameter}", schedswap_tests::MODULE);
         let output = guest.run_within(&command, LIMIT)?;
         swaps.extend(read_swaps(&output.stdout, sleepers)?);
         anyhow::ensure!(output.status == 0, "with {sleepers} sleepers: {}", output.stderr.trim());
@@ -132,19 +156,19 @@ fn start_sleepers(guest: &Guest, count: u64) -> Result<Running> {
 fn read_swaps(output: &str, sleepers: u64) -> Result<Vec<Swap>> {
     let swap = |text: &str| {
         let (manner, timing) = text.split_once('\n').context("no timing")?;
-        Ok(Swap { sleepers, all_in_stop: manner == "Y", timing: timing.parse()? })
+        Ok(Swap { sleepers, is_other_way: manner == "Y", timing: timing.parse()? })
     };
     output.split("manner=").skip(1).map(swap).collect()
 }
 
-fn select(swaps: &[Swap], op: &str, sleepers: u64, all_in_stop: bool) -> Vec<Timing> {
-    let chosen = swaps
-        .iter()
-        .filter(|swap| swap.timing.op == op && swap.sleepers == sleepers && swap.all_in_stop == all_in_stop);
+pub fn select(swaps: &[Swap], op: &str, sleepers: u64, is_other_way: bool) -> Vec<Timing> {
+    let chosen = swaps.iter().filter(|swap| {
+        swap.timing.op == op && swap.sleepers == sleepers && swap.is_other_way == is_other_way
+    });
     chosen.map(|swap| swap.timing.clone()).collect()
 }
 
-fn sleepers_of(swaps: &[Swap]) -> Vec<u64> {
+pub fn sleepers_of(swaps: &[Swap]) -> Vec<u64> {
     let mut all: Vec<u64> = swaps.iter().map(|swap| swap.sleepers).collect();
     all.dedup();
     all
@@ -205,7 +229,7 @@ mod tests {
             handler_ns=150000\nstack_check_ns=21000\ndequeue_ns=4000\npatch_ns=90000\nenqueue_ns=5000\n\
             check_outside_ns=2000000\ntotal_ns=9000000\nempty_stop_ns=70000\n";
         let swaps = read_swaps(&format!("manner=N\n{timing}manner=Y\n{timing}"), 500).unwrap();
-        assert_eq!(swaps.iter().map(|swap| swap.all_in_stop).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(swaps.iter().map(|swap| swap.is_other_way).collect::<Vec<_>>(), [false, true]);
         assert_eq!((PARTS[0].1(&swaps[0].timing), without_patch(&swaps[0].timing)), (70_000, 60_000));
     }
 }
