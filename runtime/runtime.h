@@ -91,6 +91,7 @@ void ss_text_write(enum ss_op op);
 /* switchlog.c */
 int ss_log_start(void);
 void ss_log_restart(void);
+void ss_log_drain(void (*fn)(struct task_struct *p, void *data), void *data);
 void ss_log_freeze(void);
 bool ss_log_overflowed(void);
 unsigned int ss_log_count(void);
@@ -129,6 +130,7 @@ struct ss_check {
 };
 
 int ss_check_outside(struct ss_check *check, unsigned int *threads);
+int ss_check_logged(struct ss_check *check);
 void ss_check_this_cpu(struct ss_check *check);
 void ss_check_share_of_all(struct ss_check *check, unsigned int share, unsigned int shares);
 void ss_blockers_keep(struct ss_check *check);

@@ -204,6 +204,21 @@ collected:
 	return full ? -EAGAIN : 0;	/* too many forks at once: some threads were not seen */
 }
 
+static void check_one_logged(struct task_struct *p, void *data)
+{
+	check_one_outside(data, p);
+}
+
+/*
+ * With the machine running, after ss_check_outside: the threads that ran meanwhile, so that fewer are left for the stop. The
+ * argument is the same: what runs from now on is logged.
+ */
+int ss_check_logged(struct ss_check *check)
+{
+	ss_log_drain(check_one_logged, check);
+	return atomic_read(&check->busy) ? -EBUSY : 0;
+}
+
 /* Inside the stop the only threads on a CPU are the stoppers, in our own handler. */
 static void check_one_stopped(struct task_struct *p, void *data)
 {

@@ -28,6 +28,7 @@ struct switch_log {
 
 static DEFINE_PER_CPU(struct switch_log, logs);
 static unsigned int capacity;	/* of `tasks`; a power of two */
+static bool drained_overflowed;	/* a log that has been drained since did */
 static bool logging;
 
 /*
@@ -53,24 +54,40 @@ static void log_switch(SS_SWITCH_PROBE_ARGS)
 	log->slots[slot] = log->count;
 }
 
+static bool allocate_log(struct switch_log *log)
+{
+	log->tasks = kvmalloc_array(capacity, sizeof(*log->tasks), GFP_KERNEL);
+	log->slots = kvcalloc(2 * capacity, sizeof(*log->slots), GFP_KERNEL);
+	return log->tasks && log->slots;
+}
+
 static void drop_tasks(struct switch_log *log)
 {
 	while (log->count)
 		put_task_struct(log->tasks[--log->count]);
 }
 
+static void clear_log(struct switch_log *log)
+{
+	drop_tasks(log);
+	memset(log->slots, 0, 2 * capacity * sizeof(*log->slots));
+	log->overflowed = false;
+}
+
+static void free_log(struct switch_log *log)
+{
+	drop_tasks(log);
+	kvfree(log->tasks);
+	kvfree(log->slots);
+	memset(log, 0, sizeof(*log));
+}
+
 static void free_logs(void)
 {
 	int cpu;
 
-	for_each_possible_cpu(cpu) {
-		struct switch_log *log = per_cpu_ptr(&logs, cpu);
-
-		drop_tasks(log);
-		kvfree(log->tasks);
-		kvfree(log->slots);
-		memset(log, 0, sizeof(*log));
-	}
+	for_each_possible_cpu(cpu)
+		free_log(per_cpu_ptr(&logs, cpu));
 }
 
 static void nothing(void *unused)
@@ -93,12 +110,9 @@ int ss_log_start(void)
 
 	/* Room for every thread there is and some more: only a burst of forks can overflow it. */
 	capacity = min_t(unsigned int, TASKS_MAX, roundup_pow_of_two(READ_ONCE(nr_threads) * 5 / 4 + 64));
+	drained_overflowed = false;
 	for_each_possible_cpu(cpu) {	/* not only those online: one may come while we log */
-		struct switch_log *log = per_cpu_ptr(&logs, cpu);
-
-		log->tasks = kvmalloc_array(capacity, sizeof(*log->tasks), GFP_KERNEL);
-		log->slots = kvcalloc(2 * capacity, sizeof(*log->slots), GFP_KERNEL);
-		if (!log->tasks || !log->slots) {
+		if (!allocate_log(per_cpu_ptr(&logs, cpu))) {
 			free_logs();
 			return -ENOMEM;
 		}
@@ -121,16 +135,45 @@ void ss_log_restart(void)
 	cpus_read_lock();	/* a CPU that goes offline switches once more after it has left the set we wait for */
 	WRITE_ONCE(logging, false);
 	wait_for_switches_under_way();
-	for_each_possible_cpu(cpu) {
-		struct switch_log *log = per_cpu_ptr(&logs, cpu);
-
-		drop_tasks(log);
-		memset(log->slots, 0, 2 * capacity * sizeof(*log->slots));
-		log->overflowed = false;
-	}
+	drained_overflowed = false;
+	for_each_possible_cpu(cpu)
+		clear_log(per_cpu_ptr(&logs, cpu));
 	WRITE_ONCE(logging, true);
 	wait_for_switches_under_way();
 	cpus_read_unlock();
+}
+
+/* On the log's own CPU, in an interrupt: no switch is under way there, so none is missed. */
+static void exchange_log(void *spare)
+{
+	swap(*this_cpu_ptr(&logs), *(struct switch_log *)spare);
+}
+
+/*
+ * Process context. Calls `fn` for each thread that was logged, CPU by CPU, and forgets it just before: if it runs again, it is
+ * logged again. Without memory for this it does nothing.
+ */
+void ss_log_drain(void (*fn)(struct task_struct *p, void *data), void *data)
+{
+	struct switch_log spare = {};
+	unsigned int i;
+	int cpu;
+
+	if (!allocate_log(&spare))
+		goto out;
+	cpus_read_lock();	/* the logs of CPUs that have gone offline stay for the stop */
+	for_each_online_cpu(cpu) {
+		smp_call_function_single(cpu, exchange_log, &spare, 1);
+		drained_overflowed |= spare.overflowed;
+		for (i = 0; i < spare.count; i++) {
+			fn(spare.tasks[i], data);
+			cond_resched();
+		}
+		clear_log(&spare);
+	}
+	cpus_read_unlock();
+out:
+	free_log(&spare);
 }
 
 /* Inside the stop: no CPU switches now, and later switches are not to be logged. */
@@ -146,7 +189,7 @@ bool ss_log_overflowed(void)
 	for_each_possible_cpu(cpu)
 		if (per_cpu(logs, cpu).overflowed)
 			return true;
-	return false;
+	return drained_overflowed;
 }
 
 unsigned int ss_log_count(void)
