@@ -39,7 +39,7 @@ struct ss_handover {
 	u32 abi;
 	struct module *module;
 	const char *version;
-	const bool *rebuilds;		/* swapping it out rebuilds the queues */
+	const u8 *rebuilds;		/* swapping it out rebuilds the queues */
 	struct kobject *directory;
 	/* Process context. 0: nothing of the module changes until `taken_over`; -errno: it cannot be taken over. */
 	int (*be_taken_over)(void);

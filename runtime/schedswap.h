@@ -88,7 +88,7 @@ extern const unsigned int ss_variable_count;
 extern const u8 ss_build_id[SS_BUILD_ID_MAX];
 extern const unsigned int ss_build_id_len;
 extern const char ss_version[];			/* shown in sysfs: name and release of this scheduler */
-extern const bool ss_rebuilds;			/* each swap takes all threads off their queues and puts them back */
+extern const u8 ss_rebuilds;			/* each swap takes all threads off their queues and puts them back */
 extern const struct ss_text ss_texts[];
 extern const unsigned int ss_text_count;
 

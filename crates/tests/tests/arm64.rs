@@ -327,6 +327,7 @@ fn most_of_the_scheduler_is_replaced() {
             Fate::Stay(StayReason::NoInstr) => "not to be diverted",
             Fate::Stay(StayReason::NoRoom { .. }) => "without room",
             Fate::Stay(StayReason::Configured { .. } | StayReason::NotNamed) => "kept by configuration",
+            Fate::Stay(StayReason::NoSpringboard) => "no springboard",
             Fate::Stay(StayReason::Unchanged) => "unchanged",
         };
         *fates.entry(fate).or_default() += 1;

@@ -13,6 +13,7 @@ use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the kernel's own `tinyconfig` lacks: several CPUs, modules, debug information, the options that most kernels
 /// have set, and what a guest needs. The release ends like those of rpm distributions.
@@ -81,6 +82,21 @@ CONFIG_SYSFS=y
 CONFIG_DEBUG_FS=y
 ";
 
+/// The kernel's own checkers. With them, the code after the switch of stacks in `__schedule` uses its frame.
+const CHECKERS: &str = "
+CONFIG_PROVE_LOCKING=y
+CONFIG_DEBUG_ATOMIC_SLEEP=y
+CONFIG_DEBUG_LIST=y
+CONFIG_DEBUG_PREEMPT=y
+CONFIG_SCHED_STACK_END_CHECK=y
+CONFIG_DEBUG_OBJECTS=y
+CONFIG_DEBUG_OBJECTS_TIMERS=y
+CONFIG_PROVE_RCU=y
+CONFIG_SCHED_CORE=y
+CONFIG_SCHED_MC=y
+CONFIG_UCLAMP_TASK=y
+";
+
 const LINE: &str = "I am the new scheduler: __schedule";
 
 fn text(path: &Path) -> Result<&str> {
@@ -105,15 +121,16 @@ fn make(tree: &Path, out: &Path, targets: &str) -> Result<()> {
     )
 }
 
-fn configure(tree: &Path, out: &Path) -> Result<()> {
+fn configure(tree: &Path, out: &Path, more: &str) -> Result<()> {
     make(tree, out, "tinyconfig >/dev/null 2>&1")?;
-    OpenOptions::new().append(true).open(out.join(".config"))?.write_all(FRAGMENT.as_bytes())?;
+    let config = [FRAGMENT, more].concat();
+    OpenOptions::new().append(true).open(out.join(".config"))?.write_all(config.as_bytes())?;
     make(tree, out, "olddefconfig 2>/dev/null")
 }
 
 /// The source in `tree` below this test's files, extracted unless an earlier run has done so, and a kernel built from
-/// it in `out`.
-fn built(tree: &str, out: &str) -> Result<[PathBuf; 2]> {
+/// it in `out`, with `more` options.
+fn built(tree: &str, out: &str, more: &str) -> Result<[PathBuf; 2]> {
     let name = "SCHEDSWAP_TEST_LINUX_SOURCE";
     let tarball =
         env::var(name).with_context(|| format!("{name} is not set; run the tests through `make soak`"))?;
@@ -125,7 +142,7 @@ fn built(tree: &str, out: &str) -> Result<[PathBuf; 2]> {
     fs::create_dir_all(&out)?;
     let configured = out.join(".configured");
     if !configured.exists() {
-        configure(&tree, &out)?;
+        configure(&tree, &out, more)?;
         File::create(configured)?;
     }
     make(&tree, &out, "-j$(nproc)")?;
@@ -135,7 +152,7 @@ fn built(tree: &str, out: &str) -> Result<[PathBuf; 2]> {
 #[test]
 #[ignore = "builds a kernel; part of `make soak`"]
 fn a_kernel_built_here_is_swapped() -> Result<()> {
-    let [tree, _] = built("linux", "linux")?;
+    let [tree, _] = built("linux", "linux", "")?;
     let dir = tempfile::tempdir()?;
     let work = dir.path().join("work");
     is_swapped(&tree, &work)?;
@@ -150,7 +167,7 @@ fn a_kernel_built_here_is_swapped() -> Result<()> {
 #[test]
 #[ignore = "builds a kernel; part of `make soak`"]
 fn a_kernel_built_beside_its_source_is_swapped() -> Result<()> {
-    let [tree, out] = built("linux-source", "linux-build")?;
+    let [tree, out] = built("linux-source", "linux-build", "")?;
     ensure!(!tree.join("vmlinux").exists(), "it was built in its source");
     let dir = tempfile::tempdir()?;
     is_swapped(&out, &dir.path().join("work"))
@@ -164,14 +181,7 @@ fn is_swapped(tree: &Path, work: &Path) -> Result<()> {
 
     let opened = Workdir::open(work)?;
     ensure!(opened.kernel().release.ends_with(".x86_64"), "{}", opened.kernel().release);
-    let memory = Memory::of(&opened.image()?);
-    let busybox = Cache::from_environment().ok().and_then(|cache| cache.busybox());
-    let mut initramfs = Initramfs::new(&Tools::find_with(busybox.as_deref())?)?;
-    memory.put_into(&mut initramfs);
-    initramfs.copy(&opened.module(), MODULE)?;
-    initramfs.copy(&work.join("manifest.json"), "/schedswap/manifest.json")?;
-    let image = opened.config().bzimage.clone().context("a kernel that was built has an image")?;
-    let guest = Guest::launch(Config::new(&image, initramfs))?;
+    let (guest, memory) = launch(&opened)?;
     ensure!(guest.sh("nproc")? == "4", "the kernel runs on {} CPUs", guest.sh("nproc")?);
     memory.save(&guest, "before")?;
     for _ in 0..3 {
@@ -183,6 +193,73 @@ fn is_swapped(tree: &Path, work: &Path) -> Result<()> {
     memory.save(&guest, "after")?;
     let compared = memory.compare(&guest, "before", "after")?;
     ensure!(compared > 1 << 20, "only {compared} bytes were compared");
+    guest.shutdown()?;
+    Ok(())
+}
+
+/// A guest with the module that the work dir has now.
+fn launch(work: &Workdir) -> Result<(Guest, Memory)> {
+    let memory = Memory::of(&work.image()?);
+    let busybox = Cache::from_environment().ok().and_then(|cache| cache.busybox());
+    let mut initramfs = Initramfs::new(&Tools::find_with(busybox.as_deref())?)?;
+    memory.put_into(&mut initramfs);
+    initramfs.copy(&work.module(), MODULE)?;
+    initramfs.copy(&work.root().join("manifest.json"), "/schedswap/manifest.json")?;
+    let image = work.config().bzimage.clone().context("a kernel that was built has an image")?;
+    Ok((Guest::launch(Config::new(&image, initramfs))?, memory))
+}
+
+/// `__schedule` of such a kernel cannot be replaced, everything else can, and the checkers watch the swaps. Whatever they
+/// complain about is on the console, which ends the test.
+#[test]
+#[ignore = "builds a kernel; part of `make soak`"]
+fn a_kernel_with_checkers_is_swapped_but_for_its_schedule() -> Result<()> {
+    let [tree, _] = built("linux-checkers", "linux-checkers", CHECKERS)?;
+    let dir = tempfile::tempdir()?;
+    let work = dir.path().join("work");
+    let said = done(&["dev_init", text(&tree)?, text(&work)?])?;
+    ensure!(said.matches("note: __schedule stays vmlinux's on this kernel").count() == 1, "{said}");
+
+    let edit = Tree::at(&work);
+    edit.patch("examples/demo/schedswap_test.patch")?;
+    let refused = schedswap(&["build", text(&work)?, "--format", "none"])?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(
+        refused.status.code() == Some(3)
+            && said.contains("the edit changes __schedule, which cannot be replaced"),
+        "{said}"
+    );
+    sh(&work, "git -C \"$0\" checkout -q .", &[])?;
+
+    edit.at_entry("fair.c", "place_entity", "if (unlikely(!cfs_rq)) return;")?;
+    edit.at_entry("core.c", "try_to_wake_up", "if (unlikely(!p)) return 0;")?;
+    for divert in ["changed", "all"] {
+        done(&["build", text(&work)?, "--divert", divert, "--format", "none"])?;
+        swapped_under_the_checkers(&Workdir::open(&work)?).with_context(|| format!("--divert {divert}"))?;
+    }
+    Ok(())
+}
+
+fn swapped_under_the_checkers(work: &Workdir) -> Result<()> {
+    let (guest, memory) = launch(work)?;
+    memory.save(&guest, "before")?;
+    let load = guest.start(
+        "guest-load run --threads 100 --until-file /run/stop --status /run/load.json",
+        Duration::from_secs(1200),
+    )?;
+    for _ in 0..5 {
+        guest.sh(&format!("loader install {MODULE} --retries 30 --wait 1s"))?;
+        guest.sh("sleep 1")?;
+        guest.sh("loader uninstall --retries 30 --wait 1s")?;
+    }
+    guest.sh("touch /run/stop")?;
+    let load = guest.finish(load)?;
+    ensure!(load.status == 0, "the load failed: {load:?}");
+    // It turns itself off after its first complaint.
+    let lockdep = guest.sh("grep debug_locks /proc/lockdep_stats")?;
+    ensure!(lockdep.ends_with(" 1"), "{lockdep}");
+    memory.save(&guest, "after")?;
+    memory.compare(&guest, "before", "after")?;
     guest.shutdown()?;
     Ok(())
 }

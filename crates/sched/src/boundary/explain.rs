@@ -114,6 +114,9 @@ pub(super) fn stay(reason: &StayReason) -> String {
         StayReason::NotNamed => "its unit is there as a sidecar, of which only the functions named by the \
              configuration are replaced: name it there as well"
             .to_string(),
+        StayReason::NoSpringboard => {
+            "the frame of a sleeping thread cannot be rebuilt on this kernel".to_string()
+        }
         StayReason::Unchanged => "the edit leaves it as it is".to_string(),
     }
 }

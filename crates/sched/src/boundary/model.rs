@@ -118,6 +118,8 @@ pub enum StayReason {
     },
     /// In a sidecar's unit, and not among the functions that are to be replaced.
     NotNamed,
+    /// It is entered through the springboard, and on this kernel its frame cannot be rebuilt.
+    NoSpringboard,
     /// The edit leaves it as it is, so vmlinux's own does the same.
     Unchanged,
 }

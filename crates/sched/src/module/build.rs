@@ -6,7 +6,7 @@ use super::runtime::{self, Runtime};
 use super::state::States;
 use super::tables::{self, FeatureSet, Location, Tables};
 use crate::binding::{self, Binding, Fault, Rewritten, UnitObject, anchor, bind_runtime, rewrite, verify};
-use crate::boundary::{Boundary, Fate, Sharing, features as feature_variables};
+use crate::boundary::{Boundary, BoundaryFunction, Fate, Sharing, features as feature_variables};
 use crate::compile::{self, Commands};
 use crate::identity::Addresses;
 use crate::springboard::{self, Contract};
@@ -64,8 +64,8 @@ pub struct Input<'a> {
     pub boundary: &'a Boundary,
     /// Where its scheduler's symbols are.
     pub addresses: &'a Addresses,
-    /// The frame of its `__schedule`.
-    pub contract: &'a Contract,
+    /// The frame of its `__schedule`; `None`: it cannot be rebuilt, and `__schedule` stays vmlinux's.
+    pub contract: Option<&'a Contract>,
     /// The module build of each unit.
     pub units: &'a [UnitObject],
     /// How the kernel's code is compiled.
@@ -167,18 +167,22 @@ fn compile_runtime(
         shared: input.shared,
     };
     runtime.write().map_err(link::Error::File)?;
-    let anchor = springboard::Anchor { name: bound.anchor.0, addr: bound.anchor.1 };
-    let header = springboard::header(input.contract, anchor);
+    let is_entered_through_it = |f: &BoundaryFunction| matches!(f.fate, Fate::Springboard(_));
+    let contract = input.contract.filter(|_| input.boundary.functions.iter().any(is_entered_through_it));
+    if let Some(contract) = contract {
+        let anchor = springboard::Anchor { name: bound.anchor.0, addr: bound.anchor.1 };
+        let header = springboard::header(contract, anchor);
+        write_if_changed(&dir.join("springboard.h"), header.as_bytes()).map_err(link::Error::File)?;
+    }
     let tables = tables(input, bound, states, extension)?;
     let entries = extension.header();
-    for (file, content) in [("springboard.h", header), ("entries.h", entries), (runtime::TABLES, tables)] {
+    for (file, content) in [("entries.h", entries), (runtime::TABLES, tables)] {
         write_if_changed(&dir.join(file), content.as_bytes()).map_err(link::Error::File)?;
     }
 
     let mut jobs = runtime.jobs();
-    let has_stub = input.boundary.functions.iter().any(|f| matches!(f.fate, Fate::Springboard(_)));
     jobs.extend(runtime.jobs_of_module(|path| match path.ends_with("/stub.S") {
-        true => has_stub,
+        true => contract.is_some(),
         false => extension.needs(path),
     }));
     let compiled = compile::compile(input.commands, &jobs, &Silent).map_err(Error::Runtime)?;
@@ -195,8 +199,8 @@ fn compile_runtime(
         }
     }
     objects.sort_by(|a, b| a.name.cmp(&b.name));
-    if let Some(stub) = objects.iter().find(|o| o.name == "stub") {
-        springboard::prove(input.contract, &stub.bytes, input.image).map_err(|e| Error::Stub(Box::new(e)))?;
+    if let (Some(contract), Some(stub)) = (contract, objects.iter().find(|o| o.name == "stub")) {
+        springboard::prove(contract, &stub.bytes, input.image).map_err(|e| Error::Stub(Box::new(e)))?;
     }
     Ok(objects)
 }

@@ -20,6 +20,17 @@ pub enum Error {
          that replaces the whole scheduler all the same"
     )]
     NothingChanged,
+    /// `__schedule` is to be replaced, and cannot be.
+    #[error(
+        "the edit changes {function}, which cannot be replaced on this kernel: {why}. Leave it as it is, and what is \
+         inlined in it; edits of all other functions can be built"
+    )]
+    NoSpringboard {
+        /// Its name.
+        function: String,
+        /// What in the kernel's code is in the way.
+        why: String,
+    },
     /// The work dir is not complete, or a unit does not compile.
     #[error(transparent)]
     Workdir(#[from] workdir::Error),
@@ -73,7 +84,7 @@ impl Error {
     /// not to be what may be loaded into this kernel.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Error::Refused(_) => true,
+            Error::Refused(_) | Error::NoSpringboard { .. } => true,
             Error::Workdir(error) => error.is_refusal(),
             Error::Module(error) => matches!(error, module::Error::Verify(_) | module::Error::Stub(_)),
             _ => false,

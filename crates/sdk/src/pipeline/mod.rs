@@ -13,6 +13,7 @@ mod error;
 mod module;
 mod packages;
 mod set;
+mod springboard;
 
 pub use build::{BuildOptions, Built, Key, Order, build};
 pub use check::{Checked, check};

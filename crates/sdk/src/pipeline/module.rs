@@ -1,8 +1,8 @@
 //! From the compiled edit to the linked module.
 
 use super::check::Edit;
-use super::set;
 use super::{Error, Result};
+use super::{set, springboard};
 use crate::workdir::Workdir;
 use schedswap_host::progress::Progress;
 use schedswap_kernel::objects::Object;
@@ -35,7 +35,8 @@ pub(super) fn link(
     progress.begin("computing what is replaced", None);
     let units: Vec<UnitObject> =
         edit.objects.iter().map(|(unit, object)| UnitObject::new(unit.clone(), object.clone())).collect();
-    let (set, boundary) = set::compute(work, &edit, &units, divert)?.ok_or(Error::NothingChanged)?;
+    let (set, mut boundary) = set::compute(work, &edit, &units, divert)?.ok_or(Error::NothingChanged)?;
+    let contract = springboard::contract(work, &edit, &units, &set, &mut boundary)?;
     progress.end("");
     let Edit { image, .. } = edit;
     let commands = work.commands()?;
@@ -43,7 +44,7 @@ pub(super) fn link(
         image: &image,
         boundary: &boundary,
         addresses: &work.addresses()?,
-        contract: &work.springboard()?,
+        contract: contract.as_ref(),
         units: &units,
         commands: &commands,
         dir: &work.build_dir(),

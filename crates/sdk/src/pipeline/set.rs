@@ -35,7 +35,18 @@ pub(super) fn compute(
         );
         return Ok(Some((all(Some(why)), edit.boundary.clone())));
     }
-    let Replaced { members, added, boundary, rebuild, is_empty } = replaced::replaced(&replaced::Input {
+    let Replaced { members, added, boundary, rebuild, is_empty } = replaced(work, edit, units)?;
+    let rebuild = match work.config().boundary.rebuild {
+        Rebuilding::Needed => rebuild,
+        Rebuilding::Always => rebuild.or(Some(Rebuild::Asked)),
+    };
+    let set = Set { divert: Divert::Changed, why_all: None, members, added, rebuild };
+    Ok((!is_empty).then_some((set, boundary)))
+}
+
+/// What the edit changes, whatever is replaced.
+pub(super) fn replaced(work: &Workdir, edit: &Edit, units: &[UnitObject]) -> Result<Replaced> {
+    Ok(replaced::replaced(&replaced::Input {
         boundary: &edit.boundary,
         pristine: &work.pristine(Build::Module)?,
         edited: &edit.objects,
@@ -43,11 +54,5 @@ pub(super) fn compute(
         followed: &extension::followed(units),
         class_members: &edit.image.class_members,
         runtime: &work.runtime_object()?,
-    });
-    let rebuild = match work.config().boundary.rebuild {
-        Rebuilding::Needed => rebuild,
-        Rebuilding::Always => rebuild.or(Some(Rebuild::Asked)),
-    };
-    let set = Set { divert: Divert::Changed, why_all: None, members, added, rebuild };
-    Ok((!is_empty).then_some((set, boundary)))
+    }))
 }

@@ -50,7 +50,33 @@ use schedswap_sched::identity::{Addresses, Gate};
 use schedswap_sched::replaced::Set;
 use schedswap_sched::springboard::Contract;
 use schedswap_source::Cache;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+/// How the frame of a thread that sleeps in `__schedule` is rebuilt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Springboard {
+    /// What the kernel's code expects of it.
+    Derived(Contract),
+    /// It cannot be: an edit of `__schedule` cannot be built for this kernel.
+    Missing {
+        /// What in the code is in the way.
+        why: String,
+    },
+}
+
+impl Springboard {
+    /// What `init` says if it cannot be.
+    fn note(&self) -> Option<String> {
+        match self {
+            Springboard::Derived(_) => None,
+            Springboard::Missing { why } => {
+                Some(format!("__schedule stays vmlinux's on this kernel, all else can be replaced: {why}"))
+            }
+        }
+    }
+}
 
 /// A complete work dir.
 #[derive(Clone, Debug)]
@@ -172,7 +198,7 @@ impl Workdir {
     ///
     /// # Errors
     /// The generated file cannot be read.
-    pub fn springboard(&self) -> Result<Contract> {
+    pub fn springboard(&self) -> Result<Springboard> {
         store::read_json(&self.paths().springboard())
     }
 

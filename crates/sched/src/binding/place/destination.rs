@@ -360,6 +360,7 @@ fn in_words(reason: &StayReason) -> String {
         StayReason::NoRoom { obstacle } => format!("no room for a jump: {obstacle}"),
         StayReason::Configured { by } => format!("kept by configuration: {by}"),
         StayReason::NotNamed => "not among the sidecar's functions".into(),
+        StayReason::NoSpringboard => "its frame cannot be rebuilt on this kernel".into(),
         StayReason::Unchanged => "the edit does not change it".into(),
     }
 }

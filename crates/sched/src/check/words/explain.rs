@@ -54,6 +54,7 @@ fn why_it_stays(reason: &StayReason) -> String {
         }
         StayReason::Init => "it ran at boot, and its memory has been freed".to_owned(),
         StayReason::OverriddenWeak => "the kernel runs another definition of it".to_owned(),
+        StayReason::NoSpringboard => "its frame cannot be rebuilt on this kernel".to_owned(),
         StayReason::Unchanged => "the edit does not change it".to_owned(),
     }
 }

@@ -377,12 +377,12 @@ impl Contents {
              const u8 ss_build_id[SS_BUILD_ID_MAX] = {{ {} }};\n\
              const unsigned int ss_build_id_len = {length};\n\
              const char ss_version[] = {};\n\
-             const bool ss_rebuilds = {};\n\
+             const u8 ss_rebuilds = {};\n\
              static const char build_id_for_modinfo[]\n\
              \t__attribute__((__section__(\".modinfo\"), __used__, __aligned__(1))) = {};\n",
             build_id.join(", "),
             c_string(&self.version),
-            self.rebuilds,
+            u8::from(self.rebuilds),
             c_string(&format!("schedswap_build_id={modinfo}")),
         ));
         writer.finish(HEAD)

@@ -3,7 +3,7 @@
 use super::Run;
 use crate::workdir::kernel_source::Found;
 use crate::workdir::store::write_json;
-use crate::workdir::{KernelFacts, Result, boundary_files};
+use crate::workdir::{KernelFacts, Result, Springboard, boundary_files};
 use schedswap_sched::boundary::{self, Fate};
 use schedswap_sched::springboard;
 
@@ -27,8 +27,14 @@ impl Run<'_> {
     }
 
     pub(super) fn derive_springboard(&self) -> Result<String> {
-        let contract = springboard::derive(self.image()?).map_err(Box::new)?;
-        write_json(&self.paths.springboard(), &contract)?;
-        Ok(String::new())
+        let (springboard, said) = match springboard::derive(self.image()?) {
+            Ok(contract) => (Springboard::Derived(contract), String::new()),
+            Err(error) if error.is_about_the_code() => {
+                (Springboard::Missing { why: error.to_string() }, "__schedule cannot be replaced".to_owned())
+            }
+            Err(error) => return Err(Box::new(error).into()),
+        };
+        write_json(&self.paths.springboard(), &springboard)?;
+        Ok(said)
     }
 }

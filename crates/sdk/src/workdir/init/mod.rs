@@ -6,6 +6,7 @@ mod proofs;
 mod source;
 mod stamps;
 
+use super::Springboard;
 use super::kernel_source::{self, Found};
 use super::paths::Paths;
 use super::report::{Origins, Refusal, Summary, unit_rows};
@@ -191,9 +192,12 @@ impl Run<'_> {
 
         let done = steps.done;
         let addresses: Addresses = read_json(&paths.addresses())?;
+        let springboard: Springboard = read_json(&paths.springboard())?;
         let configuration = config.boundary.file.clone();
         let rest = Summary { allowed_different, configuration, done, origins, ..Summary::default() };
-        Ok(summary(kernel, &gate, boundary, &addresses, rest))
+        let mut summary = summary(kernel, &gate, boundary, &addresses, rest);
+        summary.notes.extend(springboard.note());
+        Ok(summary)
     }
 
     fn origins_path(&self) -> PathBuf {
