@@ -47,6 +47,7 @@
 //!
 //! The file is mapped, and only what is needed is touched: of a 590 MB vmlinux about a quarter.
 
+mod calls;
 pub(crate) mod debug;
 mod dwarf;
 mod elf;
@@ -64,6 +65,7 @@ mod stored;
 mod tests;
 mod uses;
 
+pub use calls::Calls;
 pub use debug::{ParametersError, defined_elsewhere, parameters_of_kernel};
 pub use error::Error;
 pub use image::*;

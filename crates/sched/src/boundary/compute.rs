@@ -2,6 +2,7 @@
 
 use super::callers::{Reached, SchedulerText};
 use super::exceptions::NMI_SOURCES;
+use super::nmi::run_by_nmis;
 use super::patch_site::patch_site;
 use super::privacy::Users;
 use super::sleepers::sleepers;
@@ -54,11 +55,13 @@ pub fn compute(image: &Image, config: &Config) -> Result<Boundary, Error> {
         .find(|f| f.name == "__schedule")
         .ok_or_else(|| Error::NoSchedule(path()))?
         .addr;
+    let sleepers = sleepers(image, &text, schedule);
     let facts = Facts {
         image,
         config,
         reached: Reached::of(image, &text),
-        sleepers: sleepers(image, &text, schedule),
+        nmis: run_by_nmis(image, &text, &sleepers),
+        sleepers,
         schedule,
     };
     let mut functions = Vec::new();
@@ -127,6 +130,8 @@ struct Facts<'a> {
     config: &'a Config,
     reached: Reached,
     sleepers: BTreeMap<Addr, Vec<String>>,
+    /// Functions that NMIs run, each with the path to it.
+    nmis: BTreeMap<Addr, Vec<String>>,
     schedule: Addr,
 }
 
@@ -214,6 +219,9 @@ impl Facts<'_> {
         }
         if let Some((_, reason)) = NMI_SOURCES.iter().find(|(file, _)| *file == function.decl_file) {
             return Some(StayReason::Nmi { via: vec![(*reason).to_string()] });
+        }
+        if let Some(via) = self.nmis.get(&function.addr) {
+            return Some(StayReason::Nmi { via: via.clone() });
         }
         if self.is_noinstr(function.addr) {
             return Some(StayReason::NoInstr);

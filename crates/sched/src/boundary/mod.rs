@@ -12,6 +12,7 @@ mod effective;
 mod exceptions;
 mod explain;
 mod model;
+mod nmi;
 mod patch_site;
 mod privacy;
 mod sidecar;

@@ -39,10 +39,10 @@ fn direct(image: &Image, text: &SchedulerText, schedule: Addr) -> BTreeMap<Addr,
             continue;
         }
         let via = found[&callee].clone();
-        let mut path = vec![name_of(image, callee)];
+        let mut path = vec![image.name_at(callee)];
         path.extend(via);
         for caller in callers.get(&callee).into_iter().flatten() {
-            let addr = entry_of(image, *caller);
+            let addr = image.entry_of(*caller);
             if found.contains_key(&addr) {
                 continue;
             }
@@ -84,7 +84,7 @@ fn handed_a_sleeper(
                 .collect()
         };
         for addr in waits {
-            let via = vec![format!("{} handed to it", name_of(image, passed.target))];
+            let via = vec![format!("{} handed to it", image.name_at(passed.target))];
             if found.insert(addr, via).is_none() {
                 queue.push_back(addr);
             }
@@ -94,16 +94,16 @@ fn handed_a_sleeper(
     // all of those to which it was to be handed, where the compiler has made a copy of the wait for each.
     for branch in image.uses.branches.iter().filter(|b| text.contains(b.at)) {
         let Some(name) = outside.get(&branch.callee) else { continue };
-        let caller = entry_of(image, branch.caller);
+        let caller = image.entry_of(branch.caller);
         if found.insert(caller, vec![name.clone()]).is_none() {
             queue.push_back(caller);
         }
     }
     while let Some(addr) = queue.pop_front() {
-        let mut path = vec![name_of(image, addr)];
+        let mut path = vec![image.name_at(addr)];
         path.extend(found[&addr].clone());
         for branch in image.uses.branches.iter().filter(|b| b.callee == addr && text.contains(b.at)) {
-            let caller = entry_of(image, branch.caller);
+            let caller = image.entry_of(branch.caller);
             if let Entry::Vacant(vacant) = found.entry(caller) {
                 vacant.insert(path.clone());
                 queue.push_back(caller);
@@ -127,26 +127,6 @@ fn sleep_outside(
         .branches
         .iter()
         .filter(|b| Some(b.callee) == sleep && !text.contains(b.at))
-        .map(|b| (entry_of(image, b.caller), name_of(image, entry_of(image, b.caller))))
+        .map(|b| (image.entry_of(b.caller), image.name_at(image.entry_of(b.caller))))
         .collect()
-}
-
-/// The entry of the function that a symbol's code belongs to: a `.cold` part belongs to its parent.
-fn entry_of(image: &Image, caller: SymbolId) -> Addr {
-    let symbol = image.symbol(caller);
-    match symbol.name.split_once(".cold") {
-        Some((parent, _)) => image
-            .by_name
-            .get(parent)
-            .into_iter()
-            .flatten()
-            .map(|id| image.symbol(*id))
-            .find(|s| s.file == symbol.file || s.file.is_none())
-            .map_or(symbol.addr, |s| s.addr),
-        None => symbol.addr,
-    }
-}
-
-fn name_of(image: &Image, addr: Addr) -> String {
-    image.function_at(addr).map_or_else(|| addr.to_string(), |id| image.symbol(id).name.to_string())
 }

@@ -342,6 +342,26 @@ fn all_of_the_clock_stays() -> Result<()> {
     Ok(())
 }
 
+/// What an NMI handler, or a BPF program's entry, calls itself. What is called further down needs our own graph of calls.
+#[test]
+fn what_nmis_call_stays() -> Result<()> {
+    let subject = subject();
+    let is_run_by_nmis = |name: &str| {
+        ["exc_nmi", "nmi_cpu_backtrace", "trace_call_bpf", "__perf_event_overflow"].contains(&name)
+            || name.starts_with("__bpf_prog_enter")
+    };
+    let mut seen = 0;
+    for branch in subject.branches.iter().filter(|branch| is_run_by_nmis(&branch.from)) {
+        let Some(function) = subject.function_at(branch.to) else { continue };
+        assert!(matches!(function.fate, Fate::Stay(_)), "{branch}: {} is {:?}", function.name, function.fate);
+        seen += 1;
+    }
+    let idle = subject.function("cpu_in_idle")?;
+    assert!(matches!(idle.fate, Fate::Stay(StayReason::Nmi { .. })), "cpu_in_idle is {:?}", idle.fate);
+    assert!(seen > 0, "no such branch");
+    Ok(())
+}
+
 #[test]
 fn what_is_freed_after_boot_stays_and_is_all_that_does_so_for_that_reason() -> Result<()> {
     let subject = subject();
