@@ -37,7 +37,7 @@ pub(super) fn link(
         edit.objects.iter().map(|(unit, object)| UnitObject::new(unit.clone(), object.clone())).collect();
     let (set, boundary) = set::compute(work, &edit, &units, divert)?.ok_or(Error::NothingChanged)?;
     progress.end("");
-    let Edit { image, .. } = edit;
+    let Edit { image, called_otherwise, .. } = edit;
     let commands = work.commands()?;
     let input = module::Input {
         image: &image,
@@ -45,6 +45,7 @@ pub(super) fn link(
         addresses: &work.addresses()?,
         contract: &work.springboard()?,
         units: &units,
+        called_otherwise: &called_otherwise,
         commands: &commands,
         dir: &work.build_dir(),
         tree: work.root(),

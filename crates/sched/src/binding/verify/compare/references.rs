@@ -129,6 +129,10 @@ impl<'a> Comparison<'a> {
         }
         match function.fate {
             Fate::Springboard(_) => Err(format!("calls the body of {}, past its stub", symbol.name)),
+            _ if is_branch && self.entered.has(&function.unit, &function.name) => Err(format!(
+                "calls the module's {} past vmlinux's entry, where tracers are attached",
+                symbol.name
+            )),
             _ if is_branch => Ok(()),
             _ => Err(format!("takes the address of the module's {}, expected vmlinux's", symbol.name)),
         }
