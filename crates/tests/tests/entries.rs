@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use schedswap_guest::Guest;
 use schedswap_sched::boundary::{Boundary, BoundaryFunction, Fate};
 use schedswap_sdk::workdir::Workdir;
-use schedswap_tests::{MODULE, guest, image, kernel_module, pristine, work_dir};
+use schedswap_tests::edit::Tree;
+use schedswap_tests::{MODULE, build, guest, image, kernel_module, work_dir};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// How many functions at least, and at most.
@@ -15,6 +16,23 @@ const ROUNDS: u64 = 1000;
 const FORKS: u64 = 40;
 /// What is called less often per work says nothing.
 const OFTEN: u64 = ROUNDS;
+
+/// A function that the edit calls with one parameter more. A BPF trampoline at vmlinux's entry would lose it, so the module
+/// calls its copy directly, and ftrace offers the copy.
+const CALLED_OTHERWISE: &str = "update_cfs_group";
+
+fn call_otherwise(tree: &Tree) -> Result<()> {
+    let (function, file) = (CALLED_OTHERWISE, "fair.c");
+    tree.before(file, function, "static int test_why;\n")?;
+    tree.replace_all(
+        file,
+        &format!("{function}(struct sched_entity *se)"),
+        &format!("{function}(struct sched_entity *se, int why)"),
+    )?;
+    tree.at_entry(file, function, "WRITE_ONCE(test_why, why);")?;
+    tree.replace_all(file, &format!("{function}(se);"), &format!("{function}(se, 1);"))?;
+    tree.replace_all(file, &format!("{function}(curr);"), &format!("{function}(curr, 2);"))
+}
 
 /// Counts, by ftrace, the calls of what a glob of each name meets: the function, its variants, and copies of it.
 const GLOBS: &str = r#"
@@ -232,6 +250,18 @@ impl Phase<'_> {
     }
 }
 
+impl Phase<'_> {
+    /// What is wrong with the function that is called otherwise: a glob, the last one, has to meet its copy.
+    fn fault_of_otherwise(&self) -> Result<Option<String>> {
+        let (stock, now) = (self.of(self.stock, "otherwise", 0)?, self.of(&self.now, "otherwise", 0)?);
+        let seen = *self.now.globs.last().context("no globs")?;
+        let is_fine = seen >= stock * 3 / 4 && now == 0;
+        Ok((!is_fine).then(|| {
+            format!("{CALLED_OTHERWISE}: {stock} calls on the stock scheduler, {seen} {}, {now} at vmlinux's entry", self.when)
+        }))
+    }
+}
+
 /// Copies of functions that ftrace offers beside vmlinux's.
 fn offered_twice(guest: &Guest, functions: &[&BoundaryFunction]) -> Result<Vec<String>> {
     let listed = guest.sh("grep '\\.ss' /sys/kernel/tracing/available_filter_functions || true")?;
@@ -241,7 +271,7 @@ fn offered_twice(guest: &Guest, functions: &[&BoundaryFunction]) -> Result<Vec<S
 
 #[test]
 fn every_call_is_seen_once_under_vmlinuxs_name() -> Result<()> {
-    let module = pristine()?;
+    let module = build("entries", call_otherwise)?;
     let boundary = {
         let (root, _lock) = work_dir()?;
         Workdir::open(&root)?.boundary()?
@@ -253,23 +283,28 @@ fn every_call_is_seen_once_under_vmlinuxs_name() -> Result<()> {
         guest(&module, |config| copied = config.initramfs.copy(&globs, "/schedswap/globs.ko").map(|_| ()))?;
     copied?;
     work(&guest)?;
+    let (otherwise, candidates): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|f| f.name == CALLED_OTHERWISE);
     let functions = busy(&guest, &candidates)?;
     let names: Vec<&str> = functions.iter().map(|f| f.name.as_str()).collect();
     eprintln!("{} candidates; {} functions: {}", candidates.len(), names.len(), names.join(" "));
     ensure!(FUNCTIONS.contains(&names.len()), "{} functions are called often: {names:?}", names.len());
 
     attach(&guest, "p", "before", &functions)?;
+    attach(&guest, "p", "otherwise", &otherwise)?;
     let stock = counted(&guest)?;
     guest.sh(&format!("loader install {MODULE}"))?;
     let phase = |when, now| Phase { when, functions: &functions, stock: &stock, now };
     let mut faults = phase("attached before, loaded", counted(&guest)?).faults(&["before"])?;
 
-    let bases: Vec<&str> = names.iter().map(|name| base(name)).collect();
+    let bases: Vec<&str> = names.iter().map(|name| base(name)).chain([CALLED_OTHERWISE]).collect();
     guest.sh(&format!("insmod /schedswap/globs.ko names={}", bases.join(",")))?;
     attach(&guest, "p", "during", &functions)?;
     attach(&guest, "r", "returns", &functions)?;
     let groups = ["before", "during", "returns"];
-    faults.extend(phase("attached while loaded", counted(&guest)?).faults(&groups)?);
+    let attached = phase("attached while loaded", counted(&guest)?);
+    faults.extend(attached.faults(&groups)?);
+    faults.extend(attached.fault_of_otherwise()?);
     faults.extend(
         offered_twice(&guest, &functions)?.iter().map(|name| format!("{name}: ftrace offers its copy")),
     );
