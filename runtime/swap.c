@@ -205,6 +205,8 @@ static void exchange(struct stop *stop)
 	if (stop->predecessor)
 		stop->predecessor->call_hooks(SS_IN_UNLOAD, SCHEDSWAP_HAND_OVER);
 	ss_text_write(stop->op);
+	/* This CPU may have fetched the old bytes, and the hooks call functions through the windows. */
+	ss_arch_sync_core();
 	ss_state_copy(stop->op, stop->predecessor);
 	if (stop->op == SS_UNLOAD)
 		return;

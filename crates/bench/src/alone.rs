@@ -9,6 +9,7 @@ use schedswap_sched::boundary;
 use schedswap_sched::compile::Build;
 use schedswap_sdk::workdir::Workdir;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Instant;
 
@@ -67,8 +68,13 @@ fn rewrite_objects() -> Result<u64> {
     let (boundary, addresses) = (work.boundary()?, work.addresses()?);
     let pristine = work.pristine(Build::Module)?.into_iter();
     let units: Vec<UnitObject> = pristine.map(|(unit, object)| UnitObject::new(unit, object)).collect();
-    let binding =
-        Binding { image: &image, boundary: &boundary, addresses: &addresses, anchor: anchor(&image)? };
+    let binding = Binding {
+        image: &image,
+        boundary: &boundary,
+        addresses: &addresses,
+        anchor: anchor(&image)?,
+        called_otherwise: &BTreeSet::new(),
+    };
     let begun = Instant::now();
     let bytes = objects::write(&rewrite(&units, &binding)?.object)?;
     let took = begun.elapsed();

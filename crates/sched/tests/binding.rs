@@ -9,6 +9,7 @@ use schedswap_sched::binding::{self, Binding, Carried, UnitObject};
 use schedswap_sched::boundary::{self, Boundary, Fate};
 use schedswap_sched::compile::{self, Build};
 use schedswap_sched::identity::{self, Addresses};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -20,6 +21,8 @@ struct Kernel {
     units: Vec<UnitObject>,
 }
 
+static NONE: BTreeSet<(String, String)> = BTreeSet::new();
+
 impl Kernel {
     fn binding(&self) -> Binding<'_> {
         Binding {
@@ -27,6 +30,7 @@ impl Kernel {
             boundary: &self.boundary,
             addresses: &self.addresses,
             anchor: "_printk",
+            called_otherwise: &NONE,
         }
     }
 }

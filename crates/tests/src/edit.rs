@@ -54,6 +54,14 @@ impl Tree {
         })
     }
 
+    /// Replaces every occurrence of `old`.
+    pub fn replace_all(&self, file: &str, old: &str, new: &str) -> Result<()> {
+        self.edit(file, |text| {
+            ensure!(text.contains(old), "{old:?} does not occur in {file}");
+            Ok(text.replace(old, new))
+        })
+    }
+
     /// Applies a patch of this repository, as `patch -p1` does.
     pub fn patch(&self, path: &str) -> Result<()> {
         let patch = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);

@@ -231,11 +231,18 @@ pub fn kernel_module(name: &str, source: &str) -> Result<PathBuf> {
     fs::create_dir_all(&dir)?;
     fs::write(dir.join(format!("{name}.c")), source)?;
     fs::write(dir.join("Kbuild"), format!("obj-m := {name}.o\n"))?;
-    let output = Command::new("make")
-        .args(["-C", &kbuild, &format!("M={}", dir.display()), "modules", "CONFIG_DEBUG_INFO_BTF_MODULES="])
-        .env_remove("MAKEFLAGS")
-        .output()
-        .context("running make")?;
+    let mut make = Command::new("make");
+    make.args(["-C", &kbuild, &format!("M={}", dir.display()), "modules", "CONFIG_DEBUG_INFO_BTF_MODULES="])
+        .env_remove("MAKEFLAGS");
+    let (work, _lock) = work_dir()?;
+    let commands = Workdir::open(&work)?.commands()?;
+    // The compiler that built the kernel may not be this machine's own.
+    if let Some(programs) = &commands.compiler.programs {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths([programs.clone()].into_iter().chain(env::split_paths(&path)))?;
+        make.env("PATH", path);
+    }
+    let output = make.envs(&commands.env).output().context("running make")?;
     ensure!(
         output.status.success(),
         "{name}.ko: {}{}",

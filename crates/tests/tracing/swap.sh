@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs in the guest: the function tracer, its call graphs and a kprobe on functions that are replaced go on working while
-# a new scheduler comes and goes, and see the functions of its module too.
+# a new scheduler comes and goes, and see what its module calls.
 set -eu
 traced=sched_fork   # fork calls it by vmlinux's address
 probed=wake_up_new_task
@@ -50,11 +50,13 @@ echo function_graph >current_tracer
 fork_and_read
 seen $forks " $traced" "loaded, call graph"
 
+# What the module's functions call is called through vmlinux's entry.
 echo nop >current_tracer
-echo '*.ss' >set_ftrace_filter
+echo '*rq*' '*sched*' >set_ftrace_filter
 echo function >current_tracer
 fork_and_read
-seen $forks '\.ss <-' "functions of the module"
+echo nop >current_tracer
+seen 1 ' [a-z_0-9]* <-[^ ]*\.ss' "called from the module"
 
 echo nop >current_tracer
 echo $traced >set_ftrace_filter

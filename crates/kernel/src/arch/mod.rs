@@ -96,6 +96,10 @@ pub trait Arch: Sync {
     /// function.
     fn has_jump_tables(&self) -> bool;
 
+    /// What the kernel writes over the call that the compiler puts at a function's entry for ftrace; `None` where the
+    /// compiler writes nops.
+    fn fentry_nop(&self) -> Option<&'static [u8]>;
+
     /// The section of an object that lists where ftrace's nops are; in vmlinux it is called `__mcount_loc`.
     fn ftrace_table(&self) -> &'static str;
 

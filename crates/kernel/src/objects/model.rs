@@ -59,7 +59,7 @@ pub struct Relocation {
 }
 
 /// Where a symbol is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Place {
     /// Defined elsewhere.
     Undefined,

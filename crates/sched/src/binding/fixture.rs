@@ -9,7 +9,7 @@ use object::elf;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::objects::{self, Object, Place, Relocation, Section, SectionId, SymbolId};
 use schedswap_kernel::vmlinux::{self, Image};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub const UNIT: &str = "kernel/sched/core.c";
 pub const TEXT: u64 = 0xffff_ffff_8100_0000;
@@ -204,6 +204,7 @@ pub struct Kernel {
     pub image: Image,
     pub boundary: Boundary,
     pub addresses: Addresses,
+    pub called_otherwise: BTreeSet<(String, String)>,
 }
 
 impl Kernel {
@@ -213,6 +214,7 @@ impl Kernel {
             boundary: &self.boundary,
             addresses: &self.addresses,
             anchor: "_printk",
+            called_otherwise: &self.called_otherwise,
         }
     }
 }
@@ -290,7 +292,7 @@ pub fn kernel() -> Kernel {
         alternative_lengths: None,
         class_members: BTreeMap::new(),
     };
-    Kernel { image, boundary: boundary(), addresses: addresses() }
+    Kernel { image, boundary: boundary(), addresses: addresses(), called_otherwise: BTreeSet::new() }
 }
 
 fn boundary() -> Boundary {

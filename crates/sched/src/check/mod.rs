@@ -34,6 +34,7 @@ use rules::Facts;
 use rules::frozen::Frozen;
 use schedswap_kernel::objects::Object;
 use schedswap_kernel::vmlinux::{self, Image, ParametersError};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// All that is compared.
@@ -89,11 +90,20 @@ pub enum CheckError {
     Parameters(#[from] ParametersError),
 }
 
-/// Checks an edit. Findings are sorted: refusals first, then by place.
+/// What there is to say of an edit.
+pub struct Checked {
+    /// Refusals first, then by place.
+    pub findings: Vec<Finding>,
+    /// Functions, by unit and name, that the edited source calls in another way than vmlinux does: with other parameters,
+    /// or for another result.
+    pub called_otherwise: BTreeSet<(String, String)>,
+}
+
+/// Checks an edit.
 ///
 /// # Errors
 /// See [`CheckError`]: the check cannot be made, which says nothing about the edit.
-pub fn run(input: &CheckInput) -> Result<Vec<Finding>, CheckError> {
+pub fn run(input: &CheckInput) -> Result<Checked, CheckError> {
     let frozen = Frozen::new(input.image, input.boundary);
     let declared = Declared::read(input.image, input.declarations)?;
     let private = compare::private_variables(input.boundary);
@@ -107,5 +117,6 @@ pub fn run(input: &CheckInput) -> Result<Vec<Finding>, CheckError> {
         sources: Sources { pristine: input.pristine_source, edited: input.edited_source },
     };
     let findings = rules::of_declarations(input, &facts, &declared)?;
-    Ok(rules::run(&facts, findings))
+    let called_otherwise = rules::called_otherwise(input, &facts, &declared)?;
+    Ok(Checked { findings: rules::run(&facts, findings), called_otherwise })
 }

@@ -68,6 +68,8 @@ pub struct Input<'a> {
     pub contract: Option<&'a Contract>,
     /// The module build of each unit.
     pub units: &'a [UnitObject],
+    /// Functions, by unit and name, that they call in another way than vmlinux does.
+    pub called_otherwise: &'a BTreeSet<(String, String)>,
     /// How the kernel's code is compiled.
     pub commands: &'a Commands,
     /// The directory for everything that is made; the linked module is below it.
@@ -112,6 +114,7 @@ pub fn bind(input: &Input, progress: &dyn Progress) -> Result<Bound, Error> {
         boundary: input.boundary,
         addresses: input.addresses,
         anchor: anchor.0,
+        called_otherwise: input.called_otherwise,
     };
     progress.begin("binding the scheduler to vmlinux", None);
     let rewritten = rewrite(input.units, &binding)?;

@@ -8,6 +8,7 @@ use schedswap_kernel::vmlinux::Image;
 use schedswap_sched::boundary::Boundary;
 use schedswap_sched::check::{self, Allowance, CheckInput, Finding, Severity, SourceTree};
 use schedswap_sched::compile::{Build, Compiled};
+use std::collections::BTreeSet;
 
 /// An edit, compiled and checked; what [`Order::build`](super::Order::build) makes a module of.
 pub struct Checked {
@@ -23,6 +24,8 @@ pub(super) struct Edit {
     pub(super) image: Image,
     pub(super) boundary: Boundary,
     pub(super) objects: Vec<(String, Object)>,
+    /// [`check::Checked::called_otherwise`]
+    pub(super) called_otherwise: BTreeSet<(String, String)>,
 }
 
 impl Checked {
@@ -56,7 +59,7 @@ pub(super) fn check_compiled(
     let boundary = work.boundary()?;
     let declarations = work.declarations(&work.touched(), progress)?;
     progress.begin("checking the edit", None);
-    let mut findings = check::run(&CheckInput {
+    let checked = check::run(&CheckInput {
         image: &image,
         boundary: &boundary,
         pristine: &work.pristine(Build::Module)?,
@@ -65,7 +68,8 @@ pub(super) fn check_compiled(
         pristine_source: &SourceTree::from_root(&work.pristine_tree())?,
         edited_source: &SourceTree::from_root(work.root())?,
     })?;
+    let check::Checked { mut findings, called_otherwise } = checked;
     let unused = check::allow(&mut findings, allowed);
     progress.end("");
-    Ok(Checked { findings, unused, edit: Edit { image, boundary, objects } })
+    Ok(Checked { findings, unused, edit: Edit { image, boundary, objects, called_otherwise } })
 }

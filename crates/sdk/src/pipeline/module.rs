@@ -38,7 +38,7 @@ pub(super) fn link(
     let (set, mut boundary) = set::compute(work, &edit, &units, divert)?.ok_or(Error::NothingChanged)?;
     let contract = springboard::contract(work, &edit, &units, &set, &mut boundary)?;
     progress.end("");
-    let Edit { image, .. } = edit;
+    let Edit { image, called_otherwise, .. } = edit;
     let commands = work.commands()?;
     let input = module::Input {
         image: &image,
@@ -46,6 +46,7 @@ pub(super) fn link(
         addresses: &work.addresses()?,
         contract: contract.as_ref(),
         units: &units,
+        called_otherwise: &called_otherwise,
         commands: &commands,
         dir: &work.build_dir(),
         tree: work.root(),

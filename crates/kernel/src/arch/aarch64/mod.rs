@@ -115,6 +115,10 @@ impl Arch for Aarch64 {
     }
 
     /// CC_USING_PATCHABLE_FUNCTION_ENTRY, include/linux/ftrace.h.
+    fn fentry_nop(&self) -> Option<&'static [u8]> {
+        None
+    }
+
     fn ftrace_table(&self) -> &'static str {
         "__patchable_function_entries"
     }

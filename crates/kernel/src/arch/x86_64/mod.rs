@@ -91,6 +91,11 @@ impl Arch for X86_64 {
         false
     }
 
+    /// `nopl 0(%rax,%rax,1)`: `x86_nops[5]` in arch/x86/kernel/alternative.c.
+    fn fentry_nop(&self) -> Option<&'static [u8]> {
+        Some(&[0x0f, 0x1f, 0x44, 0, 0])
+    }
+
     fn ftrace_table(&self) -> &'static str {
         "__mcount_loc"
     }

@@ -48,8 +48,10 @@ pub enum Destination {
     Module(String),
     /// In vmlinux only, for this reason.
     Vmlinux(InVmlinux, String),
-    /// A function that is diverted: branches go to the module's, its address is vmlinux's.
+    /// A function that vmlinux has too: branches go to the module's, its address is vmlinux's.
     Both(Addr),
+    /// The same, but branches go through vmlinux's entry as well, which leads to the module's: tracers are attached there.
+    Through(Addr),
     /// `__schedule`: a reference to it goes through vmlinux's entry, which leads to the stub; the module's copy is
     /// what the stub calls.
     Body(Addr),

@@ -7,7 +7,7 @@ use crate::identity::Addresses;
 use object::elf;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::vmlinux::{self, Image};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What objects are bound to.
 #[derive(Clone, Copy)]
@@ -20,6 +20,8 @@ pub struct Binding<'a> {
     pub addresses: &'a Addresses,
     /// The exported symbol against which vmlinux addresses are written: `_printk`.
     pub anchor: &'a str,
+    /// Functions, by unit and name, that the edited source calls in another way than vmlinux does.
+    pub called_otherwise: &'a BTreeSet<(String, String)>,
 }
 
 /// A place in vmlinux.

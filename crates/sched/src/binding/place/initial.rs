@@ -95,9 +95,10 @@ fn address(destinations: &Destinations, unit: usize, reference: &Reference) -> A
     };
     match destinations.of(u, piece) {
         Destination::Vmlinux(place, _) => Address::Known(place.addr.offset(offset).0),
-        Destination::Both(addr) | Destination::Body(addr) | Destination::Class(addr) => {
-            Address::Known(addr.offset(offset).0)
-        }
+        Destination::Both(addr)
+        | Destination::Through(addr)
+        | Destination::Body(addr)
+        | Destination::Class(addr) => Address::Known(addr.offset(offset).0),
         new if new.is_new() => Address::New,
         Destination::Module(_) | Destination::ColdPartOf(_) | Destination::Nowhere(_) => Address::Unknown,
     }

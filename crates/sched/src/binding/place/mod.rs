@@ -10,3 +10,4 @@ pub mod resolve;
 pub mod slice;
 pub mod special;
 pub mod tables;
+pub mod through;

@@ -49,6 +49,8 @@ pub struct Unit<'a> {
     references: Vec<Vec<Reference>>,
     /// Short jumps out of their piece, which cannot be given a relocation: field and where it goes.
     pub short_jumps: Vec<(SectionId, u64, PieceId)>,
+    /// Pieces with a short jump to their own origin, which cannot be given one either.
+    pub begin_again: Vec<PieceId>,
 }
 
 impl<'a> Unit<'a> {
@@ -77,8 +79,16 @@ impl<'a> Unit<'a> {
             .collect();
         let cuts = reference_points(arch, object, &cut, &fields);
         let slices = Slices::new(object, &cut, &cuts, &listed_places(arch, object));
-        let mut unit =
-            Unit { name, object, arch, policies, slices, references: Vec::new(), short_jumps: Vec::new() };
+        let mut unit = Unit {
+            name,
+            object,
+            arch,
+            policies,
+            slices,
+            references: Vec::new(),
+            short_jumps: Vec::new(),
+            begin_again: Vec::new(),
+        };
         for (i, fields) in fields.iter().enumerate() {
             let list = unit.references_of(SectionId(i as u32), fields)?;
             unit.references.push(list);
@@ -206,7 +216,8 @@ impl<'a> Unit<'a> {
     }
 
     /// Between functions of one section (`.sched.text`) the assembler needs no relocation, but once functions
-    /// are kept and dropped one by one they do.
+    /// are kept and dropped one by one they do. So does a function's call of itself, which may have to go through
+    /// vmlinux's entry.
     fn make_branches_explicit(&mut self, id: SectionId, fields: &Fields) {
         let mut found = Vec::new();
         for branch in &fields.branches {
@@ -222,11 +233,14 @@ impl<'a> Unit<'a> {
             else {
                 continue;
             };
-            if from == to {
+            if from == to && branch.target != self.slices.piece(to).origin {
                 continue;
             }
             let Some(kind) = branch.relocation else {
-                self.short_jumps.push((id, branch.field, to));
+                match from == to {
+                    true => self.begin_again.push(to),
+                    false => self.short_jumps.push((id, branch.field, to)),
+                }
                 continue;
             };
             found.push(Reference {

@@ -85,9 +85,10 @@ impl<'a> Destinations<'a> {
         }
         let Some(in_force) = self.index.global(name, owner.name)? else { return Ok(false) };
         Ok(match self.of(unit, piece) {
-            Destination::Both(addr) | Destination::Body(addr) | Destination::Class(addr) => {
-                *addr != in_force.addr
-            }
+            Destination::Both(addr)
+            | Destination::Through(addr)
+            | Destination::Body(addr)
+            | Destination::Class(addr) => *addr != in_force.addr,
             Destination::Vmlinux(place, _) => place.addr != in_force.addr,
             Destination::Module(_) => true,
             Destination::ColdPartOf(_) | Destination::Nowhere(_) => false,
@@ -107,9 +108,11 @@ impl<'a> Destinations<'a> {
     /// Whether the module has code for a piece.
     pub fn is_kept(&self, unit: usize, piece: PieceId) -> bool {
         match self.of(unit, piece) {
-            Destination::Module(_) | Destination::Both(_) | Destination::Body(_) | Destination::Class(_) => {
-                true
-            }
+            Destination::Module(_)
+            | Destination::Both(_)
+            | Destination::Through(_)
+            | Destination::Body(_)
+            | Destination::Class(_) => true,
             Destination::ColdPartOf(parent) => self.is_kept(unit, *parent),
             Destination::Vmlinux(..) | Destination::Nowhere(_) => false,
         }
@@ -170,8 +173,8 @@ impl<'a> Destinations<'a> {
             Destination::Module(_) => Ok(own),
             Destination::Both(_) if reference.is_branch || offset != 0 => Ok(own),
             Destination::Both(addr) => Ok(at(*addr)),
-            Destination::Body(_) if offset != 0 => Ok(own),
-            Destination::Body(addr) | Destination::Class(addr) => Ok(at(*addr)),
+            Destination::Through(_) | Destination::Body(_) if offset != 0 => Ok(own),
+            Destination::Through(addr) | Destination::Body(addr) | Destination::Class(addr) => Ok(at(*addr)),
             Destination::Vmlinux(_, why) if is_code && offset != 0 => Err(unbindable(
                 format!("{}+{offset:#x}", target.describe(piece)),
                 format!("it lies inside a function that the module has no copy of ({why})"),

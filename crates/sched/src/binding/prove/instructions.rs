@@ -34,10 +34,11 @@ impl Prover<'_> {
         let theirs = self.image.bytes(range.start, range.end - range.start)?;
         let mut ours = self.arch.outlines(code(self.object.section(section), symbol), 0);
         let mut theirs = self.arch.outlines(theirs, range.start.0);
-        ours.retain(|o| !o.nop || self.described.contains(&(section, symbol.value + o.at)));
+        let is_untraced = |o: &Outline| self.untraced.contains(&(section, symbol.value + o.at));
+        ours.retain(|o| !o.nop || is_untraced(o) || self.described.contains(&(section, symbol.value + o.at)));
         theirs.retain(|o| !o.nop || self.image.sites.binary_search_by_key(&o.at, |s| s.addr.0).is_ok());
-        let same =
-            ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic);
+        let same = ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(|(a, b)| a.mnemonic == b.mnemonic || is_untraced(a));
         same.then(|| ours.into_iter().zip(theirs).collect())
     }
 
@@ -57,7 +58,7 @@ impl Prover<'_> {
             let outcome = if let (Some(target), Some(their_target)) = (x.target, y.target) {
                 self.same_branch(section, id, range, (x, target), their_target)
             } else if x.nop {
-                // A jump label that is off, as long as its jump would be; the tables are compared.
+                // A jump label that is off, as long as its jump would be; the tables are compared. Or ftrace's nop.
                 Ok(())
             } else if x.len != y.len {
                 Err("an instruction of another length".into())

@@ -27,7 +27,7 @@ use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::relocation::Fields;
 use schedswap_kernel::arch::{self, Arch};
 use schedswap_kernel::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
-use schedswap_kernel::vmlinux::Image;
+use schedswap_kernel::vmlinux::{Image, SiteKind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -98,6 +98,8 @@ struct Prover<'a> {
     boot_pointers: BootPointers,
     /// Places in code that an entry of a table describes.
     described: HashSet<(SectionId, u64)>,
+    /// Places where the module has a nop and vmlinux lets ftrace write one.
+    untraced: HashSet<(SectionId, u64)>,
     anonymous: &'a Anonymous,
     /// Data that was found to be what vmlinux's code refers to in the same place.
     met: RefCell<HashSet<(SectionId, u64, Addr)>>,
@@ -120,6 +122,7 @@ impl<'a> Prover<'a> {
             by_name: named.map(|(i, s)| (s.name.as_str(), SymbolId(i as u32))).collect(),
             boot_pointers: BootPointers::of(image),
             described: described(arch, object),
+            untraced: HashSet::new(),
             anonymous: &rewritten.anonymous,
             met: RefCell::default(),
             proof: Proof::default(),
@@ -186,9 +189,20 @@ impl<'a> Prover<'a> {
                 let symbol = self.object.symbol(id);
                 let code = code(self.object.section(section), symbol);
                 self.arch.fields(code, symbol.value, &mut self.fields[section.0 as usize]);
+                self.untraced.extend(self.nop_for_ftrace(code, range).map(|at| (section, symbol.value + at)));
             }
         }
         found
+    }
+
+    /// Where in a function's code ftrace has a nop, if the module has it too: its copy needs no call there.
+    fn nop_for_ftrace(&self, code: &[u8], range: &Range<Addr>) -> Option<u64> {
+        let nop = self.arch.fentry_nop()?;
+        let first = self.image.sites.partition_point(|site| site.addr < range.start);
+        let sites = self.image.sites[first..].iter().take_while(|site| site.addr < range.end);
+        let mut of_ftrace = sites.filter(|site| site.kind == SiteKind::Fentry);
+        let at = of_ftrace.next()?.addr - range.start;
+        code.get(at as usize..).is_some_and(|code| code.starts_with(nop)).then_some(at)
     }
 
     fn name(&self, id: SymbolId) -> &str {

@@ -72,6 +72,11 @@ impl Prover<'_> {
             self.fill(section, relocation, &mut ours, theirs, offset, at + offset as u64)?;
         }
         self.boot_pointers.put_back(&mut ours, theirs, at);
+        let nop = self.arch.fentry_nop().unwrap_or_default().len();
+        for offset in (0..ours.len()).filter(|n| self.untraced.contains(&(section, start + *n as u64))) {
+            let field = offset..(offset + nop).min(ours.len());
+            ours[field.clone()].copy_from_slice(&theirs[field]);
+        }
         match ours.iter().zip(theirs).position(|(a, b)| a != b) {
             None => Ok(()),
             Some(first) => {

@@ -1,6 +1,7 @@
 //! The binding rules, one by one, and planted faults, on the fixture's kernel.
 
 mod landing;
+mod through;
 mod unnamed;
 
 use super::fixture::{ABS32, Build, DATA, Kernel, PLT32, RODATA, TEXT, UNIT, kernel, unit, units};

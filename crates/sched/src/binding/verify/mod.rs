@@ -5,6 +5,7 @@
 //! the compiler's relocation alone, as the address that its symbol or section has in vmlinux.
 
 mod compare;
+mod entered;
 mod fault;
 mod relocations;
 
@@ -15,6 +16,7 @@ use crate::binding::place::tables::entry_size;
 use crate::binding::{Binding, Rewritten, UnitObject, symbols};
 use crate::boundary::Fate;
 use compare::Comparison;
+use entered::Entered;
 use object::elf;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::arch::relocation::Fields;
@@ -51,13 +53,14 @@ pub fn verify(
     let Some(anchor) = binding.image.unique_symbol(binding.anchor) else {
         return Err(fault(binding.anchor, "vmlinux has no such symbol".into()));
     };
+    let entered = Entered::new(units, binding, rewritten);
     let mut verifier = Verifier {
         binding,
         image: binding.image,
         arch: arch::of(binding.image.machine),
         anchor: anchor.addr,
         object: &object,
-        diverted: diverted(binding),
+        diverted: diverted(binding, &entered),
         sealed: binding.image.sealed(),
         faults: Vec::new(),
         report: VerifyReport::default(),
@@ -67,7 +70,7 @@ pub fn verify(
     verifier.check_relocations(&fields);
     verifier.check_tables();
     let Verifier { mut faults, mut report, .. } = verifier;
-    let mut comparison = Comparison::new(&object, units, binding, anchor.addr, &fields);
+    let mut comparison = Comparison::new(&object, units, binding, anchor.addr, &fields, &entered);
     comparison.run();
     faults.append(&mut comparison.faults);
     report.compared = comparison.compared;
@@ -76,13 +79,14 @@ pub fn verify(
 }
 
 /// Entries of the functions that vmlinux diverts, or that the module has its own copy of: no branch of the
-/// module may go to vmlinux's.
-fn diverted(binding: &Binding) -> HashMap<u64, String> {
+/// module may go to vmlinux's, except to those that are called there because tracers are.
+fn diverted(binding: &Binding, entered: &Entered) -> HashMap<u64, String> {
     binding
         .boundary
         .functions
         .iter()
         .filter(|f| matches!(f.fate, Fate::Divert(_) | Fate::InsideOnly(_) | Fate::Duplicate(_)))
+        .filter(|f| !entered.has(&f.unit, &f.name))
         .map(|f| (f.addr.0, f.name.clone()))
         .collect()
 }

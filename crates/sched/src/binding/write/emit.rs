@@ -9,6 +9,7 @@ use crate::binding::place::resolve::{Destinations, Resolved};
 use crate::binding::place::slice::{Form, PieceId};
 use crate::binding::place::special::{Kept, Policy};
 use crate::binding::place::tables::{TableEntry, Tables};
+use crate::binding::place::through;
 use crate::binding::symbols::{SWITCH_TO, TEXT, TEXT_END, TEXT_START, ZERO};
 use object::elf;
 use schedswap_kernel::objects::{Object, Place, Relocation, Section, SectionId, Symbol, SymbolId};
@@ -78,7 +79,7 @@ pub fn layout(
     let text = layout.section(TEXT, elf::SHT_PROGBITS.0, ALLOC | EXEC, 16, 0);
     layout.place_pieces();
     layout.place_tables(tables);
-    layout.fill_pieces()?;
+    layout.fill_pieces(tables)?;
     layout.fill_tables()?;
 
     let end = layout.object.section(text).size;
@@ -215,13 +216,22 @@ impl Layout<'_> {
         self.placed.insert((unit, piece), (section_id, origin, first));
     }
 
-    fn fill_pieces(&mut self) -> Result<(), Error> {
+    fn fill_pieces(&mut self, tables: &[Tables]) -> Result<(), Error> {
         let destinations = self.destinations;
         for (u, unit) in destinations.units.iter().enumerate() {
             for piece in unit.slices.ids().filter(|p| self.live.has(u, *p)) {
                 let slice = unit.slices.piece(piece);
                 let (section, origin, _) = self.placed[&(u, piece)];
+                let untraced = through::untraced(destinations, tables, u, piece);
+                if let (Some(site), Some(nop)) = (&untraced, unit.arch.fentry_nop()) {
+                    let start = (origin + site.start - slice.origin) as usize;
+                    let code = &mut self.object.sections[section.0 as usize].data;
+                    code[start..start + nop.len()].copy_from_slice(nop);
+                }
                 for reference in unit.references(piece) {
+                    if untraced.as_ref().is_some_and(|site| site.contains(&reference.field)) {
+                        continue;
+                    }
                     let offset = origin + reference.field - slice.origin;
                     let relocation = self.relocation(u, piece, reference, offset, false)?;
                     let section = &mut self.object.sections[section.0 as usize];
@@ -302,6 +312,7 @@ impl Layout<'_> {
                 .iter()
                 .filter(|(piece, _)| self.live.has(u, **piece))
                 .flat_map(|(piece, list)| list.iter().map(move |e| (*piece, *e)))
+                .filter(|(piece, e)| !through::is_left_out(destinations, u, *piece, e))
                 .collect();
             entries.sort_by_key(|(_, e)| (e.section, e.start));
             for (piece, entry) in entries {

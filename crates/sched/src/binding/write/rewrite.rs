@@ -14,6 +14,7 @@ use crate::binding::place::resolve::{Destinations, Resolved};
 use crate::binding::place::slice::Form;
 use crate::binding::place::special::Policy;
 use crate::binding::place::tables::{Tables, fill_up};
+use crate::binding::place::through;
 use crate::boundary::Fate;
 use schedswap_kernel::objects::Object;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +88,7 @@ pub fn rewrite(units: &[UnitObject], binding: &Binding) -> Result<Rewritten, Err
         units.iter().map(|u| Tables::new(u, &binding.image.entry_sizes)).collect::<Result<Vec<_>, _>>()?;
     let mut destinations = Destinations::new(&index, &units)?;
     let mut warnings = initial::settle(&mut destinations);
+    through::settle(&mut destinations, &tables);
     check_switch(&destinations)?;
     let live = Live::new(&destinations, &tables)?;
     let names = Names::new(&destinations, &live);
@@ -130,7 +132,7 @@ impl Rewritten {
                     reason: reason.into(),
                 };
                 match destinations.of(u, piece) {
-                    Destination::Both(_) | Destination::Body(_) => {
+                    Destination::Both(_) | Destination::Through(_) | Destination::Body(_) => {
                         for (name, symbol) in renamed {
                             let diverted = destinations
                                 .index

@@ -41,7 +41,7 @@ use crate::boundary::Boundary;
 use frozen::Frozen;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::objects::Object;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What the rules look at.
 pub struct Facts<'a> {
@@ -92,6 +92,22 @@ pub fn of_declarations(
         findings.extend(sealed::newly_taken(input.pristine, input.edited, sources, is_sealed)?);
     }
     Ok(findings)
+}
+
+/// Functions that the edited source calls in another way than vmlinux does, by unit and name.
+///
+/// # Errors
+/// Debug information cannot be read.
+pub fn called_otherwise(
+    input: &CheckInput,
+    facts: &Facts,
+    declared: &Declared,
+) -> Result<BTreeSet<(String, String)>, CheckError> {
+    let differs = |unit: &str, name: &str| facts.differs(unit, name);
+    let variants = variants::called_otherwise(input.image, input.boundary, input.declarations, differs)?;
+    let mut found = signatures::called_otherwise(declared, input.boundary);
+    found.extend(variants);
+    Ok(found)
 }
 
 /// The address of a function that vmlinux has too.

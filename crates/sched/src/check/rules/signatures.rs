@@ -1,6 +1,7 @@
 //! SS108: functions that code outside the module calls with the old parameters.
 
 use super::frozen::{Frozen, is_replaced};
+use super::variants::is_variant;
 use crate::boundary::{Boundary, Class};
 use crate::check::compare::{Declared, Place};
 use crate::check::finding::{Code, Finding, finding};
@@ -55,6 +56,24 @@ fn users(class: Class, called_from: &[String], stored_in: &[String], exported: b
             None => "it is reached through stored addresses".to_owned(),
         }),
     }
+}
+
+/// Replaced functions, by unit and name, whose prototypes differ in what caller and callee must agree on. Nobody outside
+/// the module calls them, or [`changed_signatures`] refuses the edit. Of variants nothing is said.
+pub fn called_otherwise(declared: &Declared, boundary: &Boundary) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for (before, after) in declared.pairs() {
+        let functions = boundary.functions.iter().filter(|f| f.unit == before.unit && is_replaced(f));
+        for function in functions.filter(|f| !is_variant(&f.name)) {
+            let was = prototype(before, &function.name).map(|f| Convention::of(before, f));
+            let is = prototype(after, &function.name).map(|f| Convention::of(after, f));
+            // Of a function without a prototype nothing is known.
+            if was.is_none() || was != is {
+                found.insert((function.unit.clone(), function.name.clone()));
+            }
+        }
+    }
+    found
 }
 
 /// The function's own prototype in a unit: of its definition, if there is one.
@@ -113,15 +132,29 @@ mod tests {
     use schedswap_kernel::address::Addr;
     use schedswap_kernel::types::Layouts;
 
-    /// Findings about the prototype of `f`, reached from outside.
-    fn prototype(before: &str, after: &str, class: Class) -> Vec<(Code, String)> {
-        let of = |source: &str| declarations(&format!("struct rq; struct task;\n{source} {{ return 0; }}"));
-        let declared = Declared { pristine: Layouts { units: vec![of(before)] }, edited: vec![of(after)] };
+    fn declared(before: &str, after: &str) -> Declared {
+        let of = |source: &str| {
+            let body = if source.starts_with("void") { "" } else { "return 0;" };
+            declarations(&format!("struct rq; struct task;\n{source} {{ {body} }}"))
+        };
+        Declared { pristine: Layouts { units: vec![of(before)] }, edited: vec![of(after)] }
+    }
+
+    /// That `f` is replaced, and reached from outside.
+    fn boundary(class: Class) -> Boundary {
         let fate = Fate::Divert(PatchSite { at: Addr(0), expect: vec![], mask: vec![], after_fentry: true });
         let function =
             BoundaryFunction { class, called_from: vec!["fork".into()], ..function("f", "void tick(", fate) };
-        let boundary = Boundary { functions: vec![function], ..Boundary::default() };
-        let findings = changed_signatures(&declared, &boundary, &frozen());
+        Boundary { functions: vec![function], ..Boundary::default() }
+    }
+
+    fn otherwise(before: &str, after: &str) -> BTreeSet<(String, String)> {
+        called_otherwise(&declared(before, after), &boundary(Class::Insider))
+    }
+
+    /// Findings about the prototype of `f`, reached from outside.
+    fn prototype(before: &str, after: &str, class: Class) -> Vec<(Code, String)> {
+        let findings = changed_signatures(&declared(before, after), &boundary(class), &frozen());
         findings.into_iter().map(|finding| (finding.code, finding.symbol)).collect()
     }
 
@@ -149,5 +182,33 @@ mod tests {
             assert_eq!(prototype(before, after, Class::Interface), [], "{after}");
         }
         assert_eq!(prototype("void f(struct rq *rq)", "int f(struct rq *rq)", Class::Interface), []);
+    }
+
+    #[test]
+    fn what_the_edit_calls_otherwise() {
+        let is_otherwise = |before: &str, after: &str| {
+            let found = otherwise(before, after);
+            assert!(
+                found.is_empty()
+                    || found == BTreeSet::from([(super::super::fixture::UNIT.into(), "f".into())])
+            );
+            !found.is_empty()
+        };
+        let before = "int f(struct rq *rq, int flags)";
+        for after in [
+            "int f(struct rq *rq, int flags, int more)",
+            "int f(struct rq *rq)",
+            "long f(struct rq *rq, int flags)",
+            "void f(struct rq *rq, int flags)",
+            "int g(struct rq *rq, int flags)",
+        ] {
+            assert!(is_otherwise(before, after), "{after}");
+            assert!(is_otherwise(after, before), "{after}");
+        }
+        // A trampoline keeps the result of a function for which vmlinux declares one.
+        assert!(is_otherwise("void f(struct rq *rq)", "int f(struct rq *rq)"));
+        for after in [before, "int f(struct rq *queue, unsigned enqueue_flags)"] {
+            assert!(!is_otherwise(before, after), "{after}");
+        }
     }
 }

@@ -106,6 +106,33 @@ pub fn changed_conventions(
     Ok(findings)
 }
 
+/// Variants, by unit and name, that compile differently, and that take their parameters elsewhere than vmlinux's do. Their
+/// callers are all in the module, or [`changed_conventions`] refuses the edit.
+///
+/// # Errors
+/// The debug information cannot be read.
+pub fn called_otherwise(
+    image: &Image,
+    boundary: &Boundary,
+    declarations: &[(String, Object)],
+    differs: impl Fn(&str, &str) -> bool,
+) -> Result<BTreeSet<(String, String)>, ParametersError> {
+    let mut found = BTreeSet::new();
+    for (unit, object) in declarations {
+        let of_unit = boundary.functions.iter().filter(|f| f.unit == *unit && is_replaced(f));
+        let variants: Vec<_> =
+            of_unit.filter(|f| is_variant(&f.name) && differs(unit, &f.name)).map(|f| &f.name).collect();
+        if variants.is_empty() {
+            continue;
+        }
+        let before = parameters_of_kernel(image, unit)?;
+        let after = parameters_of_object(object).map_err(ParametersError::Object)?;
+        let is_otherwise = |name: &&&String| before.get(**name) != after.get(**name);
+        found.extend(variants.iter().filter(is_otherwise).map(|name| (unit.clone(), (*name).clone())));
+    }
+    Ok(found)
+}
+
 fn words(parameters: &Parameters) -> String {
     let each: Vec<String> =
         parameters.iter().map(|parameter| format!("{} {}", parameter.name, parameter.place)).collect();

@@ -9,6 +9,7 @@ use schedswap_sched::binding::{self, Binding, UnitObject};
 use schedswap_sched::boundary::Boundary;
 use schedswap_sched::compile::{self, Build, Commands};
 use schedswap_sched::identity::{self, Addresses, Gate, KnownBy, Unplaced};
+use std::collections::BTreeSet;
 
 impl Run<'_> {
     pub(super) fn compare(&self, commands: &Commands) -> Result<String> {
@@ -50,7 +51,13 @@ impl Run<'_> {
         let proved = units(if keeps_code { Build::Module } else { Build::Gate })?;
         let image = self.image()?;
         let addresses: Addresses = read_json(&self.paths.addresses())?;
-        let binding = Binding { image, boundary, addresses: &addresses, anchor: binding::anchor(image)? };
+        let binding = Binding {
+            image,
+            boundary,
+            addresses: &addresses,
+            anchor: binding::anchor(image)?,
+            called_otherwise: &BTreeSet::new(),
+        };
         let proof = binding::prove_identity(&binding::rewrite(&proved, &binding)?, &binding)?;
         let mut faults: Vec<String> =
             proof.different.iter().map(|d| format!("{}: {}", d.symbol, d.what)).collect();

@@ -4,6 +4,7 @@
 mod references;
 mod tables;
 
+use super::entered::Entered;
 use crate::binding::Fault;
 use crate::binding::place::rename::stem;
 use crate::binding::vmlinux_symbols::local_static;
@@ -15,6 +16,7 @@ use schedswap_kernel::arch::relocation::{Field, Fields, Filled};
 use schedswap_kernel::arch::{self, Arch};
 use schedswap_kernel::objects::{Object, Place, Relocation, Section, SectionId, Symbol};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// A stretch of a section.
 #[derive(Clone, Copy)]
@@ -32,6 +34,7 @@ pub struct Comparison<'a> {
     anchor: Addr,
     fields: &'a [Fields],
     arch: &'static dyn Arch,
+    entered: &'a Entered<'a>,
     by_name: HashMap<&'a str, &'a Symbol>,
     /// Globals that units define: unit and symbol.
     globals: HashMap<&'a str, (usize, &'a Symbol)>,
@@ -47,6 +50,7 @@ impl<'a> Comparison<'a> {
         binding: &'a Binding<'a>,
         anchor: Addr,
         fields: &'a [Fields],
+        entered: &'a Entered<'a>,
     ) -> Comparison<'a> {
         let by_name =
             object.symbols.iter().filter(|s| !s.name.is_empty()).map(|s| (s.name.as_str(), s)).collect();
@@ -70,6 +74,7 @@ impl<'a> Comparison<'a> {
             anchor,
             fields,
             arch: arch::of(binding.image.machine),
+            entered,
             by_name,
             globals,
             compared: 0,
@@ -89,7 +94,8 @@ impl<'a> Comparison<'a> {
                 let from = Stretch { section, start: symbol.value, length: symbol.size };
                 let to = Stretch { section: destination, start: module.value, length: module.size };
                 self.compared += 1;
-                self.compare(u, &module.name, from, to);
+                let untraced = self.untraced(u, &symbol.name);
+                self.compare(u, &module.name, (from, to), untraced);
             }
             self.compare_tables(u);
             self.compare_orc(u);
@@ -136,13 +142,37 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn compare(&mut self, unit: usize, name: &str, from: Stretch, to: Stretch) {
-        if let Err(what) = self.stretches_agree(unit, from, to) {
+    /// The call for ftrace in a function that is called through vmlinux's entry, counted from its first byte: its copy has
+    /// a nop there.
+    fn untraced(&self, unit: usize, name: &str) -> Option<Range<u64>> {
+        let start = u64::try_from(self.entered.room(&self.units[unit].unit, name)?).ok()?;
+        Some(start..start + self.arch.fentry_nop()?.len() as u64)
+    }
+
+    fn compare(
+        &mut self,
+        unit: usize,
+        name: &str,
+        (from, to): (Stretch, Stretch),
+        untraced: Option<Range<u64>>,
+    ) {
+        if let Err(what) = self.all_but_agrees(unit, from, to, untraced) {
             self.faults.push(Fault { place: name.into(), what });
         }
     }
 
     fn stretches_agree(&self, unit: usize, from: Stretch, to: Stretch) -> Result<(), String> {
+        self.all_but_agrees(unit, from, to, None)
+    }
+
+    /// Whether two stretches agree, where the written one has a nop of ftrace's in place of the compiler's call.
+    fn all_but_agrees(
+        &self,
+        unit: usize,
+        from: Stretch,
+        to: Stretch,
+        untraced: Option<Range<u64>>,
+    ) -> Result<(), String> {
         let source = self.units[unit].object.section(from.section);
         let target = self.object.section(to.section);
         if from.length != to.length {
@@ -161,12 +191,20 @@ impl<'a> Comparison<'a> {
         };
         let (mut ours, mut theirs) = (slice(target, to)?, slice(source, from)?);
         let (new, old) = (relocations(target, to), relocations(source, from));
-        let mut old = old.iter().peekable();
+        let is_untraced = |at: u64| untraced.as_ref().is_some_and(|untraced| untraced.contains(&at));
+        if let (Some(untraced), Some(nop)) = (&untraced, self.arch.fentry_nop()) {
+            let field = theirs.get_mut(untraced.start as usize..untraced.end as usize);
+            field.ok_or("its call for ftrace reaches past its end")?.copy_from_slice(nop);
+        }
+        let mut old = old.iter().filter(|r| !is_untraced(r.offset - from.start)).peekable();
         for relocation in new {
             let offset = relocation.offset - to.start;
             let rule = self.arch.field(relocation.kind).unwrap_or(Field::opaque(0));
             let field = offset as usize..((offset + rule.width()) as usize).min(ours.len());
             let here = |what: &str| format!("+{offset:#x}: {what}");
+            if is_untraced(offset) {
+                return Err(here("still calls ftrace, though tracers are attached to vmlinux's entry"));
+            }
             match old.next_if(|r| r.offset - from.start == offset) {
                 Some(original) => {
                     self.amount_to_the_same(unit, original, to.section, relocation).map_err(|e| here(&e))?;

@@ -105,7 +105,8 @@ impl<'a> Comparison<'a> {
     }
 
     /// The module's copy of a function that vmlinux has too is for branches only: an address of it that got out
-    /// would dangle after unload. `__schedule` is not even for branches. Tables that describe code mean the copy.
+    /// would dangle after unload. It is not even for branches if it is `__schedule`, or if tracers are attached to
+    /// vmlinux's entry. Tables that describe code mean the copy.
     fn may_be_own(
         &self,
         unit: usize,
@@ -113,9 +114,6 @@ impl<'a> Comparison<'a> {
         holder: SectionId,
         relocation: &Relocation,
     ) -> Result<(), String> {
-        let Some(function) = self.binding.boundary.function(&self.units[unit].unit, &symbol.name) else {
-            return Ok(());
-        };
         let field = self.fields.get(holder.0 as usize).and_then(|f| f.by_offset.get(&relocation.offset));
         let is_branch = field.is_some_and(|f| f.is_branch);
         let to_end = self.to_end(holder, relocation);
@@ -127,6 +125,15 @@ impl<'a> Comparison<'a> {
         if describes || relocation.addend.wrapping_add(to_end) != 0 {
             return Ok(());
         }
+        if is_branch && self.entered.is_copy(&self.object.symbol(relocation.symbol).name) {
+            return Err(format!(
+                "calls the module's {} past vmlinux's entry, where tracers are attached",
+                symbol.name
+            ));
+        }
+        let Some(function) = self.binding.boundary.function(&self.units[unit].unit, &symbol.name) else {
+            return Ok(());
+        };
         match function.fate {
             Fate::Springboard(_) => Err(format!("calls the body of {}, past its stub", symbol.name)),
             _ if is_branch => Ok(()),

@@ -20,9 +20,8 @@ impl<'a> Comparison<'a> {
                 continue;
             };
             let Some(out) = self.object.sections.iter().position(|s| s.name == section.name) else {
-                let carried = (0..section.size)
-                    .step_by(size as usize)
-                    .any(|n| self.described(unit, section, n).is_some());
+                let mut starts = (0..section.size).step_by(size as usize);
+                let carried = starts.any(|n| self.is_to_be_there(unit, section, n));
                 if carried {
                     self.faults.push(Fault { place: section.name.clone(), what: "is lost".into() });
                 }
@@ -38,6 +37,14 @@ impl<'a> Comparison<'a> {
             for start in (0..section.size).step_by(size as usize) {
                 let Some((symbol, offset)) = self.described(unit, section, start) else { continue };
                 self.entries += 1;
+                if !self.is_to_be_there(unit, section, start) {
+                    if theirs.contains_key(&(symbol, offset)) {
+                        let place = format!("{} of {symbol}", section.name);
+                        let what = "ftrace would list it beside vmlinux's, through which it is called".into();
+                        self.faults.push(Fault { place, what });
+                    }
+                    continue;
+                }
                 let from = Stretch { section: SectionId(i as u32), start, length: size };
                 let outcome = theirs
                     .get(&(symbol, offset))
@@ -100,6 +107,14 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Whether the module has to have an entry that the compiler wrote: it describes kept code, and is not ftrace's of a
+    /// function that is called, and so traced, through vmlinux's entry.
+    fn is_to_be_there(&self, unit: usize, section: &Section, start: u64) -> bool {
+        let is_of_ftrace = section.name == self.arch.ftrace_table();
+        self.described(unit, section, start)
+            .is_some_and(|(symbol, _)| !(is_of_ftrace && self.entered.is_copy(symbol)))
+    }
+
     /// The module's function that a compiler's entry describes.
     pub fn described(&self, unit: usize, section: &Section, start: u64) -> Option<(&'a str, i64)> {
         let first = section.relocations.partition_point(|r| r.offset < start);
@@ -144,7 +159,7 @@ impl<'a> Comparison<'a> {
             for (u, unit) in self.units.iter().enumerate() {
                 for source in unit.object.sections.iter().filter(|s| s.name == section.name) {
                     let starts = (0..source.size).step_by(size as usize);
-                    written += starts.filter(|n| self.described(u, source, *n).is_some()).count();
+                    written += starts.filter(|n| self.is_to_be_there(u, source, *n)).count();
                 }
             }
             if named != written {
