@@ -90,5 +90,8 @@ extern const unsigned int ss_build_id_len;
 extern const char ss_version[];			/* shown in sysfs: name and release of this scheduler */
 extern const struct ss_text ss_texts[];
 extern const unsigned int ss_text_count;
+/* Why the module's memory must not be freed once its code has run, in words; none if the build proved that it may be. */
+extern const char *const ss_unproved[];
+extern const unsigned int ss_unproved_count;
 
 #endif

@@ -196,6 +196,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
     "place.c",
     "rebuild.c",
     "report.c",
+    "retire.c",
     "runtime.h",
     "schedswap.h",
     "slots.c",
@@ -207,6 +208,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
     "table.c",
     "tasks.c",
     "text.c",
+    "unused.c",
 ];
 
 #[cfg(test)]

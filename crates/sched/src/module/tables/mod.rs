@@ -155,6 +155,8 @@ pub(super) struct Tables<'a> {
     pub features: Option<(FeatureSet, FeatureSet)>,
     /// What the author declares to the runtime.
     pub extension: &'a Extension,
+    /// Why the module's memory must not be freed once its code has run; empty if it may.
+    pub unproved: &'a [String],
 }
 
 impl Tables<'_> {
@@ -181,6 +183,7 @@ impl Tables<'_> {
             features: [features(vmlinux), features(module)],
             build_id: self.image.build_id.clone(),
             version: self.version.to_owned(),
+            unproved: self.unproved.to_vec(),
         })
     }
 
@@ -342,6 +345,7 @@ struct Contents {
     features: [Features; 2],
     build_id: Vec<u8>,
     version: String,
+    unproved: Vec<String>,
 }
 
 impl Contents {
@@ -359,6 +363,8 @@ impl Contents {
         for kind in &self.kinds {
             writer.define(&format!("\nextern struct ss_kind {kind};"));
         }
+        let reasons: Vec<String> = self.unproved.iter().map(|reason| c_string(reason)).collect();
+        writer.define_array("const char *const", "ss_unproved", "ss_unproved_count", &reasons);
         let kinds: Vec<String> = self.kinds.iter().map(|kind| format!("&{kind}")).collect();
         writer.define_array("struct ss_kind *const", "ss_kinds", "ss_kind_count", &kinds);
         for (name, set) in ["ss_features_vmlinux", "ss_features_module"].into_iter().zip(&self.features) {
