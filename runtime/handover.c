@@ -93,7 +93,7 @@ struct ss_handover *ss_handover_begin(void)
 	if (!err)
 		return predecessor;
 	if (err == -ENODEV)
-		pr_err(SS_LOG "refused: %s is loaded but not enabled, remove it first\n", predecessor->version);
+		pr_err(SS_LOG "refused: %s is loaded but not enabled, uninstall it first\n", predecessor->version);
 	ss_let_go(&use_of_predecessor);
 	return ERR_PTR(err);
 }

@@ -11,9 +11,6 @@
 #include "runtime.h"
 
 #ifdef CONFIG_MODULE_UNLOAD
-/* Of kernel/module: guards each module's state and list of uses. No header has it since 5.12. */
-extern struct mutex module_mutex;
-
 /*
  * Process context, may sleep. Fails if the removal of `module` has begun. Until ss_let_go, `use` is in a list of the
  * kernel. A module may hold itself.

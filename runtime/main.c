@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR BSD-3-Clause
 /*
- * The module's life: it is loaded disabled, swaps the scheduler in when asked (by default at once), and can be
- * removed only while swapped out: disabled, or superseded by another scheduler module. A superseded one can take
- * over again.
+ * The module's life: it is loaded disabled, and swaps the scheduler in when asked (by default at once). From then on it
+ * cannot be removed. Swapped out, it is disabled, or superseded by another scheduler module, and can be swapped in
+ * again. In the end it is retired, and stays in memory (retire.c), or it is released and removed.
  */
 #include <linux/err.h>
 #include <linux/module.h>
@@ -24,16 +24,16 @@ MODULE_PARM_DESC(replace, "Take over from the scheduler module that is loaded, i
 /* Where the stub keeps its frame while the new __schedule runs on this CPU, preemption off. Used by stub.S. */
 DEFINE_PER_CPU(unsigned long, ss_frame_sp);
 
-enum state { DISABLED, ENABLING, ENABLED, DISABLING, SUPERSEDED };
+enum state { DISABLED, ENABLING, ENABLED, DISABLING, SUPERSEDED, RETIRED };
 
 static DEFINE_MUTEX(swap_mutex);	/* one swap at a time; held over all of it */
 static enum state state;		/* written with swap_mutex held, read without by sysfs */
 static time64_t enabled_since;		/* seconds since the epoch */
-static struct ss_use own_use;	/* from before the swap in until after the swap out */
 
 const char *ss_state_name(void)
 {
-	static const char *const names[] = { "disabled", "enabling", "enabled", "disabling", "superseded" };
+	static const char *const names[] = { "disabled", "enabling", "enabled", "disabling", "superseded",
+					     "retired" };
 
 	return names[READ_ONCE(state)];
 }
@@ -73,14 +73,15 @@ static int swap_in(struct ss_handover *predecessor, enum schedswap_event event)
 static int enable(struct ss_handover *predecessor, enum schedswap_event event)
 {
 	enum state before = state;
+	bool was_kept = ss_is_kept();
 	int err;
 
-	/* Keeps rmmod out while vmlinux jumps to us. */
-	if (!ss_hold(THIS_MODULE, &own_use))
+	/* Keeps rmmod out while vmlinux jumps to us, and afterwards, because addresses may have got out. */
+	if (!ss_keep())
 		return -ENODEV;
 	err = ss_text_prepare(predecessor);
 	if (err)
-		goto let_go;
+		goto refused;
 	WRITE_ONCE(state, ENABLING);
 	err = swap_in(predecessor, event);
 	WRITE_ONCE(state, err ? before : ENABLED);
@@ -90,8 +91,9 @@ static int enable(struct ss_handover *predecessor, enum schedswap_event event)
 		return 0;
 	}
 	ss_text_forget();
-let_go:
-	ss_let_go(&own_use);
+refused:
+	if (!was_kept && !ss_author_has_code_around_swaps())
+		ss_keep_no_longer();
 	return err;
 }
 
@@ -132,7 +134,6 @@ static int disable(void)
 	ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_UNLOAD);
 	ss_extension_drop();
 	ss_text_forget();
-	ss_let_go(&own_use);	/* restored; module_exit makes sure that the memory may be freed */
 	return 0;
 }
 
@@ -143,8 +144,56 @@ int ss_request(bool wanted)
 
 	if (mutex_lock_interruptible(&swap_mutex))
 		return -EINTR;
-	if (wanted != (state == ENABLED))
+	if (state == RETIRED)
+		err = -EPERM;
+	else if (wanted != (state == ENABLED))
 		err = wanted ? enable_from_whoever_is_in_charge() : disable();
+	mutex_unlock(&swap_mutex);
+	return err;
+}
+
+static bool is_out_of_use(void)
+{
+	return state == DISABLED || state == SUPERSEDED || state == RETIRED;
+}
+
+/* Process context, may sleep. The module will not be used again; its memory stays. Also 0 if it has retired. */
+int ss_request_retirement(void)
+{
+	int err = 0;
+
+	if (mutex_lock_interruptible(&swap_mutex))
+		return -EINTR;
+	if (!is_out_of_use() || !ss_is_kept())
+		err = -EBUSY;
+	else if (state != RETIRED)
+		err = ss_retire();
+	if (!err)
+		WRITE_ONCE(state, RETIRED);
+	mutex_unlock(&swap_mutex);
+	return err;
+}
+
+/*
+ * Process context, may sleep. Lets the module be removed, if the build showed that nobody has an address of its memory,
+ * and no thread is in its code. Nothing leads there any more, so that stays true.
+ */
+int ss_request_release(void)
+{
+	int err = 0;
+
+	if (mutex_lock_interruptible(&swap_mutex))
+		return -EINTR;
+	if (!is_out_of_use())
+		err = -EBUSY;
+	else if (!ss_is_kept())
+		err = 0;
+	else if (!ss_memory_is_proved())
+		err = -EPERM;
+	else
+		err = ss_check_text_is_unused();
+	if (!err)
+		ss_keep_no_longer();
 	mutex_unlock(&swap_mutex);
 	return err;
 }
@@ -157,6 +206,9 @@ ssize_t ss_plan(char *buf)
 
 	if (mutex_lock_interruptible(&swap_mutex))
 		return -EINTR;
+	len = -EPERM;
+	if (state == RETIRED)
+		goto unlock;
 	if (state == ENABLED) {
 		len = ss_swap_plan(SS_UNLOAD, NULL, buf);
 		goto unlock;
@@ -200,7 +252,6 @@ void ss_taken_over(bool done)
 		ss_hooks_call(SS_AFTER_UNLOAD, SCHEDSWAP_HAND_OVER);
 		ss_extension_drop();
 		ss_text_forget();
-		ss_let_go(&own_use);	/* held by enable; the module may be removed, or take over again */
 	}
 	mutex_unlock(&swap_mutex);
 }
@@ -220,11 +271,12 @@ static int __init schedswap_init(void)
 	if (err) {
 		ss_sysfs_remove();
 		ss_text_release();	/* nothing in vmlinux has led there */
+		ss_keep_no_longer();	/* the kernel frees a module whose init fails */
 	}
 	return err;
 }
 
-/* Only reached while disabled or superseded: enabled, the module holds itself, and rmmod says that it is in use. */
+/* Only reached if the module was never enabled, or is released: else it holds itself, and rmmod says that it is in use. */
 static void __exit schedswap_exit(void)
 {
 	ss_sysfs_remove();	/* waits for readers and writers that are in our code */

@@ -18,6 +18,7 @@ enum ss_op { SS_LOAD, SS_UNLOAD, SS_SWITCH };
 
 struct kobject;
 struct module;
+struct mutex;
 struct ss_handover;
 
 /* What one swap cost. Times in ns. */
@@ -48,6 +49,19 @@ bool ss_is_enabled(void);
 time64_t ss_enabled_since(void);
 int ss_be_taken_over(void);
 void ss_taken_over(bool done);
+int ss_request_retirement(void);
+int ss_request_release(void);
+
+/* retire.c */
+bool ss_keep(void);
+void ss_keep_no_longer(void);
+bool ss_is_kept(void);
+bool ss_author_has_code_around_swaps(void);
+bool ss_memory_is_proved(void);
+int ss_retire(void);
+
+/* Of kernel/module: guards the list of modules, each one's name, state and list of uses. No header has it since 5.12. */
+extern struct mutex module_mutex;
 
 /*
  * hold.c. The kernel reads this: it is its struct module_use, which linux/module.h has in older kernels, and
@@ -136,6 +150,9 @@ void ss_check_share_of_all(struct ss_check *check, unsigned int share, unsigned 
 void ss_blockers_keep(struct ss_check *check);
 void ss_blockers_clear(void);
 ssize_t ss_blockers_show(char *buf);
+
+/* unused.c */
+int ss_check_text_is_unused(void);
 void ss_wait_until_text_is_unused(void);
 
 /* rebuild.c: inside the stop, for the CPU it runs on */
@@ -176,5 +193,6 @@ void ss_sysfs_remove(void);
 bool ss_sysfs_is_in_charge(void);
 void ss_sysfs_take_charge(void);
 void ss_sysfs_leave(struct kobject *directory, const char *module);
+void ss_sysfs_retire(const char *module);
 
 #endif

@@ -91,5 +91,8 @@ extern const char ss_version[];			/* shown in sysfs: name and release of this sc
 extern const u8 ss_rebuilds;			/* each swap takes all threads off their queues and puts them back */
 extern const struct ss_text ss_texts[];
 extern const unsigned int ss_text_count;
+/* Why the module's memory must not be freed once its code has run, in words; none if the build proved that it may be. */
+extern const char *const ss_unproved[];
+extern const unsigned int ss_unproved_count;
 
 #endif

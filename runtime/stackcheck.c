@@ -328,36 +328,3 @@ ssize_t ss_blockers_show(char *buf)
 	mutex_unlock(&kept_mutex);
 	return len;
 }
-
-/*
- * Before the module's memory is freed, with the old scheduler back in place. The stop has seen no thread in the
- * module's code, so this finds none unless a new function of it is still run by something its author forgot to
- * stop; then it waits for that to return. May sleep.
- */
-void ss_wait_until_text_is_unused(void)
-{
-	unsigned int threads, rounds = 0;
-	struct ss_check *check;
-	int err;
-
-	/* RCU callbacks of the module's own may be queued, and a preempted thread may hold a pointer to call. */
-	rcu_barrier();
-#ifdef CONFIG_TASKS_RCU
-	synchronize_rcu_tasks();
-#endif
-	check = kmalloc(sizeof(*check), GFP_KERNEL | __GFP_NOFAIL);
-	do {
-		memset(check, 0, sizeof(*check));
-		check->texts = ss_handover.texts;
-		check->text_count = *ss_handover.text_count;
-		check->asker = current;
-		err = ss_check_outside(check, &threads);
-		if (!err)
-			break;
-		if (rounds++ == 100)
-			pr_info(SS_LOG "removal waits for %s (%d) to leave the module's code\n",
-				check->blockers[0].comm, check->blockers[0].pid);
-		msleep(10);
-	} while (true);
-	kfree(check);
-}

@@ -81,6 +81,44 @@ static ssize_t extension_show(struct kobject *kobj, struct kobj_attribute *attr,
 	return ss_extension_show(buf);
 }
 
+/* Whether the module holds itself, because it was enabled. */
+static ssize_t kept_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%d\n", ss_is_kept());
+}
+
+/* Why the module's memory must not be freed: what the build found, a line each; nothing if it may be. */
+static ssize_t unproved_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	unsigned int i;
+	ssize_t len = 0;
+
+	for (i = 0; i < ss_unproved_count; i++)
+		len += sysfs_emit_at(buf, len, "%s\n", ss_unproved[i]);
+	return len;
+}
+
+/* Both take a 1, like the files of devices that are removed by writing. */
+static ssize_t ask_once(const char *buf, size_t count, int (*ask)(void))
+{
+	bool wanted;
+	int err = kstrtobool(buf, &wanted);
+
+	if (!err)
+		err = wanted ? ask() : -EINVAL;
+	return err ?: count;
+}
+
+static ssize_t retire_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf, size_t count)
+{
+	return ask_once(buf, count, ss_request_retirement);
+}
+
+static ssize_t release_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf, size_t count)
+{
+	return ask_once(buf, count, ss_request_release);
+}
+
 static struct kobj_attribute enable_attr = __ATTR_RW(enable);
 static struct kobj_attribute state_attr = __ATTR_RO(state);
 static struct kobj_attribute version_attr = __ATTR_RO(version);
@@ -92,11 +130,16 @@ static struct kobj_attribute functions_attr = __ATTR_RO(functions);
 static struct kobj_attribute blocker_attr = __ATTR_RO(blocker);
 static struct kobj_attribute timing_attr = __ATTR_RO(timing);
 static struct kobj_attribute extension_attr = __ATTR_RO(extension);
+static struct kobj_attribute kept_attr = __ATTR_RO(kept);
+static struct kobj_attribute unproved_attr = __ATTR_RO(unproved);
+static struct kobj_attribute retire_attr = __ATTR_WO(retire);
+static struct kobj_attribute release_attr = __ATTR_WO(release);
 
 static struct attribute *attributes[] = {
 	&enable_attr.attr, &state_attr.attr, &version_attr.attr, &module_attr.attr, &since_attr.attr,
 	&build_id_attr.attr, &functions_attr.attr, &blocker_attr.attr, &timing_attr.attr, &plan_attr.attr,
-	&extension_attr.attr, &ss_handover.attribute.attr, NULL,
+	&extension_attr.attr, &kept_attr.attr, &unproved_attr.attr, &retire_attr.attr, &release_attr.attr,
+	&ss_handover.attribute.attr, NULL,
 };
 
 static const struct attribute_group group = { .attrs = attributes };
@@ -108,6 +151,8 @@ static const struct attribute_group group = { .attrs = attributes };
 static struct kobj_attribute *replaced;
 static struct attribute **replaced_list;
 
+#define REPLACED "vmlinux"
+
 static void forget_replaced(void)
 {
 	unsigned int i;
@@ -116,12 +161,14 @@ static void forget_replaced(void)
 		kfree(replaced[i].attr.name);
 	kvfree(replaced);
 	kvfree(replaced_list);
+	replaced = NULL;
+	replaced_list = NULL;
 }
 
 /* On failure, forget_replaced frees what there is. */
 static int add_replaced(void)
 {
-	struct attribute_group group = { .name = "vmlinux" };
+	struct attribute_group group = { .name = REPLACED };
 	unsigned int i;
 
 	replaced = kvcalloc(ss_patch_count, sizeof(*replaced), GFP_KERNEL);
@@ -218,4 +265,14 @@ void ss_sysfs_leave(struct kobject *left, const char *module)
 
 	snprintf(name, sizeof(name), "schedswap-%s", module);
 	rename(left, name);
+}
+
+/* What the module replaced is of no interest any more, and takes more memory than the module. */
+void ss_sysfs_retire(const char *module)
+{
+	const struct attribute_group group = { .name = REPLACED, .attrs = replaced_list };
+
+	sysfs_remove_group(directory, &group);	/* waits for readers */
+	forget_replaced();
+	ss_sysfs_leave(directory, module);
 }

@@ -51,6 +51,8 @@ pub struct Config {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// NUMA nodes, which share CPUs and memory evenly.
+    pub numa_nodes: u32,
     /// Further kernel parameters.
     pub append: Vec<String>,
     /// QEMU's CPU model.
@@ -88,6 +90,7 @@ impl Config {
             firmware: None,
             cpus: 4,
             memory_mib: 2048,
+            numa_nodes: 1,
             append: Vec::new(),
             cpu_model: platform.cpu_model.to_string(),
             icount: None,
@@ -125,8 +128,11 @@ impl Config {
             None => add(&["-accel", "tcg,thread=single"]),
         }
         add(self.platform.board);
-        add(&["-cpu", &self.cpu_model, "-smp", &self.cpus.to_string()]);
+        add(&["-cpu", &self.cpu_model, "-smp", &self.cpu_topology()]);
         add(&["-m", &format!("{}M", self.memory_mib)]);
+        for option in self.numa_options() {
+            add(&option.each_ref().map(String::as_str));
+        }
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         add(&[
             "-chardev",
@@ -146,6 +152,32 @@ impl Config {
     }
 }
 
+impl Config {
+    /// CPUs, a socket for each node: CPUs that share a cache are of one node.
+    fn cpu_topology(&self) -> String {
+        match self.numa_nodes {
+            0 | 1 => self.cpus.to_string(),
+            nodes => format!("{},sockets={nodes},cores={},threads=1", self.cpus, self.cpus / nodes),
+        }
+    }
+
+    /// Pairs of option and value; none for a machine without nodes.
+    fn numa_options(&self) -> Vec<[String; 2]> {
+        let (nodes, cpus, mib) = (self.numa_nodes, self.cpus, self.memory_mib);
+        if nodes < 2 {
+            return Vec::new();
+        }
+        let options = |node: u32| {
+            let (first, last) = (node * cpus / nodes, (node + 1) * cpus / nodes - 1);
+            [
+                ["-object".to_owned(), format!("memory-backend-ram,id=node{node},size={}M", mib / nodes)],
+                ["-numa".to_owned(), format!("node,nodeid={node},cpus={first}-{last},memdev=node{node}")],
+            ]
+        };
+        (0..nodes).flat_map(options).collect()
+    }
+}
+
 /// A path within an option of QEMU, where a comma ends the value unless doubled.
 pub(super) fn option_value(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
@@ -161,6 +193,21 @@ mod tests {
         config.append.push("loglevel=4".into());
         assert!(config.command_line().ends_with(" loglevel=4"));
         assert!(config.command_line().contains("panic=-1"));
+    }
+
+    #[test]
+    fn nodes_share_cpus_and_memory() {
+        let mut config = Config::new("k".as_ref(), Initramfs::default());
+        let text = |config: &Config| format!("{:?}", config.qemu_arguments("i".as_ref(), "c".as_ref()));
+        assert!(!text(&config).contains("-numa"));
+        config.numa_nodes = 2;
+        let text = text(&config);
+        assert!(text.contains("4,sockets=2,cores=2,threads=1"), "{text}");
+        assert!(text.contains("node,nodeid=0,cpus=0-1,memdev=node0"), "{text}");
+        assert!(
+            text.contains("node,nodeid=1,cpus=2-3,memdev=node1") && text.contains("id=node1,size=1024M"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -24,6 +24,8 @@ const PROGRESS_SECONDS: u64 = 60;
 const PROGRESS_LIMIT: Duration = Duration::from_secs(600);
 /// How much slower than this machine's clock the guest's may go, which may count instructions.
 const BASELINE_PATIENCE: u32 = 20;
+/// MiB that the modules of all cycles may keep: the guest's memory is the limit.
+const RETIRED_MAX: u32 = 1 << 20;
 /// Tries of an unload that finds threads in the way; the loader itself retries within each.
 const UNLOADS: u32 = 5;
 /// Tries of taking a CPU off line.
@@ -211,7 +213,8 @@ impl Scenario {
             load: None,
             unload: None,
         };
-        cycle.load = cycle.switch(guest, &format!("loader --json install {MODULE_PATH}"))?;
+        cycle.load = cycle
+            .switch(guest, &format!("loader --json --retired-max {RETIRED_MAX} install {MODULE_PATH}"))?;
         if cycle.load.is_none() {
             return Ok(cycle);
         }

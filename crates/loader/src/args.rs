@@ -22,14 +22,20 @@ pub struct CommandLine {
     /// How long to wait while another loader is at work
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub lock_wait: Duration,
+    /// How many MiB the schedulers may keep that ran since the boot, the next one included, each counted as at least 1
+    /// MiB; more is refused
+    #[arg(long, global = true, value_name = "MIB", default_value_t = crate::retired::MIB_MAX)]
+    pub retired_max: u64,
     #[command(subcommand)]
     pub command: Command,
 }
 
 const AFTER_HELP: &str = "\
-Exit status: 0 done, or nothing to do; 1 failed; 2 wrong usage; 3 refused by a safety check, with nothing changed
-(threads in the way, another patcher at the same functions, another kernel, a payload that is damaged or does not
-belong to root, a scheduler that is loaded already); 4 not root; 5 another loader is at work.
+Exit status: 0 done, or nothing to do; 1 failed; 2 wrong usage; 3 refused by a safety check, with
+nothing changed (threads in the way, another patcher at the same functions, another kernel, a
+payload that is damaged or does not belong to root, a scheduler that is loaded already, too much
+memory kept by schedulers that have retired); 4 not root; 5 another loader is at work;
+6 refused to free a module's memory, because something may have an address of it.
 
 Kernel command line: schedswap.enable=0 loads nothing at boot.";
 
@@ -47,8 +53,14 @@ pub enum Command {
         #[command(flatten)]
         patience: PatienceArgs,
     },
-    /// Switch back to the kernel's own scheduler, unload the module, and load none at boot
+    /// Switch back to the kernel's own scheduler, and load none at boot
+    ///
+    /// The module retires: its memory stays until the next boot, because the kernel may still have an address of it.
+    /// `status` shows the modules that have retired.
     Uninstall {
+        /// Free the memory of this and of all retired modules, where the build has shown that no address gets out
+        #[arg(long)]
+        free: bool,
         #[command(flatten)]
         patience: PatienceArgs,
     },
@@ -181,7 +193,15 @@ mod tests {
     fn every_exit_status_is_in_the_help() {
         use clap::CommandFactory;
         let help = CommandLine::command().render_long_help().to_string();
-        for status in ["0 done", "1 failed", "2 wrong usage", "3 refused", "4 not root", "5 another loader"] {
+        for status in [
+            "0 done",
+            "1 failed",
+            "2 wrong usage",
+            "3 refused",
+            "4 not root",
+            "5 another loader",
+            "6 refused to free",
+        ] {
             assert!(help.contains(status), "{status} is not in {help}");
         }
     }

@@ -10,6 +10,7 @@ use crate::install::{self, Fit};
 use crate::payload_dir;
 use crate::record::Record;
 use crate::registry::{Attempt, Registry};
+use crate::retired::Memory;
 use crate::switch::Patience;
 use crate::{running, swap, text};
 use schedswap_payload::report::Blocked;
@@ -103,7 +104,7 @@ pub fn start(
 
 /// Back to the kernel's own scheduler until the next boot or `start`.
 pub fn stop(machine: &Machine, patience: Patience, record: &mut Record) -> Result<(), LoaderError> {
-    swap::take_out(machine, patience, record)
+    swap::take_out(machine, Memory::Keep, patience, record)
 }
 
 /// Records that the machine came up healthy.

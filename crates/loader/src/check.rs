@@ -7,7 +7,7 @@ use crate::error::LoaderError;
 use crate::host::Machine;
 use crate::install::{self, Fit};
 use crate::paths::Paths;
-use crate::{boot, lock, running, swap, text};
+use crate::{boot, lock, retired, running, swap, text};
 use schedswap_payload::report::{CheckReport, Outcome};
 use std::path::Path;
 use std::time::Duration;
@@ -75,6 +75,9 @@ fn look_at_what_runs(
         }
         None => {}
     }
+    report
+        .problems
+        .extend(retired::check_room(machine, candidate.module()).err().map(|error| error.to_string()));
     report.problems.extend(module_loading(paths, candidate.module().is_signed));
     if matches!(candidate, Candidate::Payload(_)) {
         report.problems.extend(state_is_read_only(paths));

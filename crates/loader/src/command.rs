@@ -7,6 +7,7 @@ use crate::host::{Host, Machine, Running};
 use crate::kernel_log::KernelLog;
 use crate::paths::Paths;
 use crate::record::Record;
+use crate::retired::Memory;
 use crate::{boot, candidate, check, install, lock, plan, refusal, remove, running, status, text};
 use clap::CommandFactory as _;
 use schedswap_payload::report::{Outcome, Report};
@@ -19,13 +20,14 @@ use std::time::Duration;
 
 /// The whole program.
 pub fn run(line: CommandLine) -> ExitCode {
-    let CommandLine { json, root, lock_wait, command } = line;
+    let CommandLine { json, root, lock_wait, retired_max, command } = line;
     let machine = Machine {
         owner: if root.is_some() { rustix::process::geteuid().as_raw() } else { 0 },
         is_live: root.is_none(),
         paths: Paths::below(root.map_or("/".into(), |root| install::absolute(&root))),
         host: Box::new(Running) as Box<dyn Host>,
         disk: Disk::default(),
+        retired_max_mib: retired_max,
     };
     match &command {
         Command::Status => print(&command, json, status::status(&machine), text::status, |_| Outcome::Ok),
@@ -124,7 +126,10 @@ fn change(
             install::install(machine, &path, patience.into(), record)
         }
         Command::Switch { path, patience } => install::switch(machine, path, patience.into(), record),
-        Command::Uninstall { patience } => remove::uninstall(machine, patience.into(), record),
+        Command::Uninstall { free, patience } => {
+            let memory = if *free { Memory::Free } else { Memory::Keep };
+            remove::uninstall(machine, memory, patience.into(), record)
+        }
         Command::Remove { dir, patience } => {
             remove::remove(machine, &install::absolute(dir), patience.into(), record)
         }

@@ -3,7 +3,7 @@
 use crate::payload_dir::PayloadError;
 use crate::text;
 use schedswap_payload::manifest::ManifestError;
-use schedswap_payload::report::{Conflict, Outcome};
+use schedswap_payload::report::{Conflict, Outcome, RetiredScheduler};
 use schedswap_payload::sysfs::{Blocker, State};
 use schedswap_payload::{BuildId, sysfs};
 use std::path::PathBuf;
@@ -178,6 +178,42 @@ pub enum LoaderError {
     )]
     StillInUse { waited: Duration },
 
+    #[error(
+        "schedulers that have retired keep their memory until the next boot{}. With this one it would be {needed_mib} \
+         MiB, each counted as at least 1 MiB, and {mib} MiB are the limit (--retired-max). Nothing was changed. Run \
+         `uninstall --free`, which frees what can be freed, or reboot, or allow more", retired_text(.retired)
+    )]
+    NoRoom { retired: Vec<RetiredScheduler>, needed_mib: u64, mib: u64 },
+
+    #[error(
+        "it is not shown that nothing in the kernel has an address of the memory of {version}, so it must not be \
+         freed: {}. Nothing was changed. Run `uninstall` without --free: the memory stays until the next boot",
+        .reasons.join("; ")
+    )]
+    Unproved { version: String, reasons: Vec<String> },
+
+    #[error(
+        "{version} is out of use, but threads are still in its code after {} s: {}. Stop them and run \
+         `uninstall --free` again; until then its memory stays",
+        waited.as_secs(), threads_text(.blockers)
+    )]
+    ThreadsInside { version: String, waited: Duration, blockers: Vec<Blocker> },
+
+    #[error("the module does not run any more, but could not retire: writing 1 to {} failed; it stays loaded, and the \
+        next command tries again", path.display())]
+    NotRetired {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error("the module does not let itself be removed: writing 1 to {} failed", path.display())]
+    NotReleased {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
     #[error("the module could not be unloaded")]
     NotUnloaded {
         #[source]
@@ -198,22 +234,35 @@ fn seen_text(by: &[Conflict]) -> String {
 
 fn busy_text(what: &str, attempts: u32, blockers: &[Blocker]) -> String {
     let times = if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
-    let who = match blockers {
-        [] => "the module named none".to_owned(),
-        some => some.iter().map(Blocker::to_string).collect::<Vec<_>>().join("; "),
-    };
+    let who = threads_text(blockers);
     format!(
         "{what} was given up after {times}, because threads are inside functions to be replaced: {who}. \
          Nothing was changed; stop these threads or try again with more --retries or a longer --wait"
     )
 }
 
+fn threads_text(blockers: &[Blocker]) -> String {
+    match blockers {
+        [] => "the module named none".to_owned(),
+        some => some.iter().map(Blocker::to_string).collect::<Vec<_>>().join("; "),
+    }
+}
+
+fn retired_text(retired: &[RetiredScheduler]) -> String {
+    let one = |one: &RetiredScheduler| format!("{} {}", one.version, crate::retired::kib(one.bytes));
+    match retired {
+        [] => " (none so far)".to_owned(),
+        some => format!(" ({})", some.iter().map(one).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 impl LoaderError {
-    /// 1 failed, 3 refused, and two codes that scripts may want to distinguish.
+    /// 1 failed, 3 refused, and three codes that scripts may want to distinguish.
     pub fn exit_code(&self) -> u8 {
         match (self, self.outcome()) {
             (LoaderError::NotRoot { .. }, _) => 4,
             (LoaderError::Locked { .. }, _) => 5,
+            (LoaderError::Unproved { .. }, _) => 6,
             (_, Outcome::Refused) => 3,
             (_, Outcome::Failed) => 1,
             (_, Outcome::Ok) => 0,
@@ -238,6 +287,9 @@ impl LoaderError {
             | Payload(_)
             | Conflicts { .. }
             | NothingNamed { .. }
+            | NoRoom { .. }
+            | Unproved { .. }
+            | ThreadsInside { .. }
             | StillInUse { .. } => Outcome::Refused,
             NotRoot { .. }
             | Unreadable { .. }
@@ -253,6 +305,8 @@ impl LoaderError {
             | Contract(_)
             | Sysfs { .. }
             | NotUnloaded { .. }
+            | NotRetired { .. }
+            | NotReleased { .. }
             | LeftLoaded { .. } => Outcome::Failed,
         }
     }

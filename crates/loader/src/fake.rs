@@ -40,8 +40,14 @@ pub struct Kernel {
     /// The machine dies during the switch; from then on nothing reaches the disk.
     pub dies: bool,
     pub is_dead: bool,
-    /// Modules whose files are being read.
-    pub in_use: Vec<String>,
+    /// A module fails to retire.
+    pub cannot_retire: bool,
+    /// What a module's build could not show, one reason a line.
+    pub unproved: String,
+    /// How much memory a module takes.
+    pub module_bytes: u64,
+    /// How many looks find a thread in a module's code that is out of use.
+    pub inside: u32,
     pub systemctl: Vec<String>,
     /// Modules loaded, switched to and unloaded, in order.
     pub log: Vec<String>,
@@ -65,7 +71,10 @@ impl Fake {
             refuses: None,
             dies: false,
             is_dead: false,
-            in_use: Vec::new(),
+            cannot_retire: false,
+            unproved: String::new(),
+            module_bytes: 1 << 20,
+            inside: 0,
             systemctl: Vec::new(),
             log: Vec::new(),
             boots: 0,
@@ -97,6 +106,7 @@ impl Fake {
             disk: Disk { gate: Some(Rc::new(gate)) },
             owner: rustix::process::geteuid().as_raw(),
             is_live: true,
+            retired_max_mib: 64,
         }
     }
 
@@ -156,6 +166,7 @@ impl Fake {
             functions: vec![DivertedFunction { name: "schedule_tail".into(), sympos: 0 }],
             findings_allowed: vec![],
             warnings: vec![],
+            unproved: vec![],
         };
         for (file, bytes, mode) in [
             ("scheduler.ko", module, 0o644),
@@ -226,6 +237,49 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// The module gives up its name, and stays.
+    fn retire(&mut self, dir: &Path) -> Result<(), Errno> {
+        if read(dir, "state") == "enabled" || read(dir, "kept") != "1" {
+            return Err(Errno::BUSY);
+        }
+        if self.cannot_retire {
+            return Err(Errno::NOMEM);
+        }
+        let module = read(dir, "module");
+        let modules = self.root.join("sys/module");
+        let name = (1..).map(|n| format!("{module}_r{n}")).find(|name| !modules.join(name).exists()).unwrap();
+        fs::rename(modules.join(&module), modules.join(&name)).unwrap();
+        set(dir, "module", &name);
+        set(dir, "state", "retired");
+        fs::remove_dir_all(dir.join("vmlinux")).unwrap();
+        fs::rename(dir, self.dir(&format!("schedswap-{name}"))).unwrap();
+        self.log.push(format!("retire {}", read(&self.dir(&format!("schedswap-{name}")), "version")));
+        Ok(())
+    }
+
+    /// The module lets itself be removed, if no thread is in its code and the build has shown that it may be.
+    fn release(&mut self, dir: &Path) -> Result<(), Errno> {
+        if read(dir, "state") == "enabled" {
+            return Err(Errno::BUSY);
+        }
+        if !read(dir, "unproved").is_empty() {
+            return Err(Errno::PERM);
+        }
+        if self.inside > 0 {
+            self.inside -= 1;
+            set(dir, "blocker", "sleeper 7 do_wait");
+            return Err(Errno::BUSY);
+        }
+        set(dir, "kept", "0");
+        Ok(())
+    }
+}
+
+fn read(dir: &Path, file: &str) -> String {
+    fs::read_to_string(dir.join(file)).unwrap().trim().to_owned()
+}
+
 fn set(dir: &Path, file: &str, content: &str) {
     fs::write(dir.join(file), format!("{content}\n")).unwrap();
 }
@@ -264,10 +318,14 @@ impl Host for FakeHost {
         let version = module.info.version.clone().unwrap();
         let files =
             [("version", version.as_str()), ("module", &name), ("state", "disabled"), ("functions", "1")];
-        for (file, content) in files.into_iter().chain([("enable", "0"), ("since", ""), ("plan", &plan)]) {
+        let others =
+            [("enable", "0"), ("since", ""), ("plan", &plan), ("kept", "0"), ("retire", ""), ("release", "")];
+        for (file, content) in files.into_iter().chain(others) {
             set(&dir, file, content);
         }
+        fs::write(dir.join("unproved"), &kernel.unproved).unwrap();
         directory(&kernel.root.join("sys/module").join(&name));
+        set(&kernel.root.join("sys/module").join(&name), "coresize", &kernel.module_bytes.to_string());
         kernel.log.push(format!("load {version}"));
         Ok(())
     }
@@ -275,26 +333,32 @@ impl Host for FakeHost {
     fn unload(&self, name: &str) -> Result<(), Errno> {
         let mut kernel = self.0.borrow_mut();
         let Some(dir) = kernel.dir_of(name) else { return Err(Errno::NOENT) };
-        let state = fs::read_to_string(dir.join("state")).unwrap();
-        if state.trim() == "enabled" || kernel.in_use.iter().any(|module| module == name) {
+        let kept = fs::read_to_string(dir.join("kept")).unwrap();
+        if kept.trim() == "1" {
             return Err(Errno::AGAIN);
         }
         let version = fs::read_to_string(dir.join("version")).unwrap();
         fs::remove_dir_all(dir).unwrap();
-        fs::remove_dir(kernel.root.join("sys/module").join(name)).unwrap();
+        fs::remove_dir_all(kernel.root.join("sys/module").join(name)).unwrap();
         kernel.log.push(format!("unload {}", version.trim()));
         Ok(())
     }
 
     fn write(&self, file: &Path, value: char) -> io::Result<()> {
         let mut kernel = self.0.borrow_mut();
-        assert!(file.ends_with("enable") && file.exists(), "{file:?}");
+        assert!(file.exists(), "{file:?}");
         let dir = file.parent().unwrap().to_owned();
         if kernel.dies {
             kernel.is_dead = true;
         }
         if kernel.is_dead {
             return Err(Errno::IO.into());
+        }
+        match file.file_name().unwrap().to_str().unwrap() {
+            "enable" => {}
+            "retire" => return Ok(kernel.retire(&dir)?),
+            "release" => return Ok(kernel.release(&dir)?),
+            other => panic!("{other} is written"),
         }
         if let Some(errno) = kernel.swap_fails {
             return Err(errno.into());
@@ -304,9 +368,11 @@ impl Host for FakeHost {
             set(&dir, "blocker", "sleeper 7 do_wait");
             return Err(Errno::BUSY.into());
         }
-        let read = |dir: &Path, name: &str| fs::read_to_string(dir.join(name)).unwrap().trim().to_owned();
         let (module, version) = (read(&dir, "module"), read(&dir, "version"));
         kernel.log.push(format!("{} {version}", if value == '1' { "enable" } else { "disable" }));
+        if value == '1' {
+            set(&dir, "kept", "1");
+        }
         set(&dir, "timing", TIMING);
         set(&dir, "enable", &value.to_string());
         set(&dir, "since", if value == '1' { "1700000000" } else { "" });

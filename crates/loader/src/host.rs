@@ -24,6 +24,8 @@ pub struct Machine {
     pub owner: u32,
     /// Whether this is the running machine, not an image of one.
     pub is_live: bool,
+    /// How many MiB all loaded scheduler modules may keep together.
+    pub retired_max_mib: u64,
 }
 
 /// The calls that change a running machine.

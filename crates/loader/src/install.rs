@@ -8,7 +8,7 @@ use crate::payload_dir::{self, Payload};
 use crate::record::Record;
 use crate::registry::{Registry, Swap};
 use crate::switch::Patience;
-use crate::{candidate, refusal, running, services, swap};
+use crate::{candidate, refusal, retired, running, services, swap};
 use schedswap_payload::report::Attempt;
 use std::path::{Path, PathBuf};
 
@@ -105,6 +105,7 @@ fn install_loose(
     {
         return Err(LoaderError::AlreadyLoaded { version: loaded.says.version, state: loaded.says.state });
     }
+    retired::check_room(machine, &module)?;
     let functions = manifest.map(|manifest| Functions::of(&manifest.functions)).unwrap_or_default();
     conflicts::refuse(&machine.paths, &functions)?;
     swap::bring_in(machine, &module, patience, record)
@@ -167,6 +168,7 @@ pub fn run(
         record.done = Some(format!("{} runs already", payload.name));
         return Ok(());
     }
+    retired::check_room(machine, &payload.module)?;
     let functions = Functions::of(&payload.manifest.functions);
     conflicts::refuse(&machine.paths, &functions)?;
     swap::bring_in(machine, &payload.module, patience, record)

@@ -6,6 +6,7 @@ use crate::error::LoaderError;
 use crate::fake::{Fake, RELEASE, module_name};
 use crate::record::Record;
 use crate::registry::Registry;
+use crate::retired::Memory;
 use crate::switch::Patience;
 use crate::{check, install, plan, remove, status};
 use rustix::io::Errno;
@@ -40,7 +41,23 @@ fn forget(fake: &Fake, dir: &Path) -> Outcomes {
 
 fn uninstall(fake: &Fake) -> Outcomes {
     let mut record = Record::default();
-    remove::uninstall(&fake.machine(), PATIENCE, &mut record).map(|()| record)
+    remove::uninstall(&fake.machine(), Memory::Keep, PATIENCE, &mut record).map(|()| record)
+}
+
+fn uninstall_and_free(fake: &Fake) -> Outcomes {
+    let mut record = Record::default();
+    remove::uninstall(&fake.machine(), Memory::Free, PATIENCE, &mut record).map(|()| record)
+}
+
+/// What the kernel calls a payload's module that was the `n`th of its name to retire.
+fn retired_name(payload: &str, n: u32) -> String {
+    format!("{}_r{n}", module_name(payload))
+}
+
+/// The names of modules, as /sys/module lists them.
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
 }
 
 fn start(fake: &Fake, is_forced: bool) -> Outcomes {
@@ -86,15 +103,15 @@ fn from_version_to_version_in_one_stop_and_back() {
     let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
     install(&fake, &one).unwrap();
     install(&fake, &two).unwrap();
-    assert_eq!(fake.modules(), [module_name("demo-2")]);
+    assert_eq!(fake.modules(), sorted(vec![module_name("demo-2"), retired_name("demo-1", 1)]));
     assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-2"));
     switch(&fake, "demo-1").unwrap();
     assert_eq!(fake.runs().as_deref(), Some("demo-1"));
     assert_eq!(active(&fake, RELEASE).as_deref(), Some("demo-1"));
     // Never by way of the kernel's own scheduler: nothing was disabled.
     let log = fake.kernel.borrow().log.clone();
-    let expected = "load demo-1,enable demo-1,load demo-2,enable demo-2,unload demo-1,load demo-1,enable demo-1,\
-                    unload demo-2";
+    let expected = "load demo-1,enable demo-1,load demo-2,enable demo-2,retire demo-1,load demo-1,enable demo-1,\
+                    retire demo-2";
     assert_eq!(log.join(","), expected);
     // Again: it is installed already.
     assert_eq!(install(&fake, &one).unwrap().done.as_deref(), Some("demo-1 runs already"));
@@ -164,10 +181,10 @@ fn threads_that_go_away_are_waited_for() {
 }
 
 #[test]
-fn an_old_module_that_is_read_stays_a_while_and_goes_with_the_next_command() {
+fn an_old_module_that_cannot_retire_does_so_with_the_next_command() {
     let fake = Fake::new();
     install(&fake, &fake.payload("demo-1")).unwrap();
-    fake.kernel.borrow_mut().in_use.push(module_name("demo-1"));
+    fake.kernel.borrow_mut().cannot_retire = true;
     let record = install(&fake, &fake.payload("demo-2")).unwrap();
     assert!(
         record.notes.iter().any(|note| note.contains("demo-1 is out of use but still loaded")),
@@ -175,9 +192,126 @@ fn an_old_module_that_is_read_stays_a_while_and_goes_with_the_next_command() {
     );
     assert_eq!(fake.runs().as_deref(), Some("demo-2"));
     assert_eq!(status::status(&fake.machine()).unwrap().beside.len(), 1);
-    fake.kernel.borrow_mut().in_use.clear();
+    fake.kernel.borrow_mut().cannot_retire = false;
     uninstall(&fake).unwrap();
+    let names = vec![retired_name("demo-1", 1), retired_name("demo-2", 1)];
+    assert_eq!(fake.modules(), sorted(names));
+}
+
+#[test]
+fn what_has_run_retires_and_shows_what_it_keeps() {
+    let fake = Fake::new();
+    let one = fake.payload("demo-1");
+    fake.kernel.borrow_mut().unproved = "update_curr hands out the address of novel_node\n".into();
+    for n in 1..=3 {
+        install(&fake, &one).unwrap();
+        let record = uninstall(&fake).unwrap();
+        let done = record.done.unwrap();
+        assert!(done.contains("demo-1 has retired, and keeps 1024 KiB until the next boot"), "{done}");
+        assert_eq!(fake.runs(), None);
+        let retired = status::status(&fake.machine()).unwrap().retired;
+        let names: Vec<_> = retired.iter().map(|retired| retired.module.clone()).collect();
+        assert_eq!(names, (1..=n).map(|n| retired_name("demo-1", n)).collect::<Vec<_>>());
+        assert_eq!((retired[0].version.as_str(), retired[0].bytes), ("demo-1", 1 << 20));
+        assert_eq!(retired[0].unproved, ["update_curr hands out the address of novel_node"]);
+    }
+    assert_eq!(uninstall(&fake).unwrap().version, None);
+    fake.boot(RELEASE);
+    assert_eq!(status::status(&fake.machine()).unwrap().retired, []);
+}
+
+#[test]
+fn what_never_ran_is_unloaded() {
+    let fake = Fake::new();
+    fake.kernel.borrow_mut().busy = 99;
+    install(&fake, &fake.payload("demo-1")).unwrap_err();
     assert_eq!(fake.modules(), [""; 0]);
+}
+
+#[test]
+fn memory_is_freed_where_that_is_shown_to_be_safe() {
+    let fake = Fake::new();
+    let (one, two) = (fake.payload("demo-1"), fake.payload("demo-2"));
+    install(&fake, &one).unwrap();
+    install(&fake, &two).unwrap();
+    let record = uninstall_and_free(&fake).unwrap();
+    assert!(record.done.unwrap().contains("demo-2 is unloaded, and its memory (1024 KiB) is free"));
+    assert_eq!(record.notes[1..], ["demo-1 had retired; 1024 KiB are free again"]);
+    assert_eq!(fake.modules(), [""; 0]);
+}
+
+#[test]
+fn memory_that_may_be_pointed_to_is_never_freed() {
+    let fake = Fake::new();
+    let one = fake.payload("demo-1");
+    fake.kernel.borrow_mut().unproved = "update_curr hands out the address of novel_node\n".into();
+    install(&fake, &one).unwrap();
+    let error = uninstall_and_free(&fake).unwrap_err();
+    assert_eq!((error.exit_code(), fake.runs().as_deref()), (6, Some("demo-1")), "nothing was changed");
+    assert!(error.to_string().contains("the address of novel_node"), "{error}");
+    uninstall(&fake).unwrap();
+    assert_eq!(uninstall_and_free(&fake).unwrap_err().exit_code(), 6);
+    assert_eq!(fake.modules(), [retired_name("demo-1", 1)]);
+    // Beside one that may be freed, it is only noted.
+    fake.kernel.borrow_mut().unproved.clear();
+    install(&fake, &one).unwrap();
+    let record = uninstall_and_free(&fake).unwrap();
+    assert!(record.notes.iter().any(|note| note.contains("the address of novel_node")), "{record:?}");
+    assert_eq!(fake.modules(), [retired_name("demo-1", 1)]);
+}
+
+#[test]
+fn memory_is_not_freed_while_a_thread_is_in_the_code() {
+    let fake = Fake::new();
+    install(&fake, &fake.payload("demo-1")).unwrap();
+    fake.kernel.borrow_mut().inside = 3;
+    uninstall_and_free(&fake).unwrap();
+    assert_eq!(fake.modules(), [""; 0], "they have gone away meanwhile");
+    install(&fake, &fake.payload("demo-1")).unwrap();
+    fake.kernel.borrow_mut().inside = 1000;
+    let error = uninstall_and_free(&fake).unwrap_err();
+    assert_eq!((error.exit_code(), fake.runs()), (3, None));
+    assert!(error.to_string().contains("sleeper (thread 7) in do_wait"), "{error}");
+    // The next command lets it retire.
+    uninstall(&fake).unwrap();
+    assert_eq!(fake.modules(), [retired_name("demo-1", 1)]);
+}
+
+#[test]
+fn too_much_is_refused_before_it_is_loaded_and_never_on_the_way_out() {
+    let fake = Fake::new();
+    let one = fake.payload("demo-1");
+    fake.kernel.borrow_mut().module_bytes = 30 << 20;
+    fake.kernel.borrow_mut().unproved = "why\n".into();
+    for _ in 0..3 {
+        install(&fake, &one).unwrap();
+        uninstall(&fake).unwrap();
+    }
+    let error = install(&fake, &one).unwrap_err();
+    assert_eq!((error.exit_code(), fake.runs()), (3, None));
+    let words = ["demo-1 30720 KiB, demo-1 30720 KiB", "64 MiB", "`uninstall --free`", "reboot"];
+    words.iter().for_each(|words| assert!(error.to_string().contains(words), "{error}"));
+    let report = check::check(&fake.machine(), &one).unwrap();
+    assert!(report.problems[0].contains("30720 KiB"), "{report:?}");
+    let mut more = fake.machine();
+    more.retired_max_mib = 200;
+    install::install(&more, &one, PATIENCE, &mut Record::default()).unwrap();
+    uninstall(&fake).unwrap();
+    assert_eq!(fake.runs(), None);
+}
+
+#[test]
+fn too_many_are_refused_whatever_their_size() {
+    let fake = Fake::new();
+    let one = fake.payload("demo-1");
+    fake.kernel.borrow_mut().module_bytes = 1;
+    for _ in 0..64 {
+        install(&fake, &one).unwrap();
+        uninstall(&fake).unwrap();
+    }
+    assert_eq!(install(&fake, &one).unwrap_err().exit_code(), 3);
+    uninstall_and_free(&fake).unwrap();
+    install(&fake, &one).unwrap();
 }
 
 #[test]
@@ -188,7 +322,7 @@ fn what_is_removed_leaves_nothing() {
     install(&fake, &one).unwrap();
     install(&fake, &two).unwrap();
     remove(&fake, &one).unwrap();
-    assert_eq!((fake.runs(), fake.modules()), (None, vec![]));
+    assert_eq!((fake.runs(), fake.modules()), (None, vec![retired_name("demo-1", 1)]));
     assert!(fake.systemctl().contains(&"stop schedswap.service".to_owned()));
     fs::remove_dir_all(&one).unwrap();
     assert!(
@@ -437,7 +571,7 @@ fn a_loose_module_only_runs() {
     switch(&fake, &second).unwrap();
     assert_eq!(fake.runs().as_deref(), Some("demo-2"));
     assert_eq!(uninstall(&fake).unwrap().version.as_deref(), Some("demo-2"));
-    assert_eq!(fake.modules(), [""; 0]);
+    assert_eq!(fake.modules(), sorted(vec![retired_name("demo-1", 1), retired_name("demo-2", 1)]));
     assert_eq!(uninstall(&fake).unwrap().version, None);
 }
 

@@ -6,7 +6,7 @@
 //! - On the disk: [`paths`] and [`disk`]; [`module_file`] and [`payload_dir`] read what is to be loaded and decide
 //!   whether root may trust it; [`registry`] keeps what is to run, [`services`] makes it run at boot.
 //! - In the kernel: [`running`] reads its state, [`conflicts`] names other patchers and tracers; changes go through
-//!   [`host`], made by [`switch`] and [`swap`]; [`kernel_log`] returns what the kernel logged.
+//!   [`host`], made by [`switch`] and [`swap`]; [`retired`] keeps or frees a module's memory; [`kernel_log`] returns what the kernel logged.
 //! - The commands: [`install`], [`remove`], [`boot`], [`check`], [`mod@plan`], [`mod@status`]; [`command`] runs them
 //!   and [`text`] prints their results.
 
@@ -38,6 +38,7 @@ mod record;
 mod refusal;
 mod registry;
 mod remove;
+mod retired;
 mod running;
 mod services;
 mod status;

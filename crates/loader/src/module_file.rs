@@ -1,8 +1,9 @@
 //! A scheduler module on disk: what it says about itself, before the kernel sees it.
 
 use crate::error::LoaderError;
+use object::elf::SHF_ALLOC;
 use object::read::elf::ElfFile64;
-use object::{Endianness, Object as _, ObjectSection as _};
+use object::{Endianness, Object as _, ObjectSection as _, SectionFlags};
 use schedswap_payload::manifest::{self, Manifest};
 use schedswap_payload::{BuildId, MODULE_NAME, Sha256};
 use std::fs::File;
@@ -20,6 +21,8 @@ pub struct ModuleFile {
     pub info: ModuleInfo,
     /// Digest of the whole file, in hex.
     pub sha256: Sha256,
+    /// How much memory it takes once it is loaded, but for what the kernel frees again or adds itself.
+    pub memory_bytes: u64,
     /// Whether a signature is appended. Only the kernel can tell whether it trusts it.
     pub is_signed: bool,
 }
@@ -96,7 +99,16 @@ fn open_ko(path: &Path) -> Result<ModuleFile, LoaderError> {
         expected,
     })?;
     let is_signed = bytes.ends_with(SIGNED);
-    Ok(ModuleFile { path: path.to_owned(), file, info, sha256: Sha256::of(&bytes), is_signed })
+    let memory_bytes = memory_bytes(&bytes);
+    Ok(ModuleFile { path: path.to_owned(), file, info, sha256: Sha256::of(&bytes), memory_bytes, is_signed })
+}
+
+/// The size of all sections that are loaded.
+fn memory_bytes(bytes: &[u8]) -> u64 {
+    let Ok(elf) = ElfFile64::<Endianness>::parse(bytes) else { return 0 };
+    let is_loaded =
+        |flags| matches!(flags, SectionFlags::Elf { sh_flags, .. } if sh_flags.contains(SHF_ALLOC));
+    elf.sections().filter(|section| is_loaded(section.flags())).map(|section| section.size()).sum()
 }
 
 /// `scheduler`, or `scheduler_` and 8 hex digits, which distinguish versions.
@@ -107,6 +119,12 @@ pub fn is_a_scheduler_s_name(name: &str) -> bool {
                 .strip_prefix('_')
                 .is_some_and(|id| id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()))
     })
+}
+
+/// The same, followed by `_r` and a number: a scheduler that has retired.
+pub fn is_a_retired_scheduler_s_name(name: &str) -> bool {
+    let is_number = |number: &str| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    name.rsplit_once("_r").is_some_and(|(name, number)| is_a_scheduler_s_name(name) && is_number(number))
 }
 
 fn modinfo_section(bytes: &[u8]) -> Option<&[u8]> {

@@ -9,7 +9,7 @@ use crate::install::{self, Fit};
 use crate::predict::predict;
 use crate::registry::Registry;
 use crate::running::{self, Loaded};
-use crate::swap;
+use crate::{retired, swap};
 use rustix::io::Errno;
 use schedswap_payload::report::{Outcome, PlanReport};
 use schedswap_payload::sysfs::{self, Blocker, Plan, Timing};
@@ -43,6 +43,9 @@ pub fn plan(machine: &Machine, path: &Path) -> Result<PlanReport, LoaderError> {
             report.notes.push(format!("{} runs already: there is nothing to do", loaded.says.version));
             return Ok(report);
         }
+    }
+    if let Err(error) = retired::check_room(machine, candidate.module()) {
+        report.errors.push(error.to_string());
     }
     match swap::visit(machine, candidate.module(), ask)? {
         Asked::Plan(plan, blockers) => {

@@ -5,9 +5,10 @@ use crate::host::Machine;
 use crate::payload_dir::PayloadError;
 use crate::record::Record;
 use crate::registry::{self, Registry};
+use crate::retired::Memory;
 use crate::running::{self, Loaded};
 use crate::switch::Patience;
-use crate::{module_file, refusal, services, swap};
+use crate::{module_file, refusal, retired, services, swap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -23,7 +24,8 @@ pub fn remove(
     record.version = Some(name.clone());
     let is_running = is_running(machine, dir, &kernel, &name)?;
     if is_running {
-        swap::take_out(machine, patience, record)?;
+        swap::take_out(machine, Memory::Keep, patience, record)?;
+        record.notes.extend(record.done.take());
     }
     let registry = Registry::of(&machine.paths, &machine.disk, &kernel);
     if registry.registered().as_deref() == Some(&name) {
@@ -102,16 +104,29 @@ pub fn forget(
     registry.clear_attempt()
 }
 
-/// Puts vmlinux's own scheduler back, unloads the module, and unregisters it. `record.version` stays `None` if no
-/// module was loaded.
-pub fn uninstall(machine: &Machine, patience: Patience, record: &mut Record) -> Result<(), LoaderError> {
-    swap::take_out(machine, patience, record)?;
+/// Puts vmlinux's own scheduler back, and unregisters it; the module retires, or is freed together with all that have
+/// retired. `record.version` stays `None` if no module was loaded.
+pub fn uninstall(
+    machine: &Machine,
+    memory: Memory,
+    patience: Patience,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
+    swap::take_out(machine, memory, patience, record)?;
     let registry = Registry::of(&machine.paths, &machine.disk, &machine.host.release());
     if let Some(name) = registry.registered() {
         registry.drop_active()?;
         registry.clear_attempt()?;
         record.notes.push(format!("{name} is no longer loaded at boot; `switch {name}` brings it back"));
         services::tell_systemd(machine, "stop", &mut record.notes);
+    }
+    if memory == Memory::Free {
+        let mut errors = retired::free_all(machine, record)?;
+        // If a scheduler ran, it is gone, and that is what was asked for.
+        if record.version.is_none() && !errors.is_empty() {
+            return Err(errors.swap_remove(0));
+        }
+        record.notes.extend(errors.iter().map(LoaderError::to_string));
     }
     Ok(())
 }

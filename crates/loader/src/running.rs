@@ -1,7 +1,7 @@
 //! The running kernel: its identity, and its scheduler modules.
 
 use crate::error::LoaderError;
-use crate::module_file::is_a_scheduler_s_name;
+use crate::module_file::{is_a_retired_scheduler_s_name, is_a_scheduler_s_name};
 use crate::paths::Paths;
 use schedswap_payload::report::LoadedScheduler;
 use schedswap_payload::sysfs::{self, State, SysfsError};
@@ -63,7 +63,17 @@ impl Loaded {
 
     /// Whether vmlinux's functions lead into it.
     pub fn is_in_use(&self) -> bool {
-        !matches!(self.says.state, State::Disabled | State::Superseded)
+        !matches!(self.says.state, State::Disabled | State::Superseded | State::Retired)
+    }
+
+    /// Whether the kernel refuses to remove it, because it has run. A module of an earlier version does not say.
+    pub fn is_kept(&self) -> bool {
+        read(&self.dir, "kept").is_ok_and(|kept| kept.trim() == "1")
+    }
+
+    /// Why its memory must not be freed.
+    pub fn unproved(&self) -> Vec<String> {
+        read(&self.dir, "unproved").unwrap_or_default().lines().map(str::to_owned).collect()
     }
 }
 
@@ -100,11 +110,21 @@ pub fn scheduler(paths: &Paths) -> Result<Option<Loaded>, LoaderError> {
     scheduler_in(paths.scheduler())
 }
 
-/// Schedulers that are loaded beside the one in charge.
+/// Schedulers that are loaded beside the one in charge, and have not retired.
 pub fn beside(paths: &Paths) -> Result<Vec<Loaded>, LoaderError> {
+    named(paths, is_a_scheduler_s_name)
+}
+
+/// Schedulers that have retired.
+pub fn retired(paths: &Paths) -> Result<Vec<Loaded>, LoaderError> {
+    named(paths, is_a_retired_scheduler_s_name)
+}
+
+/// Schedulers whose directories have such a name, not counting the one in charge.
+fn named(paths: &Paths, is_such: fn(&str) -> bool) -> Result<Vec<Loaded>, LoaderError> {
     let names = std::fs::read_dir(paths.of("sys/kernel")).into_iter().flatten().flatten();
     let mut names: Vec<_> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.retain(|name| name.strip_prefix("schedswap-").is_some_and(is_a_scheduler_s_name));
+    names.retain(|name| name.strip_prefix("schedswap-").is_some_and(is_such));
     names.sort();
     let found = names.iter().filter_map(|name| scheduler_in(paths.of("sys/kernel").join(name)).transpose());
     found.collect()

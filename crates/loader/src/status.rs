@@ -4,7 +4,7 @@ use crate::conflicts::{self, Functions};
 use crate::error::LoaderError;
 use crate::host::Machine;
 use crate::registry::{self, Registry};
-use crate::{boot, module_file, running};
+use crate::{boot, module_file, retired, running};
 use schedswap_payload::Manifest;
 use schedswap_payload::report::{InstalledPayload, Status, Taint};
 
@@ -27,6 +27,7 @@ pub fn status(machine: &Machine) -> Result<Status, LoaderError> {
         build_id: running::build_id(paths).ok(),
         scheduler: scheduler.map(|loaded| loaded.says),
         beside: running::beside(paths)?.into_iter().map(|loaded| loaded.says).collect(),
+        retired: retired::all(paths)?,
         active,
         payloads: payloads(machine),
         blocked: boot::blocked(machine),

@@ -4,6 +4,7 @@ use crate::error::LoaderError;
 use crate::host::Machine;
 use crate::module_file::ModuleFile;
 use crate::record::Record;
+use crate::retired::{self, Memory};
 use crate::running::{self, Loaded};
 use crate::switch::{self, Direction, Patience};
 use rustix::io::Errno;
@@ -27,7 +28,7 @@ pub fn is_that(loaded: &Loaded, module: &ModuleFile, version: Option<&str>) -> b
 }
 
 /// Makes the module's scheduler run, switching from vmlinux's own or in one stop from the one that runs. After an
-/// error, what ran before still runs, and the module is unloaded again.
+/// error, what ran before still runs, and the module is taken away again.
 pub fn bring_in(
     machine: &Machine,
     module: &ModuleFile,
@@ -48,45 +49,62 @@ pub fn bring_in(
         switch::switch(machine, name, direction, patience, &mut record.attempts)
     });
     if let Err(first) = outcome {
-        return Err(match unload(machine, name) {
+        return Err(match retired::put_away(machine, name) {
             Ok(()) => first,
             Err(cleanup) => LoaderError::LeftLoaded { first: Box::new(first), cleanup: Box::new(cleanup) },
         });
     }
     if let Some(old) = old
-        && let Err(error) = unload(machine, &old.says.module)
+        && let Err(error) = retired::put_away(machine, &old.says.module)
     {
-        // It no longer runs; the next command unloads it.
+        // It no longer runs; the next command takes it away.
         record.notes.push(format!("{} is out of use but still loaded: {error}", old.says.version));
     }
     Ok(())
 }
 
-/// Makes vmlinux's own scheduler run again, and unloads the module.
-pub fn take_out(machine: &Machine, patience: Patience, record: &mut Record) -> Result<(), LoaderError> {
+/// Makes vmlinux's own scheduler run again, and takes the module away.
+pub fn take_out(
+    machine: &Machine,
+    memory: Memory,
+    patience: Patience,
+    record: &mut Record,
+) -> Result<(), LoaderError> {
     if let Some(loaded) = running::scheduler(&machine.paths)? {
-        record.version = Some(loaded.says.version.clone());
+        let version = loaded.says.version.clone();
+        record.version = Some(version.clone());
+        if memory == Memory::Free {
+            retired::refuse_unproved(&loaded)?; // while nothing is changed
+        }
         if loaded.is_in_use() {
             switch::switch(machine, &loaded.says.module, Direction::Vmlinux, patience, &mut record.attempts)?;
         }
-        unload(machine, &loaded.says.module)?;
+        let size = retired::kib(retired::bytes_of(&machine.paths, &loaded.says.module));
+        let what = if memory == Memory::Free || !loaded.is_kept() {
+            retired::free(machine, &loaded)?;
+            format!("is unloaded, and its memory ({size}) is free")
+        } else {
+            retired::put_away(machine, &loaded.says.module)?;
+            format!("has retired, and keeps {size} until the next boot")
+        };
+        record.done = Some(format!("the kernel's own scheduler runs again; {version} {what}"));
     }
     clear_leftovers(machine, record)
 }
 
-/// Unloads what an interrupted command has left: modules into which nothing leads.
+/// Takes away what an interrupted command has left: modules into which nothing leads.
 pub fn clear_leftovers(machine: &Machine, record: &mut Record) -> Result<(), LoaderError> {
     for loaded in running::beside(&machine.paths)? {
         if !loaded.is_in_use() {
-            unload(machine, &loaded.says.module)?;
+            retired::put_away(machine, &loaded.says.module)?;
             record
                 .notes
-                .push(format!("{}, left over from an earlier command, was unloaded", loaded.says.version));
+                .push(format!("{}, left over from an earlier command, was taken away", loaded.says.version));
         }
     }
     let idle = running::scheduler(&machine.paths)?.filter(|loaded| loaded.says.state == State::Disabled);
     if let Some(loaded) = idle {
-        unload(machine, &loaded.says.module)?;
+        retired::put_away(machine, &loaded.says.module)?;
     }
     Ok(())
 }
@@ -164,7 +182,6 @@ const POLLS: u32 = 500;
 
 /// Unloads a module that is not in use. Returns once its memory is freed: its exit waits until no thread's stack
 /// refers to its text.
-/// thread's stack holds its text.
 pub fn unload(machine: &Machine, name: &str) -> Result<(), LoaderError> {
     for _ in 0..POLLS {
         match machine.host.unload(name) {

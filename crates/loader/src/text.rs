@@ -1,8 +1,9 @@
 //! Reports in the form of text.
 
+use crate::retired::kib;
 use schedswap_payload::report::{
     Attempt, Blocked, CheckReport, Conflict, Holder, LoadedScheduler, Outcome, PlanReport, Prediction,
-    Report, Status,
+    Report, RetiredScheduler, Status,
 };
 use schedswap_payload::sysfs::Timing;
 use std::fmt::Write;
@@ -20,9 +21,6 @@ pub fn report(report: &Report, done: Option<&str>) -> String {
             }
             (None, "uninstall" | "stop", None) => {
                 text.push_str("no scheduler module is loaded: nothing to do\n");
-            }
-            (None, "uninstall" | "stop", Some(_)) => {
-                let _ = writeln!(text, "the kernel's own scheduler runs again; {version} is unloaded");
             }
             _ => {
                 let _ = writeln!(text, "{version} is running");
@@ -65,6 +63,7 @@ pub fn status(status: &Status) -> String {
         Some(loaded) => scheduler(&mut text, "scheduler", loaded),
     }
     status.beside.iter().for_each(|loaded| scheduler(&mut text, "left over", loaded));
+    retired(&mut text, &status.retired);
     if status.disabled_on_the_command_line {
         text.push_str("at boot: nothing, because the kernel command line contains schedswap.enable=0\n");
     } else if let Some(blocked_by) = &status.blocked {
@@ -92,6 +91,21 @@ pub fn status(status: &Status) -> String {
         _ => {}
     }
     text
+}
+
+fn retired(text: &mut String, all: &[RetiredScheduler]) {
+    for retired in all {
+        let size = kib(retired.bytes);
+        let free = match retired.unproved.as_slice() {
+            [] => "`uninstall --free` can free it".to_owned(),
+            [first, ..] => format!("it must stay: {first}"),
+        };
+        let _ = writeln!(
+            text,
+            "retired: {} (module {}), keeps {size} until the next boot; {free}",
+            retired.version, retired.module
+        );
+    }
 }
 
 fn scheduler(text: &mut String, what: &str, loaded: &LoadedScheduler) {
@@ -319,6 +333,20 @@ mod tests {
                 blockers: vec![],
             }),
             beside: vec![],
+            retired: vec![
+                RetiredScheduler {
+                    version: "demo-1".into(),
+                    module: "scheduler_89abcdef_r1".into(),
+                    bytes: 1 << 20,
+                    unproved: vec!["update_curr hands out the address of novel_node".into()],
+                },
+                RetiredScheduler {
+                    version: "demo-1".into(),
+                    module: "scheduler_89abcdef_r2".into(),
+                    bytes: 5000,
+                    unproved: vec![],
+                },
+            ],
             active: Some("demo-2".into()),
             payloads: vec![InstalledPayload {
                 kernel_release: "6.1.0-1-amd64".into(),
@@ -346,6 +374,10 @@ mod tests {
             status(&full_status()),
             "kernel 6.1.0-1-amd64 (build-id unknown)\n\
              scheduler: demo-2, enabled, 900 functions diverted, since 2023-11-14 22:13:20 UTC\n\
+             retired: demo-1 (module scheduler_89abcdef_r1), keeps 1024 KiB until the next boot; it must stay: \
+             update_curr hands out the address of novel_node\n\
+             retired: demo-1 (module scheduler_89abcdef_r2), keeps 5 KiB until the next boot; `uninstall --free` \
+             can free it\n\
              at boot: demo-2 is not loaded: the machine did not come up healthy after it was loaded at \
              1970-01-01 00:00:00 UTC (boot b1); `start --force` or `install` loads it anyway\n\
              installed: demo-2 for kernel 6.1.0-1-amd64, active: fair, but less so\n\
@@ -363,6 +395,8 @@ mod tests {
         assert_eq!(json["scheduler"]["since"], 1_700_000_000);
         assert_eq!(json["scheduler"]["state"], "enabled");
         assert_eq!(json["active"], "demo-2");
+        assert_eq!(json["retired"][0]["bytes"], 1 << 20);
+        assert_eq!(json["retired"][0]["module"], "scheduler_89abcdef_r1");
         assert_eq!(json["payloads"][0]["kernel_release"], "6.1.0-1-amd64");
         assert_eq!(json["blocked"]["boot_id"], "b1");
         assert_eq!(json["conflicts"][0]["holder"], "trampoline");

@@ -49,6 +49,8 @@ pub struct Input<'a> {
     pub findings_allowed: Vec<String>,
     /// Code and symbol of each other warning.
     pub warnings: Vec<String>,
+    /// Why the module's memory must not be freed once it has run; empty if it may.
+    pub unproved: Vec<String>,
     /// Commit of the work dir; `None` if it contains changes that are in no commit.
     pub source_commit: Option<String>,
 }
@@ -107,6 +109,7 @@ impl Payload {
             functions: input.functions,
             findings_allowed: input.findings_allowed,
             warnings: input.warnings,
+            unproved: input.unproved,
             digests: files.iter().map(|file| (file.name.to_owned(), Sha256::of(&file.bytes))).collect(),
         };
         Ok(Payload { name: input.name, architecture, manifest, files })

@@ -49,6 +49,10 @@ pub struct Manifest {
     /// Other warnings of `check`, by code and symbol.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Why the memory of the module must not be freed once it has run: which function or object hands out which
+    /// address. Empty if the build has shown that none gets out, so that `uninstall --free` can free it.
+    #[serde(default)]
+    pub unproved: Vec<String>,
     /// Digest of every file of the payload except the manifest, by file name.
     pub digests: BTreeMap<String, Sha256>,
 }
@@ -171,6 +175,7 @@ mod tests {
             functions: vec![DivertedFunction { name: "set_load_weight".into(), sympos: 2 }],
             findings_allowed: vec!["SS201 update_curr".into()],
             warnings: vec!["SS204 sched_nr_migrate".into()],
+            unproved: vec!["update_curr hands out the address of novel_node".into()],
             digests: [("scheduler.ko".to_owned(), Sha256::of(b"module"))].into(),
         }
     }

@@ -66,6 +66,9 @@ pub struct Status {
     /// Modules that are loaded beside it, left over from an interrupted switch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<LoadedScheduler>,
+    /// Modules that are out of use and keep their memory until the next boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<RetiredScheduler>,
     /// The payload that is to run on this kernel; `None` for the kernel's own scheduler.
     #[serde(default)]
     pub active: Option<String>,
@@ -105,6 +108,20 @@ pub struct LoadedScheduler {
     pub timing: Option<Timing>,
     /// Threads that were in the way of the last switch.
     pub blockers: Vec<Blocker>,
+}
+
+/// A scheduler module that is out of use and keeps its memory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RetiredScheduler {
+    /// Name and version of the scheduler.
+    pub version: String,
+    /// Name of the kernel module, as `lsmod` shows it.
+    pub module: String,
+    /// How much memory it keeps.
+    pub bytes: u64,
+    /// Why its memory must not be freed; empty if `uninstall --free` can free it.
+    #[serde(default)]
+    pub unproved: Vec<String>,
 }
 
 /// A payload on this machine.

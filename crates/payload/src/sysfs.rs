@@ -14,6 +14,10 @@
 //! | `timing` | for the last switch, `key=value` lines, see [`Timing`] |
 //! | `module` | name of the kernel module |
 //! | `since` | when it was enabled, in seconds since 1970; empty while it is not |
+//! | `kept` | `1` if the module holds itself, because it was enabled |
+//! | `unproved` | why its memory must not be freed, one reason per line; empty if it may be |
+//! | `retire` | writing `1`: the module is out of use, and its memory stays; its name becomes `<module>_r<number>` |
+//! | `release` | writing `1`: the module may be removed. It refuses if that is not shown to be safe |
 //! | `plan` | reading it checks stacks and windows with the machine running, see [`Plan`] |
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +28,7 @@ use std::str::FromStr;
 pub const DIR: &str = "/sys/kernel/schedswap";
 
 /// The directory of a module that is loaded beside another is called this followed by the module's name. It is a
-/// module that has not taken over yet, or from which another one took over.
+/// module that has not taken over yet, or from which another one took over, or that has retired.
 pub const DIR_BESIDE: &str = "/sys/kernel/schedswap-";
 
 /// A file of the module does not hold what its contract says.
@@ -59,7 +63,7 @@ pub enum SysfsError {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// vmlinux's own scheduler runs; the module may be unloaded.
+    /// vmlinux's own scheduler runs.
     Disabled,
     /// On the way to the module's scheduler; vmlinux's own still runs.
     Enabling,
@@ -67,8 +71,10 @@ pub enum State {
     Enabled,
     /// On the way back; the module's scheduler still runs.
     Disabling,
-    /// Another scheduler took over from it; it may be unloaded.
+    /// Another scheduler took over from it.
     Superseded,
+    /// It is out of use until the next boot, and keeps its memory.
+    Retired,
     /// A word that this version does not know.
     #[serde(untagged)]
     Other(String),
@@ -82,6 +88,7 @@ impl From<&str> for State {
             "enabled" => State::Enabled,
             "disabling" => State::Disabling,
             "superseded" => State::Superseded,
+            "retired" => State::Retired,
             other => State::Other(other.to_owned()),
         }
     }
@@ -95,6 +102,7 @@ impl std::fmt::Display for State {
             State::Enabled => "enabled",
             State::Disabling => "disabling",
             State::Superseded => "superseded",
+            State::Retired => "retired",
             State::Other(word) => word,
         })
     }
@@ -363,7 +371,7 @@ mod tests {
 
     #[test]
     fn states_both_ways() {
-        for word in ["disabled", "enabling", "enabled", "disabling", "superseded", "molten"] {
+        for word in ["disabled", "enabling", "enabled", "disabling", "superseded", "retired", "molten"] {
             let state = State::from(&*format!("{word}\n"));
             assert_eq!(state.to_string(), word);
             let json = serde_json::to_string(&state).unwrap();

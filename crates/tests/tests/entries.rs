@@ -8,12 +8,14 @@ use schedswap_sdk::workdir::Workdir;
 use schedswap_tests::edit::Tree;
 use schedswap_tests::{MODULE, build, guest, image, kernel_module, work_dir};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 /// How many functions at least, and at most.
 const FUNCTIONS: std::ops::RangeInclusive<usize> = 30..=48;
 /// Work of a fixed size: so often a byte goes there and back, and a program starts.
 const ROUNDS: u64 = 1000;
 const FORKS: u64 = 40;
+const LIMIT: Duration = Duration::from_secs(1800);
 /// What is called less often per work says nothing.
 const OFTEN: u64 = ROUNDS;
 
@@ -252,7 +254,10 @@ impl Phase<'_> {
 
 impl Phase<'_> {
     /// What is wrong with the function that is called otherwise: a glob, the last one, has to meet its copy.
-    fn fault_of_otherwise(&self) -> Result<Option<String>> {
+    fn fault_of_otherwise(&self, is_there: bool) -> Result<Option<String>> {
+        if !is_there {
+            return Ok(None);
+        }
         let (stock, now) = (self.of(self.stock, "otherwise", 0)?, self.of(&self.now, "otherwise", 0)?);
         let seen = *self.now.globs.last().context("no globs")?;
         let is_fine = seen >= stock * 3 / 4 && now == 0;
@@ -279,8 +284,14 @@ fn every_call_is_seen_once_under_vmlinuxs_name() -> Result<()> {
     let candidates = candidates(&boundary);
     let globs = kernel_module("globs", GLOBS)?;
     let mut copied = Ok(());
-    let guest =
-        guest(&module, |config| copied = config.initramfs.copy(&globs, "/schedswap/globs.ko").map(|_| ()))?;
+    let guest = guest(&module, |config| {
+        // Time is counted in instructions: what the tick and the balancer call does not depend on what the host does.
+        config.icount = Some(0);
+        config.cpus = 2;
+        config.time_limit = LIMIT;
+        config.command_limit = LIMIT;
+        copied = config.initramfs.copy(&globs, "/schedswap/globs.ko").map(|_| ());
+    })?;
     copied?;
     work(&guest)?;
     let (otherwise, candidates): (Vec<_>, Vec<_>) =
@@ -291,7 +302,10 @@ fn every_call_is_seen_once_under_vmlinuxs_name() -> Result<()> {
     ensure!(FUNCTIONS.contains(&names.len()), "{} functions are called often: {names:?}", names.len());
 
     attach(&guest, "p", "before", &functions)?;
-    attach(&guest, "p", "otherwise", &otherwise)?;
+    // Not every kernel has room for a jump there.
+    if !otherwise.is_empty() {
+        attach(&guest, "p", "otherwise", &otherwise)?;
+    }
     let stock = counted(&guest)?;
     guest.sh(&format!("loader install {MODULE}"))?;
     let phase = |when, now| Phase { when, functions: &functions, stock: &stock, now };
@@ -304,7 +318,7 @@ fn every_call_is_seen_once_under_vmlinuxs_name() -> Result<()> {
     let groups = ["before", "during", "returns"];
     let attached = phase("attached while loaded", counted(&guest)?);
     faults.extend(attached.faults(&groups)?);
-    faults.extend(attached.fault_of_otherwise()?);
+    faults.extend(attached.fault_of_otherwise(!otherwise.is_empty())?);
     faults.extend(
         offered_twice(&guest, &functions)?.iter().map(|name| format!("{name}: ftrace offers its copy")),
     );

@@ -69,7 +69,7 @@ fn a_cpu_that_is_late_before_the_exchange_is_named_and_nothing_changes() -> Resu
     guest.sh(
         "for try in $(seq 100); do echo 0 >/sys/kernel/schedswap/enable && exit; sleep 0.2; done; exit 1",
     )?;
-    guest.sh("rmmod $(cat /sys/kernel/schedswap/module)")?;
+    guest.sh("echo 1 >/sys/kernel/schedswap/retire && ! [ -e /sys/kernel/schedswap ]")?;
     memory().save(&guest, "after")?;
     memory().compare(&guest, "stock", "after")?;
     guest.shutdown()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const INSTALL: &str = "loader install --retries 30 --wait 1s";
 const UNINSTALL: &str = "loader uninstall --retries 30 --wait 1s";
-const NOTHING_LOADED: &str = "! [ -e /sys/kernel/schedswap ] && ! ls -d /sys/module/scheduler_*";
+const NOTHING_LOADED: &str = "! [ -e /sys/kernel/schedswap ] && ! ls -d /sys/module/scheduler_????????";
 const AVAILABLE: &str = "sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo";
 
 fn number(guest: &Guest, command: &str) -> Result<u64> {

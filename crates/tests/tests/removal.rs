@@ -1,5 +1,5 @@
-//! A scheduler that runs cannot be removed, not even by force; one that is disabled or superseded can be, in the ordinary
-//! way. `rmmod -f` is possible in kernels with CONFIG_MODULE_FORCE_UNLOAD, Debian's among them.
+//! A scheduler that runs cannot be removed, not even by force. One that has run cannot be either, because something may
+//! have an address of its memory; it retires. `rmmod -f` is possible in kernels with CONFIG_MODULE_FORCE_UNLOAD, Debian's among them.
 
 use anyhow::{Result, ensure};
 use schedswap_guest::Guest;
@@ -28,16 +28,21 @@ MODULE_LICENSE("GPL");
 const LOADED: &str = "[ \"$(cat /sys/kernel/schedswap/state)\" = enabled ]";
 const TAINTED: &str = "cat /proc/sys/kernel/tainted";
 
+fn is_not_removed(guest: &Guest, name: &str) -> Result<()> {
+    for force in ["", "-f "] {
+        let rmmod = guest.run(&format!("rmmod {force}{name}"))?;
+        ensure!(rmmod.status != 0, "rmmod {force}took away {name}, which runs or has run");
+        ensure!(rmmod.stderr.contains("Resource temporarily unavailable"), "{rmmod:?}");
+    }
+    Ok(())
+}
+
 /// Neither kind of removal takes away the module in charge, and nothing follows from the attempt.
 fn cannot_be_removed(guest: &Guest) -> Result<()> {
     let name = guest.sh("cat /sys/kernel/schedswap/module")?;
     let tainted = guest.sh(TAINTED)?;
     memory().save(guest, "enabled")?;
-    for force in ["", "-f "] {
-        let rmmod = guest.run(&format!("rmmod {force}{name}"))?;
-        ensure!(rmmod.status != 0, "rmmod {force}took away a scheduler that runs");
-        ensure!(rmmod.stderr.contains("Resource temporarily unavailable"), "{rmmod:?}");
-    }
+    is_not_removed(guest, &name)?;
     ensure!(guest.sh(TAINTED)? == tainted, "the kernel is tainted although nothing was forced");
     guest.sh(LOADED)?;
     memory().save(guest, "still-enabled")?;
@@ -67,20 +72,31 @@ fn a_scheduler_that_runs_cannot_be_removed_by_force() -> Result<()> {
     guest.sh(&format!("loader install {MODULE} --retries 30 --wait 1s"))?;
     cannot_be_removed(&guest)?;
 
-    // The one that is superseded has no user any more.
     guest.sh(&format!(
         "for try in $(seq 50); do insmod {SUCCESSOR} replace=1 && exit; sleep 0.2; done; exit 1"
     ))?;
     cannot_be_removed(&guest)?;
-    guest.sh("rmmod $(basename $(ls -d /sys/kernel/schedswap-* | sed 's/.*schedswap-//'))")?;
+    // Nor can the one that is superseded, before and after it has retired.
+    let superseded = guest.sh("cat /sys/kernel/schedswap-*/module")?;
+    is_not_removed(&guest, &superseded)?;
+    guest.sh("echo 1 >$(ls -d /sys/kernel/schedswap-*)/retire")?;
+    is_not_removed(&guest, &format!("{superseded}_r1"))?;
     guest.sh(LOADED)?;
 
-    // Nor has the one that is disabled.
+    // Nor the one that is disabled.
     guest.sh(
         "for try in $(seq 50); do echo 0 >/sys/kernel/schedswap/enable && exit; sleep 0.2; done; exit 1",
     )?;
-    guest.sh("rmmod $(cat /sys/kernel/schedswap/module)")?;
-    guest.sh("! [ -e /sys/kernel/schedswap ]")?;
+    let disabled = guest.sh("cat /sys/kernel/schedswap/module")?;
+    is_not_removed(&guest, &disabled)?;
+    guest.sh("echo 1 >/sys/kernel/schedswap/retire && ! [ -e /sys/kernel/schedswap ]")?;
+    is_not_removed(&guest, &format!("{disabled}_r1"))?;
+    // Retired for good: it is neither enabled nor asked.
+    guest.sh(&format!(
+        "cd /sys/kernel/schedswap-{disabled}_r1 && [ $(cat state) = retired ] && ! echo 1 >enable && ! cat plan"
+    ))?;
+    // One that was never enabled can.
+    guest.sh(&format!("insmod {SUCCESSOR} enable=0 && rmmod $(cat /sys/kernel/schedswap/module)"))?;
     guest.sh("touch /run/stop")?;
     let load = guest.finish(load)?;
     ensure!(load.status == 0, "the load failed: {load:?}");

@@ -91,6 +91,7 @@ struct Printed<'a> {
     handed_over: &'a [String],
     carried: &'a [String],
     warnings: &'a [String],
+    unproved: &'a [String],
 }
 
 /// Builds the module.
@@ -131,6 +132,15 @@ fn remove_last(work: &Workdir) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What becomes of the module's memory when it goes out of use.
+fn memory(unproved: &[String]) -> String {
+    match unproved {
+        [] => "no address of its memory gets out: `uninstall --free` can free it".to_owned(),
+        [only] => format!("its memory stays until the next boot once it has run: {only}"),
+        [first, ..] => format!("its memory stays until the next boot once it has run: {first}, among others"),
+    }
+}
+
 fn print(work: &Workdir, built: &Built, json: bool) -> anyhow::Result<()> {
     let printed = Printed {
         module: &built.module,
@@ -144,6 +154,7 @@ fn print(work: &Workdir, built: &Built, json: bool) -> anyhow::Result<()> {
         handed_over: &built.handed_over,
         carried: &built.carried,
         warnings: &built.warnings,
+        unproved: &built.manifest.unproved,
     };
     if json {
         println!("{}", serde_json::to_string_pretty(&printed).context("cannot write JSON")?);
@@ -163,6 +174,7 @@ fn print(work: &Workdir, built: &Built, json: bool) -> anyhow::Result<()> {
         set::counted(printed.new_functions.len(), "new function"),
         set::counted(printed.private_data.len(), "private variable")
     );
+    println!("{}", memory(printed.unproved));
     for package in printed.packages {
         println!("{}", package.display());
     }

@@ -234,6 +234,9 @@ pub struct CodeField {
     pub is_branch: bool,
     /// A value that the instruction has in it, rather than a part of where its memory operand, or its target, is.
     pub is_value: bool,
+    /// Whether the instruction makes a value of the address that the field leads to, rather than branches there, or
+    /// reads or writes what is there.
+    pub yields_address: bool,
 }
 
 /// A branch whose displacement the assembler resolved by itself.

@@ -14,8 +14,9 @@
 //! the compiler wrote, and [`prove_identity`] lays an unmodified scheduler over vmlinux.
 //!
 //! Beside them: `boot_pointers` (instructions that boot code completes, made to read the variable), `anchor`,
-//! `symbols` (names that the module's parts share), `vmlinux_symbols` (what vmlinux has by a name), and
-//! `addresses_taken`, which tells the checks of an edit which functions' addresses a unit takes.
+//! `symbols` (names that the module's parts share), `vmlinux_symbols` (what vmlinux has by a name),
+//! `addresses_taken`, which tells the checks of an edit which functions' addresses a unit takes, and `handed_out`, which
+//! of the module's own addresses can get out.
 
 mod addresses_taken;
 mod anchor;
@@ -23,6 +24,7 @@ mod boot_pointers;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod handed_out;
 mod place;
 mod prove;
 mod symbols;
@@ -35,6 +37,7 @@ mod write;
 pub use addresses_taken::{Taken, addresses_taken};
 pub use anchor::anchor;
 pub use error::Error;
+pub use handed_out::{HandedOut, handed_out};
 pub use place::index::Binding;
 pub use place::special::is_carried;
 pub(crate) use place::special::{carries_code, carries_data, holds_once_marks};

@@ -15,6 +15,9 @@ pub struct Addresses {
     /// What the units refer to but do not define → address in vmlinux, by relocations alone.
     #[serde(default)]
     pub externs: BTreeMap<String, Addr>,
+    /// String literals: alignment of the section → text → address in vmlinux, by relocations alone.
+    #[serde(default)]
+    pub strings: BTreeMap<u64, BTreeMap<String, Addr>>,
     /// Symbols of which nothing tells the place.
     #[serde(default)]
     pub unplaced: Vec<Unplaced>,
@@ -64,6 +67,11 @@ impl Addresses {
     /// The place of a unit's symbol.
     pub fn get(&self, unit: &str, name: &str) -> Option<&Placed> {
         self.units.get(unit)?.get(name)
+    }
+
+    /// The place of a string literal from a section of that alignment.
+    pub fn string(&self, align: u64, text: &str) -> Option<Addr> {
+        self.strings.get(&align)?.get(text).copied()
     }
 
     /// How many symbols are known in that way.

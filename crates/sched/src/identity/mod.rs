@@ -7,10 +7,12 @@ mod gate;
 mod matching;
 mod overlay;
 mod solve;
+mod strings;
 
 pub use addresses::*;
 pub use gate::{Gate, State, UnitGate, Why, gate};
 pub use solve::addresses;
+pub(crate) use strings::{is_there, literal};
 
 use schedswap_kernel::address::Addr;
 

@@ -8,6 +8,7 @@
 use super::gate::{Gate, State};
 use super::matching::{Found, only_one_in_file, pair_functions};
 use super::overlay::{Overlay, is_merged};
+use super::strings::Strings;
 use super::{Addresses, Error, KnownBy, Placed, Result, Unplaced};
 use object::elf;
 use schedswap_kernel::address::Addr;
@@ -25,6 +26,7 @@ use std::ops::Range;
 pub fn addresses(image: &Image, objects: &[(String, Object)], gate: &Gate) -> Result<Addresses> {
     let mut result = Addresses::default();
     let mut externs = BTreeMap::new();
+    let mut strings = Strings::default();
     for unit in &image.units {
         let (Some((_, object)), Some(same)) =
             (objects.iter().find(|(name, _)| *name == unit.name), gate.unit(&unit.name))
@@ -44,6 +46,7 @@ pub fn addresses(image: &Image, objects: &[(String, Object)], gate: &Gate) -> Re
             todo: Vec::new(),
             relocations: 0,
             different_data: BTreeSet::new(),
+            strings: &mut strings,
         };
         for pair in pair_functions(image, unit, object) {
             if let Found::At(theirs) = pair.found
@@ -62,6 +65,7 @@ pub fn addresses(image: &Image, objects: &[(String, Object)], gate: &Gate) -> Re
         solver.look_up_the_rest()?;
         solver.finish(&mut result, &mut externs)?;
     }
+    result.strings = strings.settled();
     result.externs = externs.into_iter().map(|(name, known)| (name, known.addr)).collect();
     Ok(result)
 }
@@ -101,6 +105,7 @@ struct Solver<'a> {
     todo: Vec<(SectionId, Range<u64>, Addr)>,
     relocations: usize,
     different_data: BTreeSet<String>,
+    strings: &'a mut Strings,
 }
 
 impl<'a> Solver<'a> {
@@ -109,7 +114,7 @@ impl<'a> Solver<'a> {
             let section = self.object.section(id);
             let by = self.name_of(id, range.start);
             let overlay = Overlay { image: self.image, object: self.object, section, range, addr };
-            for (r, _, filled) in overlay.filled()? {
+            for (r, field, filled) in overlay.filled()? {
                 let reference = Reference { symbol: r.symbol, addend: r.addend };
                 let target = match filled {
                     Filled::Target(target) => Some(target),
@@ -125,6 +130,7 @@ impl<'a> Solver<'a> {
                 };
                 if let Some(target) = target {
                     self.relocations += 1;
+                    self.strings.learn(self.image, self.object, (r, &field), target);
                     self.learn_symbol(r.symbol, target.offset(-r.addend), &by)?;
                 }
             }

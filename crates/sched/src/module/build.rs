@@ -5,7 +5,9 @@ use super::link::{self, Kbuild, RuntimeObject, write_if_changed};
 use super::runtime::{self, Runtime};
 use super::state::States;
 use super::tables::{self, FeatureSet, Location, Tables};
-use crate::binding::{self, Binding, Fault, Rewritten, UnitObject, anchor, bind_runtime, rewrite, verify};
+use crate::binding::{
+    self, Binding, Fault, HandedOut, Rewritten, UnitObject, anchor, bind_runtime, handed_out, rewrite, verify,
+};
 use crate::boundary::{Boundary, BoundaryFunction, Fate, Sharing, features as feature_variables};
 use crate::compile::{self, Commands};
 use crate::identity::Addresses;
@@ -88,6 +90,8 @@ pub struct Input<'a> {
 pub struct Bound {
     /// How it was bound.
     pub rewritten: Rewritten,
+    /// Addresses of the module's memory that may get out: why it must not be freed once it has run.
+    pub handed_out: BTreeSet<HandedOut>,
     anchor: (&'static str, Addr),
 }
 
@@ -99,6 +103,8 @@ pub struct Module {
     pub path: PathBuf,
     /// The functions of vmlinux that are diverted.
     pub functions: Vec<DivertedFunction>,
+    /// Why its memory must not be freed once it has run, in words; empty if it may.
+    pub unproved: Vec<String>,
 }
 
 /// Binds and verifies.
@@ -121,7 +127,8 @@ pub fn bind(input: &Input, progress: &dyn Progress) -> Result<Bound, Error> {
     let scheduler = objects::write(&rewritten.object)?;
     let report = verify(&scheduler, input.units, &binding, &rewritten).map_err(Error::Verify)?;
     progress.end(&format!("{} relocations verified, {} to vmlinux", report.relocations, report.anchored));
-    Ok(Bound { rewritten, anchor })
+    let handed_out = handed_out(&rewritten, anchor.0);
+    Ok(Bound { rewritten, handed_out, anchor })
 }
 
 /// Links with the runtime, which is compiled where [`Runtime::jobs`] has not been done or is out of date.
@@ -151,7 +158,7 @@ pub fn build(
     let path = link::link(kbuild, &input.dir.join("link"), &name, &scheduler, &runtime)?;
     progress.end("");
     let functions = diverted(input, rewritten);
-    Ok(Module { name, path, functions })
+    Ok(Module { name, path, functions, unproved: unproved(bound) })
 }
 
 /// Writes what only this module's build knows, compiles what is out of date, and reads all objects.
@@ -208,6 +215,16 @@ fn compile_runtime(
     Ok(objects)
 }
 
+/// The first reasons, in words; those after are no news.
+fn unproved(bound: &Bound) -> Vec<String> {
+    let reasons =
+        bound.handed_out.iter().map(|found| format!("{} hands out the address of {}", found.by, found.what));
+    reasons.take(REASONS_MAX).collect()
+}
+
+/// How many reasons are kept: what is shown must fit a file of sysfs.
+const REASONS_MAX: usize = 10;
+
 fn tables(
     input: &Input,
     bound: &Bound,
@@ -215,6 +232,7 @@ fn tables(
     extension: &Extension,
 ) -> Result<String, tables::Error> {
     Tables {
+        unproved: &unproved(bound),
         image: input.image,
         boundary: input.boundary,
         targets: &extension.targets(&bound.rewritten.targets),

@@ -218,6 +218,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
     "place.c",
     "rebuild.c",
     "report.c",
+    "retire.c",
     "runtime.h",
     "schedswap.h",
     "slots.c",
@@ -229,6 +230,7 @@ const SOURCES: &[(&str, &[u8])] = runtime![
     "table.c",
     "tasks.c",
     "text.c",
+    "unused.c",
 ];
 
 #[cfg(test)]

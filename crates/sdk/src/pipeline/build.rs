@@ -193,6 +193,7 @@ impl<'a> Order<'a> {
             boundary: &linked.boundary,
             findings_allowed: recorded(findings, true),
             warnings: recorded(findings, false),
+            unproved: linked.module.unproved.clone(),
             source_commit: self.work.commit(),
         })?)
     }

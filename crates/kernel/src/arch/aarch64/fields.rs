@@ -2,7 +2,7 @@
 
 use super::super::relocation::{CodeField, Field, Fields, Kind, LocalBranch};
 use super::transfer::{Direct, Transfer};
-use super::word::{BYTES, words};
+use super::word::{BYTES, Word, words};
 use object::elf::*;
 
 /// The field of a relocation type; `None` for one that kernels do not have.
@@ -30,6 +30,12 @@ pub(super) fn field(kind: u32) -> Option<Field> {
     }
 }
 
+/// `add` with an immediate, which completes what `adrp` began, and `adr`. An `adrp` alone makes the address of a page:
+/// of no use to anybody until the low bits are added, by `add`, or by a load or store in place.
+fn makes_an_address(word: Word) -> bool {
+    word.is(0x7f80_0000, 0x1100_0000) || word.is(0x9f00_0000, 0x1000_0000)
+}
+
 /// Decodes `code`, which is at offset `start` of its section. Every instruction is a field, whose
 /// distances count from the instruction itself.
 pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
@@ -38,7 +44,13 @@ pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
             Some(Transfer::Direct { kind, distance }) => Some((kind, at.wrapping_add_signed(distance))),
             _ => None,
         };
-        fields.by_offset.insert(at, CodeField { to_end: 0, is_branch: branch.is_some(), is_value: false });
+        let field = CodeField {
+            to_end: 0,
+            is_branch: branch.is_some(),
+            is_value: false,
+            yields_address: makes_an_address(word),
+        };
+        fields.by_offset.insert(at, field);
         if let Some((kind, target)) = branch {
             let relocation = match kind {
                 Direct::Jump => R_AARCH64_JUMP26,
@@ -52,6 +64,27 @@ pub(super) fn decode(code: &[u8], start: u64, fields: &mut Fields) {
                 relocation: Some(relocation.0),
                 target,
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_a_value_of_an_address() {
+        for (word, yields) in [
+            (0x9100_0000u32, true), // add x0, x0, #0
+            (0x1000_0000, true),    // adr x0, .
+            (0x9000_0000, false),   // adrp x0, .
+            (0xf940_0000, false),   // ldr x0, [x0]
+            (0x3900_0000, false),   // strb w0, [x0]
+            (0x9400_0000, false),   // bl
+        ] {
+            let mut fields = Fields::default();
+            decode(&word.to_le_bytes(), 0, &mut fields);
+            assert_eq!(fields.by_offset[&0].yields_address, yields, "{word:#x}");
         }
     }
 }

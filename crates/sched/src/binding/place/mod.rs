@@ -3,6 +3,7 @@
 pub mod destination;
 pub mod index;
 pub mod initial;
+pub mod literals;
 pub mod live;
 pub mod normalise;
 pub mod rename;

@@ -7,6 +7,7 @@ use crate::binding::boot_pointers;
 use crate::binding::place::destination::Destination;
 use crate::binding::place::index::Index;
 use crate::binding::place::initial;
+use crate::binding::place::literals;
 use crate::binding::place::live::{Live, check_switch};
 use crate::binding::place::normalise::{Referent, Unit};
 use crate::binding::place::rename::Names;
@@ -88,6 +89,7 @@ pub fn rewrite(units: &[UnitObject], binding: &Binding) -> Result<Rewritten, Err
         units.iter().map(|u| Tables::new(u, &binding.image.entry_sizes)).collect::<Result<Vec<_>, _>>()?;
     let mut destinations = Destinations::new(&index, &units)?;
     let mut warnings = initial::settle(&mut destinations);
+    literals::settle(&mut destinations);
     through::settle(&mut destinations, &tables);
     check_switch(&destinations)?;
     let live = Live::new(&destinations, &tables)?;

@@ -291,7 +291,9 @@ pub fn escapes(way: &str, has_cleanup: bool) -> Text {
                       way; then allow this warning";
         (reason, advice.to_owned())
     } else {
-        let reason = format!("{reason}. A call of it after the module is unloaded would run freed memory");
+        let reason = format!(
+            "{reason}. A call of it after the scheduler is uninstalled would run code that should have stopped"
+        );
         let advice = "register a hook before unloading that takes the address back (stops the timer, flushes the \
                       work, waits for RCU, unregisters), or use a function that vmlinux has: its address stays valid";
         (reason, advice.to_owned())

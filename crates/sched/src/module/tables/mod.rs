@@ -157,6 +157,8 @@ pub(super) struct Tables<'a> {
     pub features: Option<(FeatureSet, FeatureSet)>,
     /// What the author declares to the runtime.
     pub extension: &'a Extension,
+    /// Why the module's memory must not be freed once its code has run; empty if it may.
+    pub unproved: &'a [String],
 }
 
 impl Tables<'_> {
@@ -184,6 +186,7 @@ impl Tables<'_> {
             build_id: self.image.build_id.clone(),
             version: self.version.to_owned(),
             rebuilds: self.rebuilds,
+            unproved: self.unproved.to_vec(),
         })
     }
 
@@ -346,6 +349,7 @@ struct Contents {
     build_id: Vec<u8>,
     version: String,
     rebuilds: bool,
+    unproved: Vec<String>,
 }
 
 impl Contents {
@@ -363,6 +367,8 @@ impl Contents {
         for kind in &self.kinds {
             writer.define(&format!("\nextern struct ss_kind {kind};"));
         }
+        let reasons: Vec<String> = self.unproved.iter().map(|reason| c_string(reason)).collect();
+        writer.define_array("const char *const", "ss_unproved", "ss_unproved_count", &reasons);
         let kinds: Vec<String> = self.kinds.iter().map(|kind| format!("&{kind}")).collect();
         writer.define_array("struct ss_kind *const", "ss_kinds", "ss_kind_count", &kinds);
         for (name, set) in ["ss_features_vmlinux", "ss_features_module"].into_iter().zip(&self.features) {

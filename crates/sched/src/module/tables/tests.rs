@@ -168,6 +168,7 @@ fn contents() -> Contents {
             holds_pointers: 1,
         }],
         hooks: vec!["ss_in_swap__mine".into()],
+        unproved: vec!["f hands out the address of \"x\"".into()],
         kinds: vec!["ss_kind_tasks".into()],
         texts: vec![ModuleText {
             start: Address(module("ss_text_start")),
@@ -333,12 +334,17 @@ fn a_module_without_rows_has_empty_tables() {
         variables: Vec::new(),
         states: Vec::new(),
         hooks: Vec::new(),
+        unproved: Vec::new(),
         kinds: Vec::new(),
         texts: Vec::new(),
         ..contents()
     };
     let compiled = Compiled::new(&headers, &empty);
-    for (table, count) in [("ss_patches", "ss_patch_count"), ("ss_hooks", "ss_hook_count")] {
+    for (table, count) in [
+        ("ss_patches", "ss_patch_count"),
+        ("ss_hooks", "ss_hook_count"),
+        ("ss_unproved", "ss_unproved_count"),
+    ] {
         assert_eq!(compiled.place(table).2, 0, "{table}");
         let (section, at, size) = compiled.place(count);
         assert_eq!(compiled.seen(section, at, size), Seen::Bytes(vec![0; 4]), "{count}");

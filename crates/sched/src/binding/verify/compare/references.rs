@@ -8,6 +8,7 @@ use crate::binding::place::special::{Policy, policy};
 use crate::binding::symbols;
 use crate::binding::vmlinux_symbols::{global, is_per_cpu, local_static};
 use crate::boundary::Fate;
+use crate::identity::{is_there, literal};
 use object::elf;
 use schedswap_kernel::address::Addr;
 use schedswap_kernel::objects::{Place, Relocation, Section, SectionId, Symbol};
@@ -50,12 +51,28 @@ impl<'a> Comparison<'a> {
             Place::Undefined | Place::Absolute => {
                 let base = if new.place == Place::Absolute { Addr(0) } else { self.anchor };
                 let amounts_to = Addr(base.0.wrapping_add(relocation.addend as u64));
+                if new.place == Place::Undefined && meant.kind == elf::STT_SECTION.0 {
+                    let to_end = self.to_end(section, relocation);
+                    let from = self.units[unit].object.section(source);
+                    let text = literal(from, (at + to_end) as u64);
+                    if let Some(text) = text {
+                        return self.string_agrees(text, amounts_to.offset(to_end));
+                    }
+                }
                 self.vmlinux_agrees(unit, source, meant, at, amounts_to)
             }
             Place::Section(destination) if new.kind == elf::STT_SECTION.0 => {
                 self.contents_agree(unit, source, at, destination, section, relocation)
             }
             Place::Section(_) => self.symbols_agree(unit, source, at, section, relocation),
+        }
+    }
+
+    /// A string literal: vmlinux has the same text there, and it is a constant.
+    fn string_agrees(&self, text: &str, there: Addr) -> Result<(), String> {
+        match is_there(self.binding.image, there, text) {
+            true => Ok(()),
+            false => Err(format!("refers to {there}, where vmlinux does not have the string {text:?}")),
         }
     }
 
