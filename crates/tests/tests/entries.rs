@@ -17,7 +17,7 @@ const ROUNDS: u64 = 1000;
 const FORKS: u64 = 40;
 const LIMIT: Duration = Duration::from_secs(1800);
 /// What is called less often per work says nothing.
-const OFTEN: u64 = ROUNDS;
+const OFTEN: u64 = ROUNDS / 2;
 
 /// A function that the edit calls with one parameter more. A BPF trampoline at vmlinux's entry would lose it, so the module
 /// calls its copy directly, and ftrace offers the copy.

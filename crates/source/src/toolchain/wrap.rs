@@ -215,7 +215,8 @@ pub(in super::super) fn write_script(path: &Path, text: &str) -> Result<(), Sour
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::io::ErrorKind;
+    use std::process::{Command, Output};
 
     /// A root with this machine's own `true`, its loader and its libraries, laid out like another suite's.
     fn root(directory: &Path) -> PathBuf {
@@ -239,6 +240,16 @@ mod tests {
         root
     }
 
+    /// A file just written may be open for writing in a child of another test, from its fork until its exec.
+    fn run(program: &Path, arguments: &[&str]) -> Output {
+        loop {
+            match Command::new(program).args(arguments).output() {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                output => return output.unwrap(),
+            }
+        }
+    }
+
     #[test]
     fn a_tool_is_called_as_its_script_is() {
         let dir = tempfile::tempdir().unwrap();
@@ -248,7 +259,7 @@ mod tests {
             let script = dir.path().join(name);
             let text = Root::of(&root).wrapper(&root.join("usr/bin/sh"), called).unwrap().unwrap();
             write_script(&script, &text).unwrap();
-            let output = Command::new(&script).args(["-c", "echo $0"]).output().unwrap();
+            let output = run(&script, &["-c", "echo $0"]);
             String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
         };
         assert_eq!(says(Called::AsTheScript, "tool"), dir.path().join("tool").to_string_lossy());
@@ -263,7 +274,7 @@ mod tests {
         for _again in 0..2 {
             wrap_all(&root, &bin).unwrap();
             for program in [bin.join("true"), root.join("usr/lib/gcc/x/1/cc1")] {
-                assert!(Command::new(&program).status().unwrap().success(), "{}", program.display());
+                assert!(run(&program, &[]).status.success(), "{}", program.display());
                 let script = fs::read_to_string(&program).unwrap();
                 assert!(script.contains(&*root.join("usr/lib/x86_64-linux-gnu/ld.so").to_string_lossy()));
             }
@@ -306,7 +317,7 @@ mod tests {
             (bin.join("x-as"), false),
             (foreign.join("usr/x/bin/as"), false),
         ] {
-            let output = Command::new(&program).output().unwrap();
+            let output = run(&program, &[]);
             assert!(output.status.success(), "{}", program.display());
             assert_eq!(output.stdout == b"emulated\n", is_emulated, "{}", program.display());
         }
