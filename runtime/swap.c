@@ -28,6 +28,10 @@ static bool always_rebuild;
 module_param(always_rebuild, bool, 0644);
 MODULE_PARM_DESC(always_rebuild, "Bench only: rebuild the queues in each swap, needed or not (default: N)");
 
+static bool check_log;
+module_param(check_log, bool, 0644);
+MODULE_PARM_DESC(check_log, "Tests only: check all threads in the stop as well, and say if the log missed one (default: N)");
+
 #define ATTEMPTS 4		/* for conditions that may pass by themselves in a moment */
 #define PATIENCE_MS 1000	/* for busy threads, while checking costs no stop; after that, the loader retries */
 #define PAUSE_MS 10
@@ -65,6 +69,7 @@ struct stop {
 	int result;		/* 0, or why nothing was changed; written before a meeting, read after it */
 	unsigned int left;	/* what the old code would not dequeue */
 	struct ss_check check;
+	struct ss_check all;	/* check_log: what there was to find */
 	atomic_t met[MEETINGS];
 	atomic_t requeued;
 	u64 met_ns[MEETINGS];	/* by the first CPU, as it leaves the meeting */
@@ -195,6 +200,8 @@ static void check(struct stop *stop)
 		ss_check_share_of_all(&stop->check, share_of_this_cpu(), num_online_cpus());
 	else
 		ss_check_this_cpu(&stop->check);
+	if (check_log)
+		ss_check_share_of_all(&stop->all, share_of_this_cpu(), num_online_cpus());
 }
 
 /* On one CPU, no thread queued if the queues are rebuilt: the moment from which the other code is the current one. */
@@ -300,6 +307,13 @@ static void take_times(struct stop *stop, struct ss_timing *timing)
 	timing->checked = atomic_read(&stop->check.checked);
 }
 
+/* What is changed now is what a thread is inside of. */
+static void report_missed(struct stop *stop)
+{
+	if (atomic_read(&stop->all.busy) && !atomic_read(&stop->check.busy))
+		pr_err(SS_LOG "the log missed %s (%d)\n", stop->all.blockers[0].comm, stop->all.blockers[0].pid);
+}
+
 /* All checks that can still refuse before the machine is stopped, then the stop. The text is mapped. */
 static int stop_and_swap(struct stop *stop, struct ss_timing *timing)
 {
@@ -317,6 +331,7 @@ static int stop_and_swap(struct stop *stop, struct ss_timing *timing)
 		err = stop_machine_cpuslocked(swap_in_stop, stop, cpu_online_mask);
 		timing->stop_ns = ktime_get_mono_fast_ns() - timing->stop_ns;
 		take_times(stop, timing);
+		report_missed(stop);
 	}
 	ss_text_unlock();
 	ss_livepatch_unlock();
@@ -451,6 +466,7 @@ int ss_swap(enum ss_op op, const struct ss_handover *predecessor)
 		stop->op = op;
 		stop->predecessor = predecessor;
 		stop->check = check_for(op, predecessor);
+		stop->all = stop->check;
 		stop->features = features_for(op, predecessor);
 		stop->rebuild = needs_rebuild(predecessor);
 		stop->rebuild_all = check_all_in_stop;
