@@ -164,12 +164,15 @@ fn counting_instructions_works_too() {
     guest.shutdown().unwrap();
 }
 
-/// Takes the place of the loader: answers like it, but loads nothing. `$1` is `--json`, `$2` the command.
+/// Takes the place of the loader: answers like it, but loads nothing. The command comes after options.
 const STAND_IN_LOADER: &str = r#"#!/bin/sh
+for word; do
+    case $word in install|uninstall) command=$word ;; esac
+done
 n=$(cat /run/tries 2>/dev/null || echo 0); n=$((n + 1)); echo $n >/run/tries
 t='{"op":"x","threads":600,"cpus":4,"logged":1,"checked":2,"stop_ns":3,"handler_ns":4,"stack_check_ns":5,'
 t=$t'"dequeue_ns":6,"patch_ns":7,"enqueue_ns":8,"check_outside_ns":9,"total_ns":10}'
-case "$2 $n" in
+case "$command $n" in
 "install 3")
     # The second cycle.
     echo '{"command":"install","outcome":"refused","version":"v","attempts":[{"result":"busy","blockers":[{"comm":"a b","pid":7,"function":"f"}]}],"errors":["busy"]}'
@@ -178,7 +181,7 @@ case "$2 $n" in
     # The third: forgets to put a feature back.
     echo NO_TTWU_QUEUE >/sys/kernel/debug/sched/features
 esac
-echo '{"command":"'$2'","outcome":"ok","version":"v","attempts":[{"result":"switched","timing":'$t'}]}'
+echo '{"command":"'$command'","outcome":"ok","version":"v","attempts":[{"result":"switched","timing":'$t'}]}'
 "#;
 
 #[test]

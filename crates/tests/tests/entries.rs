@@ -17,7 +17,7 @@ const ROUNDS: u64 = 1000;
 const FORKS: u64 = 40;
 const LIMIT: Duration = Duration::from_secs(1800);
 /// What is called less often per work says nothing.
-const OFTEN: u64 = ROUNDS / 2;
+const OFTEN: u64 = ROUNDS / 8;
 
 /// A function that the edit calls with one parameter more. A BPF trampoline at vmlinux's entry would lose it, so the module
 /// calls its copy directly, and ftrace offers the copy.
@@ -232,9 +232,9 @@ impl Phase<'_> {
                 of_groups.push(self.of(&self.now, group, n)?);
             }
             of_groups.extend(self.now.globs.get(n));
-            // The work is the same. It may take more calls, as when the balancer finds something to do, but not fewer,
-            // unless the module's calls pass the entry by. All see the same calls, unless some see them twice.
-            let is_lost = of_groups.iter().any(|now| *now < stock * 3 / 4);
+            // The work is the same, but on which CPU a thread wakes is not, so the numbers of calls differ. If the module's
+            // calls passed the entry by, nearly nothing would be left. All see the same calls, unless some see them twice.
+            let is_lost = of_groups.iter().any(|now| *now < stock / 4);
             if is_lost || !of_groups.iter().all(|now| agree(*now, of_groups[0])) {
                 faults.push(format!(
                     "{name}: {stock} calls on the stock scheduler, {of_groups:?} {}",
@@ -260,7 +260,7 @@ impl Phase<'_> {
         }
         let (stock, now) = (self.of(self.stock, "otherwise", 0)?, self.of(&self.now, "otherwise", 0)?);
         let seen = *self.now.globs.last().context("no globs")?;
-        let is_fine = seen >= stock * 3 / 4 && now == 0;
+        let is_fine = seen >= stock / 4 && now == 0;
         Ok((!is_fine).then(|| {
             format!("{CALLED_OTHERWISE}: {stock} calls on the stock scheduler, {seen} {}, {now} at vmlinux's entry", self.when)
         }))

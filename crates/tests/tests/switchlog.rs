@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(1200);
-const CYCLES: u32 = 25;
+const CYCLES: u32 = 20;
 
 /// In and out of a function that is replaced, and inside for some milliseconds.
 const COMES_AND_GOES: &str = "
@@ -19,11 +19,16 @@ int main(void)
 {
 	while (access(\"/run/stop\", F_OK)) {
 		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-		usleep(15000);
+		usleep(250000);
 	}
 	return 0;
 }
 ";
+
+/// So many threads run during a walk that the log is drained.
+const LOAD: &str = "for i in 1 2 3; do comes & done
+for i in $(seq 20); do while ! [ -e /run/stop ]; do sleep 0.01; done & done
+wait";
 
 /// Prints how many swaps were done, and how many were refused because a thread was inside.
 const SWAP: &str = r#"#!/bin/sh
@@ -54,7 +59,7 @@ fn no_thread_that_runs_meanwhile_is_missed() -> Result<()> {
         config.time_limit = LIMIT;
     })?;
     guest.sh(&format!("insmod {MODULE} enable=0 check_log=1"))?;
-    let load = guest.start("for i in 1 2 3; do comes & done; guest-load run --threads 40 --until-file /run/stop --status /run/load.json; wait", LIMIT)?;
+    let load = guest.start(LOAD, LIMIT)?;
     guest.sh("sleep 2")?;
     let output = guest.run_within(&format!("swap {CYCLES}"), LIMIT)?;
     ensure!(output.status == 0, "{output:?}");
