@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(1200);
-const CYCLES: u32 = 20;
+const CYCLES: u32 = 8;
 
 /// In and out of a function that is replaced, and inside for some milliseconds.
 const COMES_AND_GOES: &str = "
