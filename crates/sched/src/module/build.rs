@@ -215,7 +215,7 @@ fn compile_runtime(
     Ok(objects)
 }
 
-/// The first reasons, in words; those after are no news.
+/// The first reasons, in words; more of them would say nothing new.
 fn unproved(bound: &Bound) -> Vec<String> {
     let reasons =
         bound.handed_out.iter().map(|found| format!("{} hands out the address of {}", found.by, found.what));

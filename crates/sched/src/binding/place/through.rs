@@ -1,4 +1,4 @@
-//! Functions that are called through vmlinux's entry, whoever calls them.
+//! Functions that everybody calls through vmlinux's entry, the module too.
 //!
 //! A tracer, a kprobe or a BPF program is attached to vmlinux's name, at ftrace's nop, which comes before the jump to the
 //! module. If the module called its own copy directly, they would not see the call. So where vmlinux's entry has that nop,
