@@ -110,7 +110,7 @@ pub fn scheduler(paths: &Paths) -> Result<Option<Loaded>, LoaderError> {
     scheduler_in(paths.scheduler())
 }
 
-/// Schedulers that are loaded beside the one in charge, and have not retired.
+/// Schedulers beside the one in charge that are still loaded and can be used.
 pub fn beside(paths: &Paths) -> Result<Vec<Loaded>, LoaderError> {
     named(paths, is_a_scheduler_s_name)
 }
